@@ -1,0 +1,47 @@
+# make demo | test | lint | types | bench; the first call makes the virtual environment
+VENV ?= .venv
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := bundle transforms eval configs models tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types bench
+
+help:
+	@echo "make install  make $(VENV) with everything pinned"
+	@echo "make demo     super-resolve the built-in sample; ends in a picture"
+	@echo "make test     tests, without the slow ones"
+	@echo "make lint     style"
+	@echo "make types    types"
+	@echo "make bench    speed and memory on this machine"
+
+install: $(STAMP)
+
+# torch goes first and alone: the index it comes from (CPU or CUDA) is the machine's own choice
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/bida demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+# mypy cannot follow the editable install's mapping of folders to packages, so it gets the layout of the wheel as links
+types: $(STAMP)
+	rm -rf build/types
+	mkdir -p build/types/bida
+	cd build/types/bida && ln -s ../../../bundle/* ../../../transforms ../../../eval ../../../configs ../../../models .
+	MYPYPATH=build/types $(BIN)/mypy --package bida
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/superres.py

@@ -1,0 +1,1 @@
+"""Bundle configurations, as package data."""

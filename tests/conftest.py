@@ -1,0 +1,95 @@
+"""Fixtures: the real scans where they are present, and synthetic scans on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+MakeScan = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real scans, beside the repository; the test is skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder
+
+
+def grid_affine(
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    codes: str = "RAS",
+    tilt_deg: float = 0.0,
+    shear: float = 0.0,
+) -> tuple[tuple[int, int, int], NDArray]:
+    """Return shape and affine, in the orientation `codes`, of a grid that has `shape` and `spacing_mm` in RAS order."""
+    angle = np.deg2rad(tilt_deg)
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    skew = np.eye(3)
+    skew[0, 1], skew[2, 1] = shear, -shear / 2
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ skew @ np.diag(spacing_mm)
+    affine[:3, 3] = (-3.1, 2.3, 0.7)
+    ras = nib.orientations.axcodes2ornt("RAS")
+    change = nib.orientations.ornt_transform(ras, nib.orientations.axcodes2ornt(codes))
+    out_shape = [0, 0, 0]
+    for axis in range(3):
+        out_shape[int(change[axis, 0])] = shape[axis]
+    return (out_shape[0], out_shape[1], out_shape[2]), affine @ nib.orientations.inv_ornt_aff(change, shape)
+
+
+def world(shape: Sequence[int], affine: NDArray) -> NDArray:
+    """Return the position, mm, of every voxel: [3, X, Y, Z]."""
+    index = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"))
+    return np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+
+def smooth_phantom(shape: Sequence[int], affine: NDArray) -> NDArray:
+    """Return a smooth function of position: low frequencies, so that a spline follows it closely."""
+    x, y, z = world(shape, affine)
+    return 100 + 30 * np.sin(0.9 * x + 0.4 * y) + 20 * np.cos(0.5 * y - 0.8 * z) + 5 * x - 3 * y + 4 * z
+
+
+@pytest.fixture
+def make_scan(tmp_path: Path) -> MakeScan:
+    """Return a function that writes a thick-slice NIfTI scan and returns its path.
+
+    Its arguments: `shape` and `spacing_mm` in RAS order; `codes`, `tilt_deg`, `shear` of the grid; `values`, a function
+    of (shape, affine) or an array in the file's orientation; `dtype`; `units`; `qform_code`, `sform_code`; `name`.
+    """
+
+    def write(
+        shape: Sequence[int] = (20, 8, 18),
+        spacing_mm: Sequence[float] = (0.15, 0.75, 0.15),
+        *,
+        codes: str = "RAS",
+        tilt_deg: float = 0.0,
+        shear: float = 0.0,
+        values: Any = smooth_phantom,
+        dtype: Any = np.float32,
+        units: str = "mm",
+        qform_code: int = 1,
+        sform_code: int = 1,
+        name: str = "scan.nii.gz",
+    ) -> Path:
+        out_shape, affine = grid_affine(shape, spacing_mm, codes, tilt_deg, shear)
+        data = values(out_shape, affine) if callable(values) else np.asarray(values)
+        image = nib.Nifti1Image(data.astype(dtype), affine)
+        image.set_sform(affine, sform_code)
+        image.set_qform(affine, 0 if shear else qform_code, strip_shears=True)
+        image.header.set_xyzt_units(units)
+        path = tmp_path / name
+        nib.save(image, path)
+        return path
+
+    return write
