@@ -1,0 +1,255 @@
+"""The degradation operator y = A x: from an isotropic volume to the thick slices of a scan, along one axis.
+
+A is a small dense matrix. Row i weighs the voxels by the part of slice i's profile that lies within each of them:
+
+    w_ij = integral over voxel j of p(z - c_i) dz,    A_ij = w_ij / sum_j w_ij
+    z_j = offset + (j - (n-1)/2) D,    c_i = (i - (m-1)/2) s        (mm from the centre of the scan's field of view)
+
+What falls outside the field of view is dropped and the row renormalised.
+"""
+
+from __future__ import annotations
+
+import json
+import operator as number
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bida.errors import SettingsError
+from bida.slice_profile import make_profile
+
+Float = NDArray[np.float64]
+
+RCOND = 1e-6  # singular values below RCOND x the largest are taken as zero, as numpy.linalg.pinv(rcond=1e-6) does
+MIN_INSIDE = 0.01  # a slice with a smaller part of its profile than this inside the field of view tells nothing of it
+FLOAT_SLACK = 1e-6  # relative; headers hold voxel sizes in float32
+
+
+@dataclass(frozen=True)
+class SliceGeometry:
+    """How the slices of a scan lie on the voxels of an isotropic volume along the through-plane axis.
+
+    Args:
+        axis: through-plane axis of a [R, A, S] volume: 0, 1 or 2.
+        slices: number of slices, m.
+        slice_spacing_mm: distance between slice centres, s.
+        thickness_mm: FWHM of the slice profile, T; the gap is s - T. A profile file brings its own.
+        voxels: number of voxels, n, padding not counted.
+        voxel_mm: voxel size, D <= s.
+        profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.
+        offset_mm: centre of the voxel grid minus centre of the slices.
+        pad_before, pad_after: voxels that were added at either end for a network; no slice sees them.
+
+    Raises:
+        SettingsError: a value is out of its range.
+    """
+
+    axis: int
+    slices: int
+    slice_spacing_mm: float
+    thickness_mm: float
+    voxels: int
+    voxel_mm: float
+    profile: str = "slr"
+    offset_mm: float = 0.0
+    pad_before: int = 0
+    pad_after: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the values plain and check them."""
+        for field in fields(self):
+            _coerce(self, field.name, str(field.type))
+        if self.axis not in (0, 1, 2):
+            raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {self.axis}")
+        for name, least in (("slices", 1), ("voxels", 1), ("pad_before", 0), ("pad_after", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        for name in ("slice_spacing_mm", "thickness_mm", "voxel_mm"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be > 0 mm, got {getattr(self, name):g}")
+        if self.slice_spacing_mm < self.voxel_mm * (1.0 - FLOAT_SLACK):
+            raise SettingsError(
+                f"slice spacing must be >= voxel size, got {self.slice_spacing_mm:g} < {self.voxel_mm:g} mm; "
+                "ask for a smaller spacing"
+            )
+
+    @property
+    def factor(self) -> float:
+        """Slice spacing over voxel size, s / D."""
+        return self.slice_spacing_mm / self.voxel_mm
+
+    @property
+    def gap_mm(self) -> float:
+        """Distance between neighbouring slices' faces in mm; negative where they overlap."""
+        return self.slice_spacing_mm - self.thickness_mm
+
+    @property
+    def padded_voxels(self) -> int:
+        """Number of voxels with the padding, the number of columns of A."""
+        return self.pad_before + self.voxels + self.pad_after
+
+    def padded(self, before: int, after: int) -> SliceGeometry:
+        """Return the same geometry with `before` and `after` more voxels of padding."""
+        return replace(self, pad_before=self.pad_before + before, pad_after=self.pad_after + after)
+
+    def unpadded(self) -> SliceGeometry:
+        """Return the same geometry without padding."""
+        return replace(self, pad_before=0, pad_after=0)
+
+    def to_json(self) -> str:
+        """Return the geometry as a JSON object on one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SliceGeometry:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SettingsError: the text is not such an object.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**values)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise SettingsError(f"slice geometry must be the JSON object that to_json writes, got {text!r}") from error
+
+    def slice_centres_mm(self) -> Float:
+        """Return the slices' centres c_i [m], in mm from the centre of the scan's field of view."""
+        return (np.arange(self.slices, dtype=np.float64) - 0.5 * (self.slices - 1)) * self.slice_spacing_mm
+
+    def voxel_centres_mm(self) -> Float:
+        """Return the voxels' centres z_j [n], padding left out, in mm from the centre of the scan's field of view."""
+        index = np.arange(self.voxels, dtype=np.float64)
+        return self.offset_mm + (index - 0.5 * (self.voxels - 1)) * self.voxel_mm
+
+
+class SliceOperator:
+    """The linear operator A of one geometry, with its adjoint, pseudo-inverse and projection.
+
+    Every method takes torch tensors of any shape whose axis `dim` (default: that of a [R, A, S] volume) is the
+    through-plane one, and returns plain tensors of the same shape but for that axis: float64 for float64 input, else
+    float32, whatever autocast says. In the shapes below, N = geometry.padded_voxels and m = geometry.slices.
+
+    Attributes:
+        geometry: what A describes.
+        axis: geometry.axis.
+        matrix: A [m, N], float64.
+        pinv_matrix: A+ [N, m], float64.
+        U, singular_values, Vt: A = U diag(singular_values) Vt with the r singular values that are not taken as zero.
+
+    Raises:
+        SettingsError: a slice lies outside the field of view, or its profile cannot be made.
+    """
+
+    def __init__(self, geometry: SliceGeometry) -> None:
+        """Build A and its singular value decomposition; `build` caches them."""
+        self.geometry = geometry
+        self.axis = geometry.axis
+        inner = _degradation_matrix(geometry)
+        U, s, Vt = np.linalg.svd(inner, full_matrices=False)
+        kept = s > RCOND * s[0]
+        # padded after the decomposition, so that the padding's columns are zero exactly and padding changes no result
+        padding = ((0, 0), (geometry.pad_before, geometry.pad_after))
+        self.matrix = np.pad(inner, padding)
+        self.U, self.singular_values, self.Vt = U[:, kept], s[kept], np.pad(Vt[kept], padding)
+        self.pinv_matrix = (self.Vt.T / self.singular_values) @ self.U.T
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def build(geometry: SliceGeometry) -> SliceOperator:
+        """Return the operator of a geometry; asked again, the same object (a profile file is read once)."""
+        return SliceOperator(geometry)
+
+    @property
+    def rank(self) -> int:
+        """Rank r of A; where overlap makes it smaller than m, A A+ y = y holds only for the y that A can make."""
+        return int(self.singular_values.size)
+
+    @property
+    def condition_number(self) -> float:
+        """Ratio of the largest to the smallest singular value kept."""
+        return float(self.singular_values[0] / self.singular_values[-1])
+
+    def forward(self, x: Tensor, dim: int | None = None) -> Tensor:
+        """Return A x: [..., N, ...] -> [..., m, ...]."""
+        return self._apply(self.matrix, x, dim, "voxels")
+
+    def adjoint(self, y: Tensor, dim: int | None = None) -> Tensor:
+        """Return A^T y: [..., m, ...] -> [..., N, ...]."""
+        return self._apply(self.matrix.T, y, dim, "slices")
+
+    def pinv(self, y: Tensor, dim: int | None = None) -> Tensor:
+        """Return A+ y, the smallest x with A x = y: [..., m, ...] -> [..., N, ...]."""
+        return self._apply(self.pinv_matrix, y, dim, "slices")
+
+    def project(self, x: Tensor, y: Tensor, dim: int | None = None) -> Tensor:
+        """Return x - A+(A x - y), the volume nearest to x whose slices are y: [..., N, ...] -> [..., N, ...]."""
+        x, y = _plain(x), _plain(y)
+        Ax = self.forward(x, dim)
+        if Ax.shape != y.shape:
+            raise SettingsError(f"slices y must have the shape of A x, {tuple(Ax.shape)}, got {tuple(y.shape)}")
+        return x - self.pinv(Ax - y, dim)
+
+    def to_range(self, x: Tensor, dim: int | None = None) -> Tensor:
+        """Return V^T x, the coordinates of x in the range of A^T: [..., N, ...] -> [..., r, ...]."""
+        return self._apply(self.Vt, x, dim, "voxels")
+
+    def from_range(self, c: Tensor, dim: int | None = None) -> Tensor:
+        """Return V c, the volume with these coordinates and no null-space part: [..., r, ...] -> [..., N, ...]."""
+        return self._apply(self.Vt.T, c, dim, "range components")
+
+    def _apply(self, matrix: Float, x: Tensor, dim: int | None, what: str) -> Tensor:
+        x, dim = _plain(x), self.axis if dim is None else dim
+        if not -x.ndim <= dim < x.ndim or x.shape[dim] != matrix.shape[1]:
+            raise SettingsError(
+                f"axis {dim} must hold {matrix.shape[1]} {what}, got a tensor of shape {tuple(x.shape)}"
+            )
+        # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
+        # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
+        exact = torch.float32 if x.device.type == "mps" else torch.float64
+        with torch.autocast(x.device.type, enabled=False):
+            weights = torch.tensor(matrix, dtype=exact, device=x.device)
+            product = x.movedim(dim, -1).to(exact) @ weights.mT
+            return product.to(x.dtype).movedim(-1, dim).contiguous()
+
+
+def _degradation_matrix(geometry: SliceGeometry) -> Float:
+    """Build A [m, n], without the columns of the padding."""
+    profile = make_profile(geometry.profile, geometry.thickness_mm)
+    centres = geometry.slice_centres_mm()
+    depth = geometry.voxel_centres_mm()[None, :] - centres[:, None]  # [m, n]
+    weights = profile.integral(depth - 0.5 * geometry.voxel_mm, depth + 0.5 * geometry.voxel_mm)
+    total = weights.sum(axis=1, keepdims=True)
+    outside = np.flatnonzero(total[:, 0] < MIN_INSIDE * profile.area)
+    if outside.size:
+        low, high = geometry.voxel_centres_mm()[[0, -1]] + np.array([-0.5, 0.5]) * geometry.voxel_mm
+        raise SettingsError(
+            f"every slice must reach into the voxel grid, {low:g} to {high:g} mm from the centre of the scan, "
+            f"got slice {outside[0]} at {centres[outside[0]]:g} mm; give a grid that covers the scan"
+        )
+    return weights / total
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Return a real tensor in float32 or float64, without metadata: an affine would not fit the result's grid."""
+    if x.is_complex():
+        raise SettingsError(f"a volume must be real, got {x.dtype}; take its magnitude")
+    x = x.as_subclass(Tensor)
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
+
+
+def _coerce(geometry: SliceGeometry, name: str, kind: str) -> None:
+    """Turn a numpy scalar into a plain number, so that geometries compare, hash and serialise alike."""
+    value = getattr(geometry, name)
+    try:
+        plain = number.index(value) if kind == "int" else float(value) if kind == "float" else str(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{name} must be {kind}, got {value!r}") from error
+    if isinstance(plain, float) and not np.isfinite(plain):
+        raise SettingsError(f"{name} must be finite, got {plain}")
+    object.__setattr__(geometry, name, plain)
