@@ -1,0 +1,96 @@
+"""Two 2D priors as denoisers of one volume: slices of a plane in fixed micro-batches, and the fusion of two planes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bida.noise import VOLUME_STREAM
+from bida.samplers import Denoise
+from bida.volume import PLANES, from_slices, to_slices
+
+FUSIONS = ("final", "step", "alternate")
+CONSTANT = 1e-3  # range, of the [-1, 1] that the prior knows, below which a slice holds nothing to restore
+
+
+class SlicePrior(Protocol):
+    """What is asked of a network: `bida.prior.PlanePrior`.
+
+    Attributes:
+        alpha_bar: [T] float64.
+        stride: H and W are multiples of it.
+        prediction: "v", "eps" or "x0".
+        x0_range: range that the clean slices of its training were clipped to.
+    """
+
+    alpha_bar: Tensor
+    stride: int
+    prediction: str
+    x0_range: tuple[float, float]
+
+    def predict(self, x: Tensor, t: int, plane: str) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of slices x [B, 1, H, W] of a plane at time t, x0 not clipped."""
+
+
+class PlaneDenoiser:
+    """Denoise a volume slice by slice of one plane.
+
+    The prior sees micro-batches of one shape and always the same slices in each, the last filled up with zeros:
+    bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is constant keep that constant and
+    skip the prior.
+
+    Args:
+        prior: the network.
+        plane: one of `PLANES`.
+        y: the scan's slices [R, A, S], coarse along the through-plane axis.
+        batch_size: slices gathered at once, rounded up to whole micro-batches.
+        micro_batch: slices that the prior sees at once.
+    """
+
+    def __init__(self, prior: SlicePrior, plane: str, y: Tensor, batch_size: int, micro_batch: int) -> None:
+        """Find the slices that the prior is needed for."""
+        self.prior, self.plane, self.micro_batch = prior, plane, micro_batch
+        self.group = math.ceil(batch_size / micro_batch) * micro_batch
+        low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
+        self.constant = ((low + high) / 2)[:, None, None, None]
+        self.active = torch.nonzero(high - low >= CONSTANT).squeeze(1)
+
+    def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it."""
+        slices = to_slices(x, self.plane)
+        ab = float(self.prior.alpha_bar[t])
+        x0 = self.constant.expand_as(slices).contiguous()
+        e = (slices - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
+        for group in self.active.split(self.group) if len(self.active) else ():  # split makes an empty part of nothing
+            gathered = slices[group]
+            for index, part in zip(group.split(self.micro_batch), gathered.split(self.micro_batch)):
+                batch = part.new_zeros(self.micro_batch, *part.shape[1:])
+                batch[: len(part)] = part
+                clean, noise = self.prior.predict(batch, t, self.plane)
+                x0[index] = clean[: len(part)].clamp(*self.prior.x0_range)
+                e[index] = noise[: len(part)]
+        return from_slices(x0, self.plane), from_slices(e, self.plane)
+
+
+def fused_states(
+    fusion: str, planes: Sequence[str], denoisers: Sequence[PlaneDenoiser]
+) -> list[tuple[int, str, Denoise]]:
+    """List the volume states that a fusion samples and averages: (stream, plane that keys the noise, denoiser)."""
+
+    def single(denoiser: PlaneDenoiser) -> Denoise:
+        return lambda x, t, step: denoiser(x, t)
+
+    def averaged(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
+        (x0, e), (other_x0, other_e) = (denoiser(x, t) for denoiser in denoisers)
+        return (x0 + other_x0) / 2, (e + other_e) / 2
+
+    def in_turn(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
+        return denoisers[step % len(denoisers)](x, t)
+
+    if fusion == "final":
+        return [(PLANES.index(plane), plane, single(denoiser)) for plane, denoiser in zip(planes, denoisers)]
+    return [(VOLUME_STREAM, "axial", averaged if fusion == "step" else in_turn)]

@@ -1,0 +1,70 @@
+"""The noise schedule as a table of alpha-bar, and the list of times that a sampler visits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bida.errors import SettingsError
+
+
+def cosine_alpha_bar(T: int = 1000) -> Tensor:
+    """Return alpha-bar of the cosine schedule (Nichol & Dhariwal 2021, Eq. 17), as MONAI's "cosine" schedule has it.
+
+    f(u) = cos^2( (u + 0.008) / 1.008 * pi / 2 ), beta_t = min(0.999, 1 - f((t+1)/T) / f(t/T)), and alpha-bar_t is the
+    running product of 1 - beta, so that t = 0 already holds a little noise and t = T - 1 a little signal.
+
+    Args:
+        T: number of diffusion times.
+
+    Returns:
+        [T] float64, strictly decreasing, inside (0, 1).
+    """
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - beta, dim=0)
+
+
+def timestep_pairs(steps: int, T: int = 1000, start: int | None = None) -> list[tuple[int, int]]:
+    """List the pairs (t, t_next) that the sampler visits, evenly spaced and strictly decreasing.
+
+    The times are round((start + 1) (1 - k / steps) - 1), half to even, for k = 0 .. steps - 1. The last pair ends at
+    t_next = -1, which stands for alpha-bar' = 1: the clean sample.
+
+    Args:
+        steps: number of pairs, at most `start` + 1.
+        T: number of diffusion times.
+        start: the first time; T - 1 when not given.
+
+    Raises:
+        SettingsError: no such list exists.
+    """
+    first = T - 1 if start is None else start
+    if not 0 <= first < T:
+        raise SettingsError(f"start: must be a time from 0 to {T - 1}, got {first}")
+    if not 1 <= steps <= first + 1:
+        raise SettingsError(f"steps: must be from 1 to {first + 1}, got {steps}")
+    # exact integers until the one division: round() is then half to even as np.round is, without its drift
+    times = [round((first + 1) * (steps - k) / steps - 1) for k in range(steps)]
+    return list(zip(times, [*times[1:], -1]))
+
+
+def first_time_above(alpha_bar: Tensor, floor: float) -> int:
+    """Return the noisiest time whose alpha-bar is above `floor`.
+
+    A network that predicts the noise starts there: x0 = (x - sqrt(1 - ab) e) / sqrt(ab) loses its digits below 1e-4.
+
+    Args:
+        alpha_bar: [T], decreasing.
+        floor: threshold.
+
+    Raises:
+        SettingsError: no time lies above it.
+    """
+    above = int((alpha_bar > floor).sum())
+    if above == 0:
+        raise SettingsError(f"alpha_bar: no time lies above {floor}, its largest is {float(alpha_bar.max()):.3g}")
+    return above - 1

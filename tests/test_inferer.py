@@ -1,0 +1,309 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from torch import nn
+
+from bida.biplanar import CONSTANT, PlaneDenoiser
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.errors import SettingsError
+from bida.inferer import BiplanarInferer
+from bida.noise import INITIAL, VOLUME_STREAM, volume_noise
+from bida.prior import PlanePrior
+from bida.samplers import DDNM, DDNMPlus, sample
+from bida.schedule import cosine_alpha_bar, timestep_pairs
+from bida.volume import PLANES, planes_containing
+
+SHAPE = (20, 24, 12)
+VARIANCE = {"axial": 0.02, "coronal": 0.05, "sagittal": 0.01}  # of the pointwise priors; x0 stays inside [-1, 1]
+
+
+def wiener(x, ab, variance):
+    """Denoise for the prior N(0, variance) in every voxel."""
+    x0 = math.sqrt(ab) * variance / (ab * variance + 1 - ab) * x
+    return x0, (x - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
+
+
+class PointwisePrior:
+    """White Gaussian prior of another variance for each plane: it sees no neighbours, so volumes can check it."""
+
+    alpha_bar = cosine_alpha_bar()
+    stride = 4
+    prediction = "v"
+    x0_range = (-1.0, 2.0)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, x, t, plane):
+        self.seen.append((plane, t, x.clone()))
+        return wiener(x, float(self.alpha_bar[t]), VARIANCE[plane])
+
+
+class TinyNet(nn.Module):
+    """Two convolutions that mix a neighbourhood, the time and the plane."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.stride = 4
+
+    def forward(self, x, timesteps, class_labels):
+        shift = (timesteps / 1000 + class_labels).to(x.dtype)[:, None, None, None]
+        return self.last(torch.nn.functional.silu(self.first(x) + shift))
+
+
+def geometry_of(axis, shape=SHAPE, factor=2.5):
+    slices = math.ceil(shape[axis] / factor)
+    return SliceGeometry(
+        axis=axis, slices=slices, slice_spacing_mm=0.2 * factor, thickness_mm=0.5, voxels=shape[axis], voxel_mm=0.2
+    )
+
+
+def scan_of(geometry, shape=SHAPE, seed=0):
+    """Return A+ y [1, 1, R, A, S] of a random volume that stays within the prior's intensities."""
+    A = SliceOperator.build(geometry)
+    x = 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return A.pinv(A.forward(x))[None, None]
+
+
+def expected_draw(fusion, geometry, inputs, draw=0, eta=0.0, sigma_y=0.0, steps=4):
+    """Fuse by hand, on whole volumes."""
+    A = SliceOperator.build(geometry)
+    y = A.forward(inputs[0, 0])
+    condition = DDNMPlus(A, y, sigma_y) if sigma_y else DDNM(A, y)
+    planes = planes_containing(geometry.axis)
+    alpha_bar = cosine_alpha_bar()
+
+    def estimate(x, t, plane):
+        return wiener(x, float(alpha_bar[t]), VARIANCE[plane])
+
+    def run(denoise, stream, noise_plane):
+        def noise(step):
+            return volume_noise(SHAPE, noise_plane, 5, draw, stream, step)
+
+        return sample(noise(INITIAL), denoise, timestep_pairs(steps), alpha_bar, condition, noise, eta)
+
+    if fusion == "final":
+        volumes = [run(lambda x, t, step, p=p: estimate(x, t, p), PLANES.index(p), p) for p in planes]
+        return (volumes[0] + volumes[1]) / 2
+    if fusion == "alternate":
+        return run(lambda x, t, step: estimate(x, t, planes[step % 2]), VOLUME_STREAM, "axial")
+
+    def both(x, t, step):
+        (x0, e), (other_x0, other_e) = (estimate(x, t, plane) for plane in planes)
+        return (x0 + other_x0) / 2, (e + other_e) / 2
+
+    return run(both, VOLUME_STREAM, "axial")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("fusion", ["final", "step", "alternate"])
+@pytest.mark.parametrize("eta, sigma_y", [(0.0, 0.0), (0.8, 0.1)])
+def test_fusions_are_their_definitions(axis, fusion, eta, sigma_y):
+    geometry = geometry_of(axis)
+    inputs = scan_of(geometry)
+    inferer = BiplanarInferer(steps=4, fusion=fusion, eta=eta, noise=sigma_y, seed=5, micro_batch=8)
+    got = inferer(inputs, PointwisePrior(), geometry=geometry)
+    expected = expected_draw(fusion, geometry, inputs, eta=eta, sigma_y=sigma_y)
+    torch.testing.assert_close(got[0, 0], expected, rtol=0, atol=2e-6)  # float32 sums of values below 4
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("fusion", ["final", "step", "alternate"])
+def test_the_result_degrades_to_the_scan(axis, fusion):
+    geometry = geometry_of(axis)
+    inputs = scan_of(geometry)
+    result = BiplanarInferer(steps=3, samples=2, fusion=fusion).restore(inputs, PlanePrior(TinyNet()), geometry)
+    A = SliceOperator.build(geometry)
+    y = A.forward(inputs[0, 0])
+    residual = ((A.forward(result.mean[0, 0]) - y).abs().max() / (y.max() - y.min())).item()
+    assert residual <= 1e-5
+    assert result.residual == pytest.approx(residual, rel=1e-6)
+    assert A.forward(result.std[0, 0]).abs().max() > 0.01  # the draws do differ
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fusion", ["final", "step"])
+def test_the_batch_size_does_not_change_a_byte(fusion, dtype):
+    geometry = geometry_of(1)
+    inputs = scan_of(geometry)
+    inputs[:, :, 3] = inputs[:, :, 8] = 0.0  # skipped slices, so that micro-batches do not follow the slices' numbers
+    prior = PlanePrior(TinyNet(), dtype=dtype)
+    results = [
+        BiplanarInferer(steps=3, fusion=fusion, batch_size=size)(inputs, prior, geometry=geometry)
+        for size in (1, 7, 64)
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_the_batch_size_does_not_change_what_the_network_sees():
+    """The same slices meet in the same micro-batch, so that no kernel can tell."""
+    geometry, seen = geometry_of(1), []
+    for size in (1, 7, 20, 64):
+        prior = PointwisePrior()
+        BiplanarInferer(steps=1, batch_size=size, micro_batch=8)(scan_of(geometry), prior, geometry=geometry)
+        seen.append([x for _, _, x in prior.seen])
+    for other in seen[1:]:
+        assert len(other) == len(seen[0])
+        assert all(torch.equal(x, y) for x, y in zip(seen[0], other))
+
+
+def test_the_network_sees_one_shape_filled_up_with_zeros():
+    prior, geometry = PointwisePrior(), geometry_of(1)
+    inferer = BiplanarInferer(steps=1, batch_size=20, micro_batch=8)
+    inferer(scan_of(geometry), prior, geometry=geometry)
+    shapes = [(plane, *x.shape) for plane, _, x in prior.seen]
+    assert shapes == [("axial", 8, 1, 20, 24)] * 2 + [("sagittal", 8, 1, 24, 12)] * 3
+    for last, real in ((1, 12 - 8), (4, 20 - 16)):
+        x = prior.seen[last][2]
+        assert not x[real:].any() and x[:real].flatten(1).any(dim=1).all()
+
+
+def test_draws_give_mean_and_standard_deviation():
+    geometry = geometry_of(2)
+    inputs = scan_of(geometry)
+    inferer = BiplanarInferer(steps=3, samples=3, seed=5)
+    draws = np.stack([x.numpy() for x in inferer.draws(inputs, PointwisePrior(), geometry)])
+    for k, draw in enumerate(draws):
+        expected = expected_draw("final", geometry, inputs, draw=k, steps=3)
+        assert np.allclose(draw, expected, rtol=0, atol=2e-6)
+    result = inferer.restore(inputs, PointwisePrior(), geometry)
+    assert np.allclose(result.mean[0, 0], draws.mean(axis=0), rtol=0, atol=1e-6)
+    assert np.allclose(result.std[0, 0], draws.std(axis=0, ddof=1), rtol=0, atol=1e-6)
+    assert BiplanarInferer(steps=1).restore(inputs, PointwisePrior(), geometry).std is None
+
+
+def test_constant_slices_skip_the_network():
+    geometry = geometry_of(1)
+    inputs = scan_of(geometry)
+    inputs[:, :, :6] = SliceOperator.build(geometry).pinv(torch.full((6, geometry.slices, SHAPE[2]), -1.2))
+    prior = PointwisePrior()
+    result = BiplanarInferer(steps=8, fusion="final").restore(inputs, prior, geometry)
+    real = [int(x.flatten(1).any(dim=1).sum()) for plane, _, x in prior.seen if plane == "sagittal"]
+    assert sum(real) == 8 * (SHAPE[0] - 6)
+    assert all(x.shape[0] == 8 for _, _, x in prior.seen)
+    sagittal = PlaneDenoiser(prior, "sagittal", SliceOperator.build(geometry).forward(inputs[0, 0]), 8, 8)
+    x0 = sagittal(torch.randn(SHAPE), 500)[0]
+    assert torch.allclose(x0[:6], torch.tensor(-1.2), rtol=0, atol=CONSTANT)
+    assert result.residual <= 1e-5
+
+
+def test_a_skipped_slice_explains_its_state():
+    """x = sqrt(ab) x0 + sqrt(1 - ab) e holds for what the network does not see."""
+    y, x = torch.full((4, 3, 5), 0.25), torch.randn(4, 6, 5)
+    prior = PointwisePrior()
+    x0, e = PlaneDenoiser(prior, "sagittal", y, 8, 8)(x, 500)
+    ab = float(prior.alpha_bar[500])
+    assert prior.seen == []
+    torch.testing.assert_close(math.sqrt(ab) * x0 + math.sqrt(1 - ab) * e, x, rtol=0, atol=1e-6)
+    assert x0.unique().tolist() == [0.25]
+
+
+def test_the_clean_estimate_is_clipped_and_the_noise_is_not():
+    class Loud(PointwisePrior):
+        def predict(self, x, t, plane):
+            return torch.full_like(x, 3.0), torch.full_like(x, -3.0)
+
+    x0, e = PlaneDenoiser(Loud(), "axial", torch.randn(4, 3, 5), 8, 8)(torch.zeros(4, 6, 5), 500)
+    assert x0.unique().tolist() == [Loud.x0_range[1]]
+    assert e.unique().tolist() == [-3.0]
+
+
+@pytest.mark.parametrize("fusion", ["final", "step", "alternate"])
+def test_the_noise_does_not_depend_on_the_padding(fusion):
+    """A prior that sees no neighbours gives the same inside, whatever was padded around it."""
+    geometry = geometry_of(1)
+    inputs = scan_of(geometry)
+    inferer = BiplanarInferer(steps=3, fusion=fusion, eta=0.5)
+    bare = inferer(inputs, PointwisePrior(), geometry=geometry)
+    in_plane = np.pad(inputs.numpy(), ((0, 0), (0, 0), (3, 1), (0, 0), (2, 2)), mode="reflect")
+    padded = torch.from_numpy(np.pad(in_plane, ((0, 0), (0, 0), (0, 0), (1, 3), (0, 0))))
+    meta = {"slice_geometry": [geometry.padded(1, 3).to_json()], "padding": ["[[3, 1], [1, 3], [2, 2]]"]}
+    got = inferer(MetaTensor(padded, meta=meta), PointwisePrior())
+    torch.testing.assert_close(got.as_tensor()[:, :, 3:-1, 1:-3, 2:-2], bare, rtol=0, atol=2e-6)
+
+
+def test_a_network_that_predicts_the_noise_starts_where_there_is_signal():
+    prior, geometry = PointwisePrior(), geometry_of(1)
+    prior.prediction = "eps"
+    BiplanarInferer(steps=2)(scan_of(geometry), prior, geometry=geometry)
+    first = prior.seen[0][1]
+    assert prior.alpha_bar[first] > 1e-4 >= prior.alpha_bar[first + 1]
+
+
+@pytest.mark.parametrize("fusion, total", [("final", 12), ("step", 6), ("alternate", 6)])
+def test_progress_counts_to_its_total(fusion, total):
+    calls, geometry = [], geometry_of(1)
+    inferer = BiplanarInferer(
+        steps=3, samples=2, fusion=fusion, progress=lambda done, in_all: calls.append((done, in_all))
+    )
+    inferer(scan_of(geometry), PointwisePrior(), geometry=geometry)
+    assert calls == [(k, total) for k in range(1, total + 1)]
+
+
+def test_a_metatensor_keeps_its_metadata():
+    geometry = geometry_of(1)
+    affine = torch.diag(torch.tensor([0.2, 0.2, 0.2, 1.0], dtype=torch.float64))
+    inputs = MetaTensor(scan_of(geometry), affine=affine, meta={"slice_geometry": geometry.to_json(), "name": "m1"})
+    result = BiplanarInferer(steps=2, samples=2).restore(inputs, PointwisePrior())
+    for volume in (result.mean, result.std):
+        assert isinstance(volume, MetaTensor)
+        assert volume.meta["name"] == "m1"
+        assert torch.equal(volume.affine, affine)
+    plain = BiplanarInferer(steps=2, samples=2)(inputs.as_tensor(), PointwisePrior(), geometry=geometry)
+    assert type(plain) is torch.Tensor
+    assert torch.equal(plain, result.mean.as_tensor())
+
+
+def test_it_serves_a_monai_evaluator():
+    geometry = geometry_of(1)
+    image = MetaTensor(scan_of(geometry)[0], meta={"slice_geometry": geometry.to_json()})
+    inferer, prior = BiplanarInferer(steps=2), PlanePrior(TinyNet())
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset([{"image": image, "label": image}]), batch_size=1),
+        network=prior,
+        inferer=inferer,
+        decollate=True,
+    )
+    evaluator.run()
+    pred = evaluator.state.output[0]["pred"]
+    assert isinstance(pred, MetaTensor)
+    assert pred.meta["slice_geometry"] == geometry.to_json()
+    assert torch.equal(pred.as_tensor(), inferer(image[None], prior).as_tensor()[0])
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"steps": 0}, "steps: must be at least 1, got 0"),
+        ({"samples": 0}, "samples: must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        ({"micro_batch": -1}, "micro_batch: must be at least 1, got -1"),
+        ({"fusion": "mean"}, "fusion: must be one of final, step, alternate, got 'mean'"),
+        ({"eta": 1.5}, "eta: must be from 0 to 1, got 1.5"),
+        ({"noise": -0.1}, "noise: must be a number >= 0, got -0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        BiplanarInferer(**settings)
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    geometry, prior, inferer = geometry_of(1), PointwisePrior(), BiplanarInferer(steps=2)
+    inputs = scan_of(geometry)
+    with pytest.raises(SettingsError, match="geometry: must be given"):
+        inferer(inputs, prior)
+    with pytest.raises(SettingsError, match=r"must be one volume \[1, 1, R, A, S\], got shape \(1, 20, 24, 12\)"):
+        inferer(inputs[0], prior, geometry=geometry)
+    with pytest.raises(SettingsError, match="axis R must be a multiple of 4 for this network, got 18; pad it"):
+        inferer(inputs[:, :, :18], prior, geometry=geometry)
+    with pytest.raises(SettingsError, match="must hold 24 voxels"):
+        inferer(inputs[:, :, :, :20], prior, geometry=geometry)
