@@ -1,0 +1,53 @@
+"""Read NRRD, MetaImage and DICOM series through MONAI's ITK reader."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bida.errors import ScanError
+
+# DICOM tag -> name in a BIDS sidecar
+_DICOM_SIDECAR = {"0018|0050": "SliceThickness", "0018|0088": "SpacingBetweenSlices"}
+
+
+def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
+    """Read an image file or a folder with one DICOM series.
+
+    Returns:
+        values [X, Y, Z] or [X, Y, Z, C]; affine 4 x 4 in mm (RAS+); slice thickness and spacing from DICOM tags.
+
+    Raises:
+        ScanError: unreadable, no or several DICOM series, several numbers a voxel.
+    """
+    from monai.data.image_reader import ITKReader
+
+    reader = ITKReader(series_meta=path.is_dir())
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values, meta = reader.get_data(reader.read(path))
+    except (RuntimeError, FileNotFoundError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ScanError(f"{path}: must be a whole image or a DICOM series, got '{reason}'; check or copy it") from error
+    if any("more than one DICOM series" in str(w.message) for w in caught):
+        raise ScanError(f"{path}: the folder must hold one DICOM series, got several; keep the wanted one alone")
+    affine = np.eye(4)
+    found = np.asarray(meta["affine"], dtype=np.float64)
+    if found.shape != (4, 4):
+        raise ScanError(f"{path}: a scan must have 3 dimensions, got {found.shape[0] - 1}; give a volume")
+    affine[:] = found
+    return np.asarray(values), affine, _sidecar_from_tags(meta)
+
+
+def _sidecar_from_tags(meta: dict[str, Any]) -> dict[str, Any]:
+    sidecar = {}
+    for tag, name in _DICOM_SIDECAR.items():
+        text = str(meta.get(tag, "")).strip()
+        if text:
+            sidecar[name] = float(text)
+    return sidecar

@@ -1,0 +1,57 @@
+"""The grid of another file (`--like`), as grids on the axes of a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bida.errors import ScanError
+from bida.scan import read_affine, spacing_of
+from bida.volume import AXES, AxisGrid
+
+DIRECTIONS = 1e-3  # largest difference of unit vectors between a scan and its --like grid
+SAME_GRID = 1e-4  # relative; below it a resampled axis of 200 voxels would move by less than 0.01 voxel at its ends
+
+
+def like_grids(affine: NDArray, shape: Sequence[int], through: int, like: Path, name: str) -> list[AxisGrid]:
+    """Return the grid of another file on the axes of the scan.
+
+    Raises:
+        ScanError: its axes point elsewhere, or it does not lie over the scan.
+    """
+    like_shape, like_affine = read_affine(like)
+    orientation = nib.orientations.io_orientation(like_affine)
+    like_affine = like_affine @ nib.orientations.inv_ornt_aff(orientation, like_shape)
+    order = np.argsort(orientation[:, 0])
+    voxels = [like_shape[k] for k in order]
+    spacing, like_spacing = spacing_of(affine), spacing_of(like_affine)
+    unit = affine[:3, :3] / spacing
+    turned = float(np.abs(like_affine[:3, :3] / like_spacing - unit).max())
+    if turned > DIRECTIONS:
+        raise ScanError(
+            f"{like}: --like must have the axes of {name}, got directions {turned:.2g} apart; resample it first"
+        )
+    centre = affine[:3, :3] @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
+    like_centre = like_affine[:3, :3] @ ((np.asarray(voxels) - 1) / 2) + like_affine[:3, 3]
+    offsets = np.linalg.solve(unit, like_centre - centre)
+    grids = []
+    for k in range(3):
+        offset = float(offsets[k])
+        outside = abs(offset) > shape[k] * spacing[k] / 2
+        if k == through:  # every slice needs its centre on the grid
+            outside = (shape[k] - 1) * spacing[k] / 2 + abs(offset) > voxels[k] * like_spacing[k] / 2
+        if outside:
+            raise ScanError(
+                f"{like}: --like must cover {name}, got a grid of {voxels[k] * like_spacing[k]:.4g} mm centred "
+                f"{offset:.3g} mm off the scan's {shape[k] * spacing[k]:.4g} mm along {AXES[k]}; give another file"
+            )
+        same = abs(like_spacing[k] - spacing[k]) <= SAME_GRID * spacing[k] and voxels[k] == shape[k]
+        if same and abs(offset) <= SAME_GRID * spacing[k] * 10:  # a thousandth of a voxel
+            grids.append(AxisGrid(shape[k], spacing[k]))
+        else:
+            grids.append(AxisGrid(voxels[k], like_spacing[k], offset))
+    return grids

@@ -1,0 +1,287 @@
+"""Decide what will be done with a scan: through-plane axis, spacings, slice thickness and the grid of the result.
+
+Each of slice thickness and slice spacing comes from the first that gives it: option, JSON sidecar, header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bida.degradation import SliceGeometry
+from bida.errors import ScanError, SettingsError
+from bida.like import SAME_GRID, like_grids
+from bida.scan import spacing_of
+from bida.volume import AXES, AxisGrid, isotropic_axis, resampled_affine
+
+PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
+EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
+# A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
+THICKNESS_SHARE = (0.1, 4.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done with a scan.
+
+    Attributes:
+        geometry: the through-plane axis: its slices and the voxels they become.
+        grids: grid of the result on R, A and S.
+        shape: the scan's voxels on R, A and S.
+        affine: 4 x 4 of the scan [R, A, S], its slice spacing put right where the sidecar or an option corrects it.
+        warnings: what was assumed, a sentence each.
+    """
+
+    geometry: SliceGeometry
+    grids: tuple[AxisGrid, AxisGrid, AxisGrid]
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def resamples_in_plane(self) -> bool:
+        """Whether an in-plane axis changes its grid."""
+        spacing = spacing_of(self.affine)
+        inside = [axis for axis in range(3) if axis != self.geometry.axis]
+        return any(self.grids[axis] != AxisGrid(self.shape[axis], spacing[axis]) for axis in inside)
+
+    @property
+    def output_affine(self) -> NDArray[np.float64]:
+        """Affine, 4 x 4, of the result [R, A, S]."""
+        return resampled_affine(self.affine, self.shape, spacing_of(self.affine), self.grids)
+
+
+def grids_to_json(grids: Sequence[AxisGrid]) -> str:
+    """Return the grids as one line of JSON."""
+    return json.dumps([asdict(grid) for grid in grids])
+
+
+def grids_from_json(text: str) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
+    """Read what `grids_to_json` wrote."""
+    first, second, third = (AxisGrid(**grid) for grid in json.loads(text))
+    return first, second, third
+
+
+def plan_scan(
+    shape: Sequence[int],
+    affine: ArrayLike,
+    *,
+    axis: str | None = None,
+    factor: float | None = None,
+    spacing: str | float = "auto",
+    thickness_mm: float | None = None,
+    gap_mm: float | None = None,
+    profile: str = "slr",
+    like: str | Path | None = None,
+    sidecar: Mapping[str, Any] | None = None,
+    name: str = "scan",
+) -> Plan:
+    """Plan the way from a scan to an isotropic volume.
+
+    Args:
+        shape: voxels on R, A and S.
+        affine: 4 x 4 of the scan in RAS, mm.
+        axis: through-plane axis, `R`, `A` or `S`; the coarsest when not given.
+        factor: slice spacing over the result's voxel size; excludes `spacing`.
+        spacing: `auto`, `inplane` or the result's voxel size in mm.
+        thickness_mm: slice thickness (FWHM); the sidecar's SliceThickness or else the slice spacing when not given.
+        gap_mm: slice spacing minus slice thickness; negative for overlapping slices.
+        profile: slice profile, see `bida.slice_profile.make_profile`.
+        like: file whose grid the result gets; excludes `factor` and `spacing`.
+        sidecar: content of the scan's JSON sidecar.
+        name: what errors call the scan.
+
+    Raises:
+        ScanError: the scan has no coarsest axis, or its sidecar or the `like` grid does not fit it.
+        SettingsError: an option is out of range or contradicts another one.
+    """
+    size = (int(shape[0]), int(shape[1]), int(shape[2]))
+    affine = np.array(affine, dtype=np.float64)
+    warnings = list[str]()
+    through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
+    slice_spacing, thickness = _slice_sizes(
+        spacing_of(affine)[through], thickness_mm, gap_mm, sidecar or {}, name, warnings
+    )
+    affine = _with_slice_spacing(affine, size, through, slice_spacing)
+    voxels = list(spacing_of(affine))
+    if like is not None:
+        if factor is not None or spacing != "auto":
+            raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
+        grids = like_grids(affine, size, through, Path(like), name)
+    else:
+        wanted = _result_spacing(voxels, through, factor, spacing, warnings)
+        grids = [_axis_grid(size[k], voxels[k], wanted) for k in range(3)]
+    _check_voxel(voxels[through], grids[through].spacing_mm, name, warnings)
+    return Plan(
+        SliceGeometry(
+            axis=through,
+            slices=size[through],
+            slice_spacing_mm=slice_spacing,
+            thickness_mm=thickness,
+            voxels=grids[through].voxels,
+            voxel_mm=grids[through].spacing_mm,
+            profile=str(profile),
+            offset_mm=grids[through].offset_mm,
+        ),
+        (grids[0], grids[1], grids[2]),
+        size,
+        affine,
+        tuple(warnings),
+    )
+
+
+def _number(value: Any, what: str, above: float = 0.0) -> float:
+    """Return a finite number above a bound."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not (math.isfinite(number) and number > above):
+        raise SettingsError(f"{what} must be a number above {above:g}, got {value!r}; give one that is")
+    return number
+
+
+def _sizes(spacing_mm: Sequence[float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in spacing_mm) + " mm"
+
+
+def _through_plane_axis(
+    spacing_mm: Sequence[float],
+    axis: str | None,
+    factor: float | None,
+    spacing: str | float,
+    like: str | Path | None,
+    name: str,
+    warnings: list[str],
+) -> int:
+    """Return the axis asked for or the coarsest one; refuse to guess at a tie."""
+    coarsest = max(spacing_mm)
+    tied = [k for k in range(3) if spacing_mm[k] > coarsest * (1 - EQUAL)]
+    if len(tied) == 3 and not (axis and (factor is not None or spacing not in ("auto", "inplane") or like)):
+        raise ScanError(
+            f"{name}: a scan must have a coarsest axis, got isotropic voxels of {_sizes(spacing_mm)}; it needs no "
+            "super-resolution, or give --axis with --factor or --spacing"
+        )
+    if axis is not None:
+        if str(axis).upper() not in tuple(AXES):
+            raise SettingsError(f"--axis must be R, A or S, got {axis!r}; give one of those")
+        asked = AXES.index(str(axis).upper())
+        if spacing_mm[asked] < coarsest * (1 - EQUAL):
+            warnings.append(f"axis {AXES[asked]} is not the coarsest of {_sizes(spacing_mm)}")
+        return asked
+    if len(tied) > 1:
+        axes = " and ".join(AXES[k] for k in tied)
+        raise ScanError(
+            f"{name}: a scan must have one coarsest axis, got {axes} alike in {_sizes(spacing_mm)}; give --axis"
+        )
+    return tied[0]
+
+
+def _slice_sizes(
+    header_mm: float,
+    thickness_mm: float | None,
+    gap_mm: float | None,
+    sidecar: Mapping[str, Any],
+    name: str,
+    warnings: list[str],
+) -> tuple[float, float]:
+    """Return slice spacing and slice thickness, mm: option, then sidecar, then header."""
+    thickness = None if thickness_mm is None else _number(thickness_mm, "--thickness")
+    gap = None if gap_mm is None else _number(gap_mm, "--gap", above=-math.inf)
+    if thickness is not None and gap is not None:
+        spacing = _number(thickness + gap, "slice spacing, --thickness plus --gap,")
+    else:
+        spacing = _from_sidecar(sidecar, "SpacingBetweenSlices", name) or header_mm
+    if thickness is None:
+        thickness = spacing - gap if gap is not None else _from_sidecar(sidecar, "SliceThickness", name) or spacing
+    if abs(spacing - header_mm) <= EQUAL * header_mm:
+        spacing = header_mm  # the header has more digits
+    elif not 0.5 < spacing / header_mm < 2:
+        raise ScanError(
+            f"{name}: slice spacing must be near the header's {header_mm:.4g} mm, got {spacing:.4g} mm; "
+            "correct --thickness and --gap or the sidecar's SpacingBetweenSlices, or give --scale-header"
+        )
+    else:
+        warnings.append(f"slice spacing is {spacing:.4g} mm, not the header's {header_mm:.4g} mm")
+    low, high = (share * spacing for share in THICKNESS_SHARE)
+    if not low <= thickness <= high:
+        raise ScanError(
+            f"{name}: slice thickness must be {low:.3g}-{high:.3g} mm for slices {spacing:.4g} mm apart, "
+            f"got {thickness:.4g} mm; give --thickness"
+        )
+    if thickness < 0.5 * spacing:
+        warnings.append(f"slices of {thickness:.4g} mm every {spacing:.4g} mm: over half of the result lies in gaps")
+    return spacing, thickness
+
+
+def _from_sidecar(sidecar: Mapping[str, Any], key: str, name: str) -> float | None:
+    if key not in sidecar:
+        return None
+    try:
+        return _number(sidecar[key], key)
+    except SettingsError as error:
+        raise ScanError(f"{name}: sidecar: {error}") from error
+
+
+def _with_slice_spacing(affine: NDArray, shape: Sequence[int], axis: int, spacing_mm: float) -> NDArray[np.float64]:
+    """Return the affine with another slice spacing, about the centre of the field of view."""
+    old = spacing_of(affine)
+    grids = [AxisGrid(shape[k], spacing_mm if k == axis else old[k]) for k in range(3)]
+    return resampled_affine(affine, shape, old, grids)
+
+
+def _result_spacing(
+    voxels: Sequence[float],
+    axis: int,
+    factor: float | None,
+    spacing: str | float,
+    warnings: list[str],
+) -> float:
+    """Return the result's voxel size, mm."""
+    inplane = min(size for k, size in enumerate(voxels) if k != axis)
+    low, high = PRIOR_RANGE_MM
+    if factor is not None:
+        if spacing != "auto":
+            raise SettingsError(f"--factor excludes --spacing, got {factor} and {spacing}; give one of them")
+        wanted = voxels[axis] / _number(factor, "--factor", above=1.0)
+    elif spacing == "auto":
+        if low * (1 - EQUAL) <= inplane <= high * (1 + EQUAL):
+            return inplane
+        wanted = min(max(inplane, low), high)
+        warnings.append(
+            f"in-plane spacing {inplane:.4g} mm is outside the prior's {low:g}-{high:g} mm: the result has "
+            f"{wanted:g} mm (--spacing inplane keeps {inplane:.4g} mm)"
+        )
+        return wanted
+    elif spacing == "inplane":
+        wanted = inplane
+    else:
+        wanted = _number(spacing, "--spacing (auto, inplane or mm)", above=0.01)
+    if not low * (1 - EQUAL) <= wanted <= high * (1 + EQUAL):
+        warnings.append(f"voxel size {wanted:.4g} mm is outside the prior's {low:g}-{high:g} mm")
+    return wanted
+
+
+def _axis_grid(voxels: int, spacing_mm: float, wanted_mm: float) -> AxisGrid:
+    """Return the grid of one axis at the spacing wanted; the scan's own one where that is the same."""
+    if abs(spacing_mm - wanted_mm) <= SAME_GRID * spacing_mm:
+        return AxisGrid(voxels, spacing_mm)
+    return isotropic_axis(voxels, spacing_mm, wanted_mm)
+
+
+def _check_voxel(slice_spacing_mm: float, voxel_mm: float, name: str, warnings: list[str]) -> None:
+    """Refuse a result no finer than the slices; note an unusual factor."""
+    if voxel_mm > slice_spacing_mm * (1 - EQUAL):
+        raise ScanError(
+            f"{name}: slice spacing must be above the result's voxel size, got {slice_spacing_mm:.4g} and "
+            f"{voxel_mm:.4g} mm; give a smaller --spacing, a --factor or another --axis"
+        )
+    if slice_spacing_mm / voxel_mm > 10:
+        warnings.append(f"factor {slice_spacing_mm / voxel_mm:.3g} is far beyond the 2-8 that was tested")

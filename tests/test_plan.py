@@ -1,0 +1,209 @@
+"""The plan for a scan: which axis, which spacings, which grid, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import MakeScan, grid_affine
+
+from bida.errors import BidaError, ScanError, SettingsError
+from bida.plan import Plan, grids_from_json, grids_to_json, plan_scan
+from bida.transforms import simulate_slices
+from bida.volume import AxisGrid
+
+CORONAL = (0.15, 0.75, 0.15)
+ISOTROPIC = (0.15, 0.15, 0.15)
+
+
+def plan(sizes_mm: tuple[float, ...] = CORONAL, shape: tuple[int, ...] = (40, 10, 36), **options: Any) -> Plan:
+    return plan_scan(shape, grid_affine(shape, sizes_mm)[1], **options)
+
+
+def test_coronal_scan_comes_to_its_in_plane_spacing() -> None:
+    got = plan()
+    geometry = got.geometry
+    assert (geometry.axis, geometry.slices, geometry.voxels) == (1, 10, 50)
+    sizes = (geometry.slice_spacing_mm, geometry.thickness_mm, geometry.voxel_mm)
+    np.testing.assert_allclose(sizes, (0.75, 0.75, 0.15), rtol=1e-12)
+    assert [grid.voxels for grid in got.grids] == [40, 50, 36]
+    assert (got.resamples_in_plane, got.warnings, geometry.profile) == (False, (), "slr")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_through_plane_axis_is_the_coarsest(axis: int) -> None:
+    sizes = [0.15, 0.15, 0.15]
+    sizes[axis] = 0.6
+    assert plan(tuple(sizes)).geometry.axis == axis
+
+
+def test_axis_overrides_and_says_so() -> None:
+    got = plan((0.3, 0.75, 0.15), axis="r")
+    assert got.geometry.axis == 0
+    assert "not the coarsest" in got.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("inplane", "wanted", "noted"),
+    [(0.05, 0.1, True), (0.1, 0.1, False), (0.15, 0.15, False), (0.25, 0.25, False), (0.3, 0.25, True)],
+)
+def test_auto_clamps_to_the_prior_with_a_warning(inplane: float, wanted: float, noted: bool) -> None:
+    got = plan((inplane, 1.0, inplane * 1.2))
+    np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], wanted, rtol=1e-12)
+    assert bool(got.warnings) == noted
+    assert got.resamples_in_plane  # the coarser in-plane axis changes at least
+
+
+def test_inplane_is_not_clamped_and_rounded_headers_are_not_resampled() -> None:
+    got = plan((float(np.float32(0.05)), 1.0, 0.05), spacing="inplane")
+    assert [grid.voxels for grid in got.grids] == [40, 200, 36]
+    assert not got.resamples_in_plane
+    assert "outside the prior" in got.warnings[0]
+
+
+def test_spacing_and_factor() -> None:
+    got = plan(spacing=0.2)
+    np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], 0.2, rtol=1e-12)
+    assert [grid.voxels for grid in got.grids] == [30, 38, 27]  # floor(m s / D + 1/2)
+    assert got.resamples_in_plane
+    got = plan(factor=2.5)
+    np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], 0.3, rtol=1e-12)
+    assert got.geometry.voxels == 25
+
+
+@pytest.mark.parametrize("options", [{"factor": 2}, {"spacing": 0.1}])
+def test_isotropic_scan_with_axis_and_one_of_the_two(options: dict[str, float]) -> None:
+    got = plan(ISOTROPIC, axis="A", **options)
+    assert (got.geometry.axis, got.geometry.slice_spacing_mm) == (1, pytest.approx(0.15))
+    assert got.geometry.voxel_mm == pytest.approx(0.15 / 2 if "factor" in options else 0.1)
+
+
+def test_tie_with_axis() -> None:
+    assert plan((0.15, 0.75, 0.75), axis="S").geometry.axis == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sidecar", "spacing", "thickness"),
+    [
+        ({}, {}, 0.75, 0.75),
+        ({}, {"SliceThickness": 0.5}, 0.75, 0.5),
+        ({}, {"SliceThickness": 0.5, "SpacingBetweenSlices": 0.8}, 0.8, 0.5),
+        ({}, {"SpacingBetweenSlices": 0.8}, 0.8, 0.8),
+        ({"thickness_mm": 0.6}, {"SliceThickness": 0.5}, 0.75, 0.6),
+        ({"gap_mm": 0.25}, {"SliceThickness": 0.7}, 0.75, 0.5),
+        ({"gap_mm": -0.25}, {}, 0.75, 1.0),
+        ({"thickness_mm": 0.6, "gap_mm": 0.2}, {"SpacingBetweenSlices": 0.7}, 0.8, 0.6),
+    ],
+)
+def test_option_before_sidecar_before_header(
+    options: dict[str, float], sidecar: dict[str, float], spacing: float, thickness: float
+) -> None:
+    got = plan(sidecar=sidecar, **options)
+    assert got.geometry.slice_spacing_mm == pytest.approx(spacing, rel=1e-12)
+    assert got.geometry.thickness_mm == pytest.approx(thickness, rel=1e-12)
+    assert any("slice spacing" in warning for warning in got.warnings) == (spacing != 0.75)
+
+
+def test_corrected_slice_spacing_keeps_the_centre_of_the_field_of_view() -> None:
+    shape, affine = grid_affine((40, 10, 36), CORONAL, tilt_deg=11, shear=0.1)
+    got = plan_scan(shape, affine, sidecar={"SpacingBetweenSlices": 0.9})
+    centre = np.append((np.array(shape) - 1) / 2, 1)
+    np.testing.assert_allclose(got.affine @ centre, affine @ centre, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got.affine[:3, 1], affine[:3, 1] * 0.9 / np.linalg.norm(affine[:3, 1]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "kind", "pieces"),
+    [
+        (ISOTROPIC, {}, ScanError, ("rat.nii", "isotropic", "0.15 x 0.15 x 0.15 mm", "--axis with --factor")),
+        (ISOTROPIC, {"axis": "A"}, ScanError, ("isotropic", "--spacing")),
+        (ISOTROPIC, {"factor": 2}, ScanError, ("isotropic", "--axis")),
+        ((0.15, 0.75, 0.75), {}, ScanError, ("rat.nii", "one coarsest axis", "A and S", "give --axis")),
+        (CORONAL, {"axis": "X"}, SettingsError, ("--axis must be R, A or S", "'X'")),
+        (CORONAL, {"factor": 1}, SettingsError, ("--factor must be a number above 1", "1")),
+        (CORONAL, {"factor": "five"}, SettingsError, ("--factor must be a number", "'five'")),
+        (CORONAL, {"factor": 5, "spacing": 0.2}, SettingsError, ("--factor excludes --spacing", "one of them")),
+        (CORONAL, {"spacing": "fine"}, SettingsError, ("--spacing (auto, inplane or mm)", "'fine'")),
+        (CORONAL, {"spacing": -0.1}, SettingsError, ("--spacing", "-0.1")),
+        (CORONAL, {"spacing": 0.75}, ScanError, ("slice spacing must be above", "0.75", "smaller --spacing")),
+        (CORONAL, {"thickness_mm": 0}, SettingsError, ("--thickness must be a number above 0", "0")),
+        (CORONAL, {"thickness_mm": 7.5}, ScanError, ("rat.nii", "slice thickness must be", "7.5", "--thickness")),
+        (CORONAL, {"gap_mm": 0.74}, ScanError, ("slice thickness must be", "0.01", "--thickness")),
+        (CORONAL, {"sidecar": {"SliceThickness": "thin"}}, ScanError, ("rat.nii", "SliceThickness", "'thin'")),
+        (CORONAL, {"sidecar": {"SpacingBetweenSlices": 7.5}}, ScanError, ("rat.nii", "header's 0.75", "7.5")),
+    ],
+)
+def test_refused(sizes: tuple[float, ...], options: dict[str, Any], kind: type[BidaError], pieces: Any) -> None:
+    with pytest.raises(kind) as caught:
+        plan(sizes, name="rat.nii", **options)
+    assert "\n" not in str(caught.value)
+    for piece in pieces:
+        assert piece in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [2.5, 5, 4.7])
+@pytest.mark.parametrize("voxels", [127, 128])
+def test_like_gives_exactly_the_grid_that_was_degraded(factor: float, voxels: int, make_scan: MakeScan) -> None:
+    path = make_scan((30, voxels, 24), ISOTROPIC, tilt_deg=8, name="truth.nii.gz")
+    truth = nib.load(path)
+    low, geometry = simulate_slices(truth.get_fdata(dtype=np.float32), 0.15, 1, factor)
+    affine = truth.affine.copy()
+    affine[:3, 1] *= factor
+    affine[:3, 3] += truth.affine[:3, 1] * (voxels - 1) / 2 - affine[:3, 1] * (geometry.slices - 1) / 2
+    got = plan_scan(low.shape, affine, like=path)
+    assert [grid.voxels for grid in got.grids] == [30, voxels, 24]
+    np.testing.assert_allclose(got.output_affine, truth.affine, rtol=0, atol=1e-6)
+    assert not got.resamples_in_plane
+    assert got.geometry.offset_mm == pytest.approx(0, abs=1e-6)  # the header's float32
+    np.testing.assert_allclose(got.geometry.slice_spacing_mm, geometry.slice_spacing_mm, rtol=1e-6)
+
+
+def test_like_in_another_orientation_and_off_centre(make_scan: MakeScan) -> None:
+    shape, affine = grid_affine((40, 10, 36), CORONAL, tilt_deg=8)
+    moved = affine @ np.array([[1.2, 0, 0, -2.3], [0, 0.2, 0, -0.7], [0, 0, 1.1, 0.4], [0, 0, 0, 1]])
+    other = nib.Nifti1Image(np.zeros((38, 52, 33), dtype=np.uint8), moved)
+    flipped = other.as_reoriented(nib.orientations.axcodes2ornt("SPR"))
+    path = make_scan(name="x.nii").with_name("like.nii")
+    nib.save(flipped, path)
+    got = plan_scan(shape, affine, like=path)
+    assert [grid.voxels for grid in got.grids] == [38, 52, 33]
+    np.testing.assert_allclose(got.output_affine, moved, rtol=0, atol=1e-5)
+    assert got.geometry.offset_mm == pytest.approx(-0.1 * 0.75, rel=1e-4)  # a tenth of a slice
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "pieces"),
+    [
+        ({"tilt_deg": 0.2}, {}, ("like.nii", "axes of rat.nii", "directions", "resample")),
+        ({"shape": (40, 40, 36)}, {}, ("like.nii", "must cover rat.nii", "along A", "another file")),
+        ({}, {"factor": 5}, ("--like", "--factor", "one of them")),
+        ({}, {"spacing": 0.2}, ("--like", "--spacing", "one of them")),
+    ],
+)
+def test_like_refused(change: dict[str, Any], options: dict[str, Any], pieces: Any, make_scan: MakeScan) -> None:
+    path = make_scan(**({"shape": (40, 50, 36), "spacing_mm": ISOTROPIC, "name": "like.nii"} | change))
+    with pytest.raises(BidaError) as caught:
+        plan(like=path, name="rat.nii", **options)
+    for piece in pieces:
+        assert piece in str(caught.value), str(caught.value)
+
+
+def test_grids_survive_json() -> None:
+    grids = (AxisGrid(40, 0.15), AxisGrid(127, 0.1 / 3, -0.07), AxisGrid(36, 0.15))
+    assert grids_from_json(grids_to_json(grids)) == grids
+
+
+def test_real_mouse_is_refused_as_isotropic(shared_data: Path) -> None:
+    image = nib.load(shared_data / "mouse-rtg4510/sub-05/anat/sub-05_T2w.nii.gz")
+    with pytest.raises(ScanError, match=r"isotropic voxels of 0\.15"):
+        plan_scan(image.shape, image.affine)
+
+
+def test_real_rat_is_coronal(shared_data: Path) -> None:
+    image = nib.load(shared_data / "rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz")
+    got = plan_scan(image.shape, image.affine)
+    assert (got.geometry.axis, got.geometry.slices, got.geometry.voxels) == (1, 24, 213)
+    assert not got.resamples_in_plane

@@ -1,0 +1,49 @@
+"""Write a result and the record of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from bida.output import make_folder, sidecar_path, source_header, stem, write_json, write_volume
+
+
+class SaveVolumed(MapTransform):
+    """Write ``<name>_superres.nii.gz`` and its JSON sidecar into a folder, which is made where it does not exist.
+
+    Args:
+        keys: Results [1, X, Y, Z] in the scan's orientation and intensities; the name comes from their meta.
+        output_dir: The folder.
+        record: Makes the sidecar's content from the meta of a result.
+        overwrite: Replace existing files.
+
+    Raises:
+        ScanError: The folder or a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path,
+        record: Callable[[Mapping[str, Any]], dict[str, Any]],
+        overwrite: bool = False,
+    ) -> None:
+        """Make the folder, so that a run does not fail at its end."""
+        super().__init__(keys)
+        self.output_dir, self.record, self.overwrite = make_folder(output_dir), record, overwrite
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write every key; the data stay as they are."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            source = str(image.meta["filename_or_obj"])
+            path = self.output_dir / f"{stem(source)}_superres.nii.gz"
+            volume, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
+            write_volume(path, volume, affine, source_header(source), overwrite=self.overwrite)
+            write_json(sidecar_path(path), self.record(image.meta), overwrite=True)
+        return result
