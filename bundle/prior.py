@@ -1,0 +1,131 @@
+"""The diffusion prior of the three planes: what the network predicts, turned into the clean slice and the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bida.schedule import cosine_alpha_bar
+from bida.volume import PLANES
+
+PREDICTIONS = ("v", "eps", "x0")
+# The 1st and 99th percentile of a volume go to -1 and 1. Training slices, and the network's clean estimates, are
+# clipped half a range above: in a brain on black 6-7% of the brain lies above the volume's 99th percentile,
+# and would be flattened.
+X0_RANGE = (-1.0, 2.0)
+
+
+def diffuse(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Noise clean slices: ``x_t = sqrt(ab) x0 + sqrt(1 - ab) noise`` (Ho et al. 2020, Eq. 4).
+
+    Args:
+        x0: Clean slices [B, 1, H, W].
+        noise: Standard normal, the shape of ``x0``.
+        alpha_bar: Cumulative signal power of each slice's time [B].
+
+    Returns:
+        Tensor of the shape of ``x0``.
+    """
+    ab = alpha_bar.to(x0.dtype)[:, None, None, None]
+    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
+
+
+def prediction_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
+    """Return what the network learns to predict: v (Salimans & Ho 2022, Eq. 10), the noise, or the clean slice."""
+    ab = alpha_bar.to(x0.dtype)[:, None, None, None]
+    if prediction == "v":
+        return ab.sqrt() * noise - (1 - ab).sqrt() * x0
+    return noise if prediction == "eps" else x0
+
+
+class PlanePrior(nn.Module):
+    """A 2D diffusion prior for axial, coronal and sagittal slices.
+
+    Args:
+        network: One network conditioned on the plane by ``class_labels`` (``SliceUNet``, or MONAI's
+            ``DiffusionModelUNet`` with ``num_class_embeds=3``), or a mapping from plane to network.
+        prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
+        timesteps: Length T of the cosine schedule.
+        dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
+
+    Raises:
+        ValueError: ``prediction`` or ``dtype`` is unknown, or a plane has no network.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | Mapping[str, nn.Module],
+        prediction: str = "v",
+        timesteps: int = 1000,
+        dtype: str = "float32",
+    ) -> None:
+        """Hold the planes' networks as submodules."""
+        super().__init__()
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        self.shared = isinstance(network, nn.Module)
+        networks = {"shared": network} if isinstance(network, nn.Module) else dict(network)
+        if not self.shared and set(networks) != set(PLANES):
+            raise ValueError(
+                f"a network for each of {', '.join(PLANES)} is needed, got {', '.join(networks) or 'none'}"
+            )
+        self.networks = nn.ModuleDict(networks)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        self.prediction, self.x0_range = prediction, X0_RANGE
+        self.weights_sha256 = ""  # of the file that the weights were loaded from
+        self.alpha_bar: Tensor = cosine_alpha_bar(timesteps)
+        # MONAI's U-Net does not say its stride; 8 serves its default four levels
+        self.stride = max(getattr(net, "stride", 8) for net in self.networks.values())
+        self.set_dtype(dtype)
+
+    def set_dtype(self, dtype: str) -> PlanePrior:
+        """Choose the network's arithmetic, ``float32`` or ``bfloat16``, and return self."""
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
+        self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        return self
+
+    def forward(self, x: Tensor, timesteps: Tensor, planes: Tensor) -> Tensor:
+        """Return the raw prediction, float32.
+
+        Args:
+            x: Noised slices [B, 1, H, W], float32.
+            timesteps: Integer times [B], or [1] where the whole batch shares one.
+            planes: Indices into ``bida.volume.PLANES``, [B] or [1].
+
+        Returns:
+            Tensor [B, 1, H, W].
+        """
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
+            if self.shared:
+                return self.networks["shared"](x, timesteps=timesteps, class_labels=planes).float()
+            out = torch.empty_like(x)
+            for index in planes.unique().tolist():
+                mine = (planes == index).expand(x.shape[0])
+                times = timesteps.expand(x.shape[0])[mine]
+                out[mine] = self.networks[PLANES[index]](x[mine], timesteps=times).float()
+            return out
+
+    @torch.inference_mode()
+    def predict(self, x: Tensor, t: int, plane: str) -> tuple[Tensor, Tensor]:
+        """Estimate the clean slices and the noise in slices of one plane at one time.
+
+        Args:
+            x: Noised slices [B, 1, H, W], float32.
+            t: Time, 0 <= t < T.
+            plane: A name in ``bida.volume.PLANES``.
+
+        Returns:
+            ``(x0, e)``, each [B, 1, H, W], float32; ``x0`` is not clipped.
+        """
+        times = torch.full((1,), t, device=x.device)
+        out = self(x, times, torch.full((1,), PLANES.index(plane), device=x.device))
+        ab = float(self.alpha_bar[t])
+        a, s = ab**0.5, (1 - ab) ** 0.5
+        if self.prediction == "v":  # Salimans & Ho 2022, appendix D
+            return a * x - s * out, a * out + s * x
+        if self.prediction == "eps":
+            return (x - s * out) / a, out
+        return out, (x - a * out) / s

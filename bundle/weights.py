@@ -1,0 +1,80 @@
+"""Released weights: found by name, loaded as a plain state dict, and checked against their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bida.errors import WeightsError
+from bida.output import atomic
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def released_path(name: str) -> Path:
+    """Return the path of weights shipped with the package, such as ``model.pt``."""
+    return Path(str(files("bida.models") / name))
+
+
+def released_hash(name: str) -> str | None:
+    """Return the SHA-256 that the bundle's metadata records for released weights, None where it records none."""
+    metadata: dict[str, Any] = json.loads((files("bida.configs") / "metadata.json").read_text())
+    return metadata.get("weights_sha256", {}).get(name)
+
+
+def load_weights(network: nn.Module, path: str | Path | None = None, name: str = "model.pt") -> str:
+    """Load a state dict into a network.
+
+    Args:
+        network: The network, in whose precision the weights end.
+        path: A weights file; the released ``name`` when None.
+        name: Name of released weights, whose hash is checked also where ``path`` points at them.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        WeightsError: The file is missing or no state dict, its hash is not the recorded one, or it does not fit.
+    """
+    file = released_path(name) if path is None else Path(path)
+    if not file.is_file():
+        raise WeightsError(f"{file}: weights must exist, none found; reinstall bida, or name a file with --model")
+    digest = sha256(file)
+    expected = released_hash(name) if file.resolve() == released_path(name).resolve() else digest
+    if digest != expected:
+        raise WeightsError(
+            f"{file}: SHA-256 must be {expected or 'recorded in metadata.json'}, got {digest}; "
+            "the file is damaged or was replaced: reinstall bida, or name your own weights with --model"
+        )
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{file}: weights must be a state dict of this network, loading failed ({reason}); "
+            "use weights written by 'bida train' with the same network"
+        ) from error
+    return digest
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write a network's state dict in half precision, atomically."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for key, value in network.state_dict().items()
+    }
+    with atomic(file) as temporary:
+        torch.save(state, temporary)

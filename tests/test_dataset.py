@@ -1,0 +1,124 @@
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bida.dataset import CountingSampler, SliceDataset, find_animals, load_normalised
+from bida.errors import SettingsError
+from bida.prior import X0_RANGE
+from bida.transforms.augment import RandContrastd, RandLeftRightFlipd
+from bida.transforms.diffuse import DiffuseSliced
+from bida.volume import PLANES
+
+
+@pytest.fixture
+def bids(tmp_path):
+    """Four animals: two isotropic to train on, one with thick coronal slices, one of the validation set."""
+    rows = ["participant_id\tsplit"]
+    animals = {"sub-a": ("train", (0.2, 0.2, 0.2)), "sub-b": ("train", (0.2, 0.2, 0.2)),
+               "sub-thick": ("train", (0.2, 0.8, 0.2)), "sub-v": ("val", (0.2, 0.2, 0.2))}  # fmt: skip
+    rng = np.random.default_rng(0)
+    for subject, (split, spacing) in animals.items():
+        rows.append(f"{subject}\t{split}")
+        folder = tmp_path / subject / "anat"
+        folder.mkdir(parents=True)
+        data = np.zeros((24, 20, 16), np.float32)
+        data[4:-4, 4:-4, 4:-4] = rng.uniform(50, 100, (16, 12, 8))
+        nib.save(nib.Nifti1Image(data, np.diag([*spacing, 1])), folder / f"{subject}_T2w.nii.gz")
+    (tmp_path / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def subjects(animals):
+    return [animal.subject for animal in animals]
+
+
+def test_animals_are_split_by_the_participants_table(bids):
+    assert subjects(find_animals([bids], split="train")) == ["sub-a", "sub-b", "sub-thick"]
+    assert subjects(find_animals([bids], split="val")) == ["sub-v"]
+    assert subjects(find_animals([bids], split="train", exclude=["sub-a"])) == ["sub-b", "sub-thick"]
+    assert subjects(find_animals([bids], include=["sub-v"])) == ["sub-v"]
+
+
+def test_nothing_to_train_on_is_an_error(bids, tmp_path):
+    with pytest.raises(SettingsError, match="at least one image must be left, got none for split=test"):
+        find_animals([bids], split="test")
+    with pytest.raises(SettingsError, match="data folder must exist"):
+        find_animals([tmp_path / "nowhere"])
+
+
+def test_intensities(bids):
+    data, spacing = load_normalised(bids / "sub-a/anat/sub-a_T2w.nii.gz")
+    assert data.dtype == np.float32
+    assert data.min() == -1
+    assert data.max() <= X0_RANGE[1]
+    np.testing.assert_allclose(spacing, 0.2, rtol=1e-6)
+
+
+def test_thick_slices_teach_their_own_plane_alone(bids):
+    dataset = SliceDataset(find_animals([bids], split="train"), lambda item: item)
+    assert {plane: len(stacks) for plane, stacks in dataset.slices.items()} == {"axial": 2, "coronal": 3, "sagittal": 2}
+    with pytest.raises(SettingsError, match="the axial plane must have sharp slices"):
+        SliceDataset(find_animals([bids], include=["sub-thick"]), lambda item: item)
+
+
+def test_background_slices_are_left_out(bids):
+    dataset = SliceDataset(find_animals([bids], include=["sub-a"]), lambda item: item)
+    assert dataset.slices["sagittal"][0][1].tolist() == list(range(4, 20))
+    assert all((dataset[i]["image"] > -1).any() for i in range(50))
+
+
+def test_a_sample_is_a_function_of_seed_and_index(bids):
+    animals = find_animals([bids], split="train")
+    transform = RandContrastd("image", prob=1.0)
+    one, two = SliceDataset(animals, transform, seed=3), SliceDataset(animals, RandContrastd("image", prob=1.0), seed=3)
+    [one[i] for i in (9, 4)]  # the order of the calls must not matter
+    for i in (4, 9, 1000):
+        assert torch.equal(one[i]["image"], two[i]["image"])
+        assert one[i]["planes"] == two[i]["planes"]
+    assert not torch.equal(one[4]["image"], SliceDataset(animals, transform, seed=4)[4]["image"])
+    assert {one[i]["planes"] for i in range(60)} == {0, 1, 2}
+
+
+def test_sampler_counts_over_processes():
+    first, second = CountingSampler(0, 2), CountingSampler(1, 2)
+    first.start = second.start = 10
+    a, b = iter(first), iter(second)
+    assert [next(a), next(b), next(a), next(b)] == [10, 11, 12, 13]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_mirror_spares_sagittal_slices(plane):
+    image = torch.arange(12.0).reshape(1, 3, 4)
+    out = RandLeftRightFlipd("image", prob=1.0)({"image": image, "planes": PLANES.index(plane)})["image"]
+    assert torch.equal(out, image if plane == "sagittal" else image.flip(1))
+
+
+def test_contrast_keeps_background_and_order():
+    transform = RandContrastd("image", gamma=(0.8, 1.25), gain=(0.85, 1.15), prob=1.0).set_random_state(seed=1)
+    image = torch.linspace(-1, 1, 50)[None, None]
+    out = transform({"image": image})["image"]
+    assert out[0, 0, 0] == -1
+    assert (out.diff() > 0).all()
+    assert not torch.allclose(out, image)
+    assert abs(out[0, 0, -1] - 1) <= 2 * 0.15 + 1e-6  # gain alone acts where u = 1
+
+
+@pytest.mark.parametrize("prediction", ["v", "eps", "x0"])
+def test_noised_slice_and_target_give_the_slice_back(prediction):
+    transform = DiffuseSliced("image", prediction).set_random_state(seed=0)
+    clean = torch.rand(1, 8, 8) * 2 - 1
+    for index in (1, 5, 77):
+        item = transform({"image": clean, "index": index})
+        ab = float(transform.alpha_bar[item["timesteps"]])
+        a, s, x, target = ab**0.5, (1 - ab) ** 0.5, item["image"], item["label"]
+        x0 = {"v": a * x - s * target, "eps": (x - s * target) / a, "x0": target}[prediction]
+        torch.testing.assert_close(x0, clean, atol=1e-5 / a, rtol=1e-4)
+
+
+def test_times_cover_the_schedule_evenly():
+    transform = DiffuseSliced("image")
+    times = [transform({"image": torch.zeros(1, 2, 2), "index": i})["timesteps"] for i in range(160)]
+    counts, _ = np.histogram(times, bins=10, range=(0, 1000))
+    assert counts.min() >= 15
+    assert counts.max() <= 17

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from torch import nn
+
+from bida.prior import PlanePrior, diffuse, prediction_target
+from bida.unet import SliceUNet
+from bida.volume import PLANES
+
+
+class Oracle(nn.Module):
+    """Return the exact target of a known clean slice and noise, whatever it is shown."""
+
+    stride = 1
+
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def forward(self, x, timesteps, class_labels=None):
+        return self.target
+
+
+def small_unet() -> SliceUNet:
+    torch.manual_seed(0)
+    network = SliceUNet(channels=(64, 64), blocks=1, embedding=32)
+    for parameter in network.parameters():  # the layers that start at zero would hide mistakes
+        if not parameter.abs().sum():
+            nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+@pytest.mark.parametrize("t", [0, 400, 999])
+@pytest.mark.parametrize("prediction", ["v", "eps", "x0"])
+def test_predict_recovers_slice_and_noise(prediction, t):
+    x0, noise = torch.randn(2, 3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(t))
+    prior = PlanePrior(nn.Identity(), prediction)
+    ab = prior.alpha_bar[t].expand(3)
+    prior.networks["shared"] = Oracle(prediction_target(x0, noise, ab, prediction))
+    found_x0, found_e = prior.predict(diffuse(x0, noise, ab), t, "coronal")
+    # float32 output of the network; eps divides by sqrt(alpha-bar), x0 by sqrt(1 - alpha-bar)
+    scale = {"v": 1, "eps": ab[0] ** -0.5, "x0": (1 - ab[0]) ** -0.5}[prediction]
+    torch.testing.assert_close(found_x0.double(), x0, atol=2e-6 * float(scale), rtol=1e-5)
+    torch.testing.assert_close(found_e.double(), noise, atol=2e-6 * float(scale), rtol=1e-5)
+
+
+def test_one_time_for_all_is_the_same_as_one_each():
+    network = small_unet()
+    x = torch.randn(4, 1, 24, 32)
+    each = network(x, torch.full((4,), 321), torch.full((4,), 2))
+    shared = network(x, torch.tensor([321]), torch.tensor([2]))
+    torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-5)
+
+
+def test_planes_differ():
+    network = small_unet()
+    x = torch.randn(1, 1, 16, 16)
+    outputs = [network(x, torch.tensor([500]), torch.tensor([index])) for index in range(3)]
+    assert not torch.allclose(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[1], outputs[2])
+
+
+def test_network_is_local():
+    """What lies far away, background or padding, must not change a pixel's result."""
+    network = small_unet()
+    x = torch.randn(1, 1, 32, 128)
+    far = x.clone()
+    far[..., 96:] = -1
+    times, planes = torch.tensor([300]), torch.tensor([0])
+    a, b = network(x, times, planes), network(far, times, planes)
+    torch.testing.assert_close(a[..., :32], b[..., :32], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(a[..., 96:], b[..., 96:])
+
+
+def test_a_network_for_each_plane():
+    networks = {plane: Oracle(torch.full((1, 1, 4, 4), float(index))) for index, plane in enumerate(PLANES)}
+    prior = PlanePrior(networks, "x0")
+    for index, plane in enumerate(PLANES):
+        assert prior.predict(torch.zeros(1, 1, 4, 4), 10, plane)[0].unique().tolist() == [index]
+    with pytest.raises(ValueError, match="a network for each of axial, coronal, sagittal is needed, got axial"):
+        PlanePrior({"axial": networks["axial"]})
+
+
+def test_mixed_planes_in_one_batch():
+    networks = {plane: Oracle(torch.full((1, 1, 4, 4), float(index))) for index, plane in enumerate(PLANES)}
+    out = PlanePrior(networks)(torch.zeros(3, 1, 4, 4), torch.tensor([5]), torch.tensor([2, 0, 1]))
+    assert out[:, 0, 0, 0].tolist() == [2, 0, 1]
+
+
+def test_monai_unet_takes_its_place():
+    from monai.networks.nets import DiffusionModelUNet
+
+    network = DiffusionModelUNet(
+        spatial_dims=2, in_channels=1, out_channels=1, num_res_blocks=1, channels=(8, 8), norm_num_groups=4,
+        attention_levels=(False, False), num_head_channels=8, num_class_embeds=3,
+    )  # fmt: skip
+    prior = PlanePrior(network)
+    x = torch.randn(2, 1, 16, 16)
+    x0, e = prior.predict(x, 700, "sagittal")
+    ab = float(prior.alpha_bar[700])
+    torch.testing.assert_close(ab**0.5 * x0 + (1 - ab) ** 0.5 * e, x, atol=1e-5, rtol=1e-5)
+    loss = ((prior(x, torch.tensor([1, 500]), torch.tensor([0, 2])) - x) ** 2).mean()
+    loss.backward()
+    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in prior.parameters())
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="prediction must be one of v, eps, x0, got 'w'"):
+        PlanePrior(nn.Identity(), "w")
+    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'half'"):
+        PlanePrior(nn.Identity(), dtype="half")
+    with pytest.raises(ValueError, match=r"multiples of 4 pixels, got \(10, 16\)"):
+        small_unet()(torch.zeros(1, 1, 10, 16), torch.tensor([0]))

@@ -1,0 +1,77 @@
+"""Random variation of training slices that MONAI does not have: mirror by plane, and intensity about the background."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+
+from bida.volume import PLANES
+
+
+class RandLeftRightFlipd(MapTransform, RandomizableTransform):
+    """Mirror a slice left to right; sagittal slices, which have no left and right, stay as they are.
+
+    Args:
+        keys: Slices [1, H, W], H along R in axial and coronal slices.
+        planes_key: Where the index into ``bida.volume.PLANES`` is.
+        prob: Probability.
+    """
+
+    def __init__(self, keys: KeysCollection, planes_key: str = "planes", prob: float = 0.5) -> None:
+        """Store the parameters."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.planes_key = planes_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data, its slices mirrored by chance."""
+        self.randomize(None)
+        result = dict(data)
+        if self._do_transform and PLANES[int(result[self.planes_key])] != "sagittal":
+            for key in self.key_iterator(result):
+                result[key] = torch.flip(result[key], dims=(1,))
+        return result
+
+
+class RandContrastd(MapTransform, RandomizableTransform):
+    """Change gain and gamma of intensities above the background, -1: ``u -> gain u^gamma`` with ``u = (x + 1) / 2``.
+
+    Args:
+        keys: Slices on the scale of [-1, 1], where background is -1.
+        gamma: Range of the exponent, drawn evenly in its logarithm.
+        gain: Range of the factor.
+        clip: Range of the result.
+        prob: Probability.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        gamma: Sequence[float] = (0.8, 1.25),
+        gain: Sequence[float] = (0.85, 1.15),
+        clip: Sequence[float] = (-1.0, 2.0),
+        prob: float = 0.5,
+    ) -> None:
+        """Store the parameters."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        if not (0 < gamma[0] <= gamma[1] and 0 < gain[0] <= gain[1]):
+            raise ValueError(f"gamma and gain must be rising ranges above 0, got {tuple(gamma)} and {tuple(gain)}")
+        self.gamma, self.gain, self.clip = tuple(gamma), tuple(gain), tuple(clip)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data, its intensities changed by chance."""
+        self.randomize(None)
+        result = dict(data)
+        if self._do_transform:
+            low, high = self.gamma
+            gamma = low * (high / low) ** self.R.random()
+            gain = self.R.uniform(self.gain[0], self.gain[1])
+            for key in self.key_iterator(result):
+                u = ((result[key] + 1) / 2).clamp_min(0)
+                result[key] = (2 * gain * u**gamma - 1).clamp(*self.clip)
+        return result

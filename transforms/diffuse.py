@@ -1,0 +1,58 @@
+"""Noise a training slice at a time of the diffusion, and give the network's target."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+
+from bida.prior import diffuse, prediction_target
+from bida.schedule import cosine_alpha_bar
+
+# Times of successive samples follow the additive recurrence of the golden ratio: every batch covers [0, T) evenly.
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+class DiffuseSliced(MapTransform, RandomizableTransform):
+    """Replace ``image`` by ``x_t``, and add its time and the prediction target.
+
+    Args:
+        keys: The clean slice [1, H, W], on the scale of [-1, 1].
+        prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
+        timesteps: Length T of the cosine schedule.
+        index_key: Where the sample's index is, which sets its time.
+        label_key: Where the target goes.
+        timesteps_key: Where the time goes.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prediction: str = "v",
+        timesteps: int = 1000,
+        index_key: str = "index",
+        label_key: str = "label",
+        timesteps_key: str = "timesteps",
+    ) -> None:
+        """Make the schedule."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        self.prediction, self.alpha_bar = prediction, cosine_alpha_bar(timesteps)
+        self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the noised slice, its target and its time."""
+        result = dict(data)
+        t = int(len(self.alpha_bar) * (result[self.index_key] * _GOLDEN % 1.0))
+        ab = self.alpha_bar[t : t + 1]
+        for key in self.key_iterator(result):
+            x0 = torch.as_tensor(np.asarray(result[key]))[None]
+            noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32))
+            result[self.label_key] = prediction_target(x0, noise, ab, self.prediction)[0]
+            result[key] = diffuse(x0, noise, ab)[0]
+        result[self.timesteps_key] = t
+        return result
