@@ -1,0 +1,47 @@
+"""The panels of a picture of a run: the scan, its cubic interpolation, the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bida.pipeline import Settings, plain_errors
+from bida.scan import spacing_of
+from bida.transforms.base import affine_of, target_grids
+from bida.transforms.load import LoadScand
+from bida.transforms.plan import PlanScand
+from bida.transforms.resample import resample
+
+Panel = tuple[NDArray[np.float32], tuple[float, float, float]]
+
+
+def ras(volume: ArrayLike, affine: ArrayLike) -> Panel:
+    """Return a volume turned to [R, A, S], with its voxel sizes in mm."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, dtype=np.float32), np.asarray(affine)))
+    return np.asarray(image.dataobj), spacing_of(image.affine)
+
+
+def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:
+    """Return a scan as it is, and interpolated by cubic B-splines on the grid of its restoration."""
+    from monai.transforms import Compose, Orientationd
+
+    plan = PlanScand(
+        "image",
+        axis=settings.axis,
+        factor=settings.factor,
+        spacing=settings.spacing,
+        thickness_mm=settings.thickness_mm,
+        gap_mm=settings.gap_mm,
+        like=settings.like,
+    )
+    load = LoadScand("image", volume=settings.volume, scale_header=settings.scale_header)
+    with plain_errors():
+        image = Compose([load, Orientationd("image", axcodes="RAS", labels=None), plan])({"image": scan})["image"]
+    grids = target_grids(image)
+    spacing = spacing_of(affine_of(image))
+    thick = image[0].numpy()
+    fine = resample(thick, spacing, grids).astype(np.float32)
+    return (thick, spacing), (fine, (grids[0].spacing_mm, grids[1].spacing_mm, grids[2].spacing_mm))
