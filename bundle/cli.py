@@ -1,0 +1,134 @@
+"""The command ``bida``: arguments in, one line of error out, exit code 2 for what the user can mend.
+
+Only the standard library is imported here, so that ``bida --help`` answers at once; the work is in ``commands``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bida.errors import BidaError
+
+EPILOG = "Research use only, not for diagnosis."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    main = argparse.ArgumentParser(
+        prog="bida", description="Isotropic volumes from thick-slice rodent MR scans.", epilog=EPILOG
+    )
+    main.add_argument("--version", action="store_true", help="show versions and exit")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND")
+    # options that are not given stay out of the namespace: the defaults are those of Settings and of the presets
+    given: dict[str, Any] = {"argument_default": argparse.SUPPRESS, "epilog": EPILOG}
+    _superres(commands.add_parser("superres", help="turn a thick-slice scan into an isotropic volume", **given))
+    _simulate(commands.add_parser("simulate", help="make thick slices from an isotropic volume"))
+    _info(commands.add_parser("info", help="say what superres would do with a scan", **given))
+    _demo(commands.add_parser("demo", help="run the built-in sample and draw a picture"))
+    _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
+    return main
+
+
+def _plan_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options that say how the scan was made and what grid is wanted."""
+    sub.add_argument("--spacing", metavar="auto|inplane|MM", type=_spacing,
+                     help="voxel size of the result; auto: the finer in-plane size, within 0.1-0.25 mm")  # fmt: skip
+    sub.add_argument("--factor", type=float, metavar="F", help="slice spacing over voxel size, instead of --spacing")
+    sub.add_argument("--axis", choices=["R", "A", "S"], help="through-plane axis; default: the coarsest")
+    sub.add_argument("--thickness", type=float, metavar="MM", dest="thickness_mm",
+                     help="slice thickness (FWHM); default: the sidecar's, else the slice spacing")  # fmt: skip
+    sub.add_argument("--gap", type=float, metavar="MM", dest="gap_mm", help="gap between slices; negative: overlap")
+    sub.add_argument("--profile", metavar="slr|gaussian|box|FILE", help="slice profile; FILE: columns mm, amplitude")
+    sub.add_argument("--like", metavar="FILE", help="put the result on this file's grid")
+    sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
+    sub.add_argument("--scale-header", type=float, metavar="F", help="divide the header's voxel sizes and origin by F")
+    sub.add_argument("--preset", choices=["paper"], help="settings as published; other options change them")
+    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (16)")
+    sub.add_argument("--samples", type=int, metavar="K", help="draws to average (1); more: less error, more time")
+    sub.add_argument("--device", metavar="NAME", help="auto, cpu, cuda ...")
+    sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], help="arithmetic of the network")
+    sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
+
+
+def _spacing(text: str) -> str | float:
+    """Return a name as it is, a number as a number."""
+    if text in ("auto", "inplane"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be auto, inplane or a number of mm, got {text!r}") from None
+
+
+def _superres(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
+    sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
+    _plan_options(sub)
+    sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
+    sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
+    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
+    sub.add_argument("--bias-corrected", action="store_true", help="leave the bias field out of the result")
+    sub.add_argument("--uncertainty", metavar="FILE", help="write the standard deviation over the draws (K >= 2)")
+    sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="slices at once; changes no result")
+    sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
+    sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _simulate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", metavar="HR", help="isotropic volume")
+    sub.add_argument("output", metavar="LR", help="NIfTI file to write; a .json beside it records slices and grid")
+    sub.add_argument("--factor", type=float, required=True, metavar="F", help="slice spacing over voxel size")
+    sub.add_argument("--axis", choices=["R", "A", "S"], default="A", help="through-plane axis (A: coronal slices)")
+    sub.add_argument("--thickness", type=float, metavar="MM", help="slice thickness (FWHM); default: slice spacing")
+    sub.add_argument("--profile", default="slr", metavar="slr|gaussian|box|FILE", help="slice profile (slr)")
+    sub.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="noise to add, in intensity units")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that noise")
+    sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _info(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", metavar="SCAN", help="the scan")
+    _plan_options(sub)
+
+
+def _demo(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--output", default="demo", metavar="DIR", help="where to put the files (demo)")
+    sub.add_argument("--factor", type=float, default=5.0, metavar="F", help="slice spacing over voxel size (5)")
+    sub.add_argument("--samples", type=int, default=1, metavar="K", help="draws to average (1)")
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", nargs="+", help="BIDS folders of scans that are sharp in their planes")
+    sub.add_argument("--output", default="runs/prior", metavar="DIR", help="checkpoints, logs, weights; resumes there")
+    sub.add_argument("--config", action="append", default=[], metavar="FILE", help="a configuration over train.yaml")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="overrides",
+                     help="override a value of train.yaml, as in --set epochs=100")  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 2 for an error that the user can mend, or 130 after Ctrl-C."""
+    arguments = parser().parse_args(argv)
+    if not arguments.version and arguments.command is None:
+        parser().print_help()
+        return 2
+    try:
+        from bida import commands
+
+        commands.run(arguments)
+    except BidaError as error:
+        print(f"bida: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bida: stopped, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

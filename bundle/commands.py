@@ -1,0 +1,254 @@
+"""What each command does; imported only when one is run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bida.errors import BidaError, SettingsError
+from bida.output import check_output, sidecar_path, source_header, write_json, write_volume
+from bida.pipeline import (
+    Result,
+    Settings,
+    console_progress,
+    load_prior,
+    plain_errors,
+    released_prior,
+    restore,
+    scan_transform,
+    versions,
+)
+
+
+class OutOfMemoryError(BidaError):
+    """The machine has too little memory for the request."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command that the arguments name."""
+    if arguments.version:
+        print(", ".join(f"{name} {version}" for name, version in versions().items()))
+        return
+    commands = {"superres": superres, "simulate": simulate, "info": info, "demo": demo, "train": train}
+    with memory_errors():
+        commands[arguments.command](arguments)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn an allocation that failed, Python's, numpy's or torch's, into an error of one line."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _no_memory(error) from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error):  # torch's CPU allocator has no class of its own
+            raise _no_memory(error) from error
+        raise
+
+
+def _no_memory(error: BaseException) -> OutOfMemoryError:
+    reason = " ".join(str(error).split())[:120] or "allocation failed"
+    return OutOfMemoryError(f"memory: the run must fit, it does not ({reason}); give a larger --spacing, or crop")
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the given options make, over a preset where one is named."""
+    given = vars(arguments)
+    known = {field.name for field in fields(Settings)}
+    return Settings.of(given.get("preset"), **{name: value for name, value in given.items() if name in known})
+
+
+def superres(arguments: argparse.Namespace) -> None:
+    """Restore a scan, and write the volume, its record and what else was asked for."""
+    settings = settings_of(arguments)
+    given = vars(arguments)
+    overwrite = given.get("overwrite", False)
+    output = check_output(arguments.output, overwrite=overwrite)
+    uncertainty, picture = given.get("uncertainty"), given.get("preview")
+    if uncertainty is not None:
+        if settings.samples < 2:
+            raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
+        check_output(uncertainty, overwrite=overwrite)
+    if picture is not None:
+        check_output(picture, overwrite=overwrite, suffixes=(".png",))
+    result = restore(arguments.input, settings, console_progress())
+    for warning in result.warnings:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    header = source_header(arguments.input)
+    dtype = integer_type(header) if given.get("keep_dtype") else np.dtype(np.float32)
+    write_volume(output, result.data, result.affine, header, dtype, overwrite=overwrite)
+    if uncertainty is not None and result.std is not None:
+        write_volume(uncertainty, result.std, result.affine, header, overwrite=overwrite)
+    if picture is not None:
+        draw_preview(picture, arguments.input, settings, result)
+    write_json(sidecar_path(output), {**result.record, "output_dtype": str(dtype)}, overwrite=True)
+    print(summary(output, result))
+
+
+def integer_type(header: Any) -> np.dtype:
+    """Return the integer type of the scan's voxels.
+
+    Raises:
+        SettingsError: They are not integers.
+    """
+    dtype = np.dtype(np.float32) if header is None else header.get_data_dtype()
+    if dtype.kind not in "iu":
+        raise SettingsError(f"--keep-dtype: the scan must be a NIfTI of integers, its voxels are {dtype}; leave it out")
+    return dtype
+
+
+def summary(output: Path, result: Result) -> str:
+    """Return the lines that end a run."""
+    sizes = " x ".join(map(str, result.data.shape))
+    spacing = " x ".join(f"{size:.4g}" for size in np.linalg.norm(result.affine[:3, :3], axis=0))
+    names = {"sampler_residual": "sampler's space", "scan_residual": "scan's intensities"}
+    consistency = result.record["data_consistency"]
+    residuals = [f"{consistency[key]:.1e} ({text})" for key, text in names.items() if consistency[key] is not None]
+    seconds = sum(result.record["seconds"].values())
+    return (
+        f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
+        f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
+    )
+
+
+def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> None:
+    """Draw the scan, its cubic interpolation and the result."""
+    from bida.pictures import ras, restoration_panels
+    from bida.preview import preview
+
+    thick, interpolated = restoration_panels(scan, settings)
+    preview(path, {"thick slices": thick, "cubic": interpolated, "bida": ras(result.data, result.affine)})
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Make thick slices from an isotropic volume."""
+    from monai.transforms import Compose, Orientationd
+
+    from bida.degradation import SliceGeometry
+    from bida.transforms import LoadScand, SimulateSlicesd
+    from bida.volume import AXES
+
+    output = check_output(arguments.output, overwrite=arguments.overwrite)
+    axis = AXES.index(arguments.axis)
+    load = LoadScand("image", volume=arguments.volume)
+    turn = Compose([Orientationd("image", axcodes="RAS", labels=None)])
+    thin = turn(load({"image": arguments.input}))
+    slices = SimulateSlicesd(
+        "image", arguments.factor, axis, arguments.thickness, arguments.profile, arguments.noise, arguments.seed
+    )
+    thick = turn.inverse(slices(thin))["image"]
+    geometry = SliceGeometry.from_json(thick.meta["slice_geometry"])
+    affine = thick.affine.numpy()
+    write_volume(output, thick[0].numpy(), affine, source_header(arguments.input), overwrite=arguments.overwrite)
+    record = {
+        "SliceThickness": geometry.thickness_mm,
+        "SpacingBetweenSlices": geometry.slice_spacing_mm,
+        "Simulated": True,
+        "source": arguments.input,
+        "slice_geometry": {**vars(geometry)},
+        "noise": arguments.noise,
+        "seed": arguments.seed,
+        "hr_shape": list(thin["image"].shape[1:]),
+        "hr_affine": thin["image"].affine.tolist(),
+        "versions": versions(),
+    }
+    write_json(sidecar_path(output), record, overwrite=True)
+    print(
+        f"{output}: {geometry.slices} slices of {geometry.thickness_mm:.4g} mm every "
+        f"{geometry.slice_spacing_mm:.4g} mm along {arguments.axis}, {geometry.profile} profile"
+    )
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Say what superres would do with a scan."""
+    import json
+
+    from bida.degradation import SliceGeometry, SliceOperator
+    from bida.device import choose_device
+    from bida.plan import grids_from_json
+    from bida.volume import AXES, planes_containing
+
+    settings = settings_of(arguments)
+    device = choose_device(settings.device)
+    prior = load_prior(released_prior(), settings.model, device, settings.dtype)
+    with plain_errors():
+        transform = scan_transform(settings, prior.stride)
+        # N4 takes seconds and changes no grid
+        chosen = [step for step in transform.transforms if type(step).__name__ != "CorrectBiasd"]
+        image = type(transform)(chosen)({"image": arguments.input})["image"]
+    geometry = SliceGeometry.from_json(image.meta["slice_geometry"]).unpadded()
+    grids = grids_from_json(image.meta["target_grids"])
+    operator = SliceOperator.build(geometry)
+    planes = planes_containing(geometry.axis)
+    seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
+    dtype = str(prior.compute_dtype).removeprefix("torch.")
+    size = " x ".join(str(grid.voxels) for grid in grids)
+    voxel = " x ".join(f"{grid.spacing_mm:.4g}" for grid in grids)
+    print(f"""{arguments.input}
+  through-plane axis  {AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}
+  slices              {geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick
+  factor              {geometry.factor:.4g}
+  result              {size} voxels of {voxel} mm (R, A, S)
+  slice profile       {geometry.profile}, condition number {operator.condition_number:.2f}
+  network             {device}, {dtype}, {settings.steps} steps, {settings.samples} draw(s)
+  time                about {seconds:.0f} s""")
+    for warning in json.loads(image.meta["warnings"]):
+        print(f"  note                {warning}")
+
+
+def time_estimate(prior: Any, shape: tuple[int, ...], planes: tuple[str, str], settings: Settings) -> float:
+    """Return the seconds that sampling takes, from the time of one micro-batch of each plane."""
+    from bida.volume import NORMAL
+
+    total = 0.0
+    for plane in planes:
+        height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
+        batch = torch.zeros(8, 1, height, width, device=next(prior.parameters()).device)
+        prior.predict(batch, 500, plane)
+        start = time.perf_counter()
+        prior.predict(batch, 500, plane)
+        total += (time.perf_counter() - start) * shape[NORMAL[plane]] / len(batch)
+    return total * settings.steps * settings.samples
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Run the built-in sample through the bundle and draw what came out."""
+    from bida.demonstration import run_demo
+
+    print(run_demo(Path(arguments.output), arguments.factor, arguments.samples))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train through the bundle's training configuration."""
+    from importlib.resources import files
+
+    from monai.bundle import ConfigWorkflow
+
+    configs = [str(files("bida.configs") / "train.yaml"), *arguments.config]
+    overrides = dict(override(text) for text in arguments.overrides)
+    overrides |= {"dataset_dir": list(arguments.data), "output_dir": arguments.output}
+    workflow = ConfigWorkflow(configs, workflow_type="train", run_id="training", **overrides)
+    workflow.initialize()
+    with plain_errors():
+        workflow.run()
+    workflow.finalize()
+
+
+def override(text: str) -> tuple[str, Any]:
+    """Split ``name=value``; the value is read as YAML, as in the configuration."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"--set: must be NAME=VALUE, got {text!r}; for example --set epochs=100")
+    return name, yaml.safe_load(value)

@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import ROOT
+from monai.bundle import ConfigWorkflow
+from monai.transforms import Compose
+
+from bida import superres
+from bida.inferer import BiplanarInferer
+
+CONFIG = str(ROOT / "configs" / "inference.yaml")
+FAST = {"steps": 2, "n4": False}
+
+
+def workflow(**overrides):
+    made = ConfigWorkflow(CONFIG, workflow_type="infer", run_id="inference", logging_file=False, **overrides)
+    made.initialize()
+    return made
+
+
+def test_standard_ids(make_scan, tmp_path):
+    made = workflow(input=str(make_scan()), output_dir=str(tmp_path / "out"))
+    assert made.check_properties() == []
+    assert isinstance(made.inferer, BiplanarInferer)
+    assert isinstance(made.preprocessing, Compose)
+    assert isinstance(made.postprocessing, Compose)
+    assert len(made.dataset) == 1
+    assert made.evaluator.inferer is made.inferer
+
+
+def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
+    path = make_scan(codes="LPI")
+    workflow(input=str(path), output_dir=str(tmp_path / "out"), **FAST).run()
+    written = nib.load(tmp_path / "out" / "scan_superres.nii.gz")
+    expected = superres(path, **FAST)
+    np.testing.assert_allclose(written.affine, expected.affine, atol=1e-6)
+    np.testing.assert_allclose(written.get_fdata(), expected.data, rtol=1e-5)
+    assert (tmp_path / "out" / "scan_superres.json").exists()
+
+
+def command(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run_id", [["inference"], []])
+def test_command_line_from_another_directory(make_scan, tmp_path, run_id):
+    flags = ["--config_file", CONFIG, "--bundle_root", str(ROOT), "--input", str(make_scan()), "--steps", "2"]
+    run = command(*run_id, *flags, "--output_dir", str(tmp_path / "out"), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert nib.load(tmp_path / "out" / "scan_superres.nii.gz").shape == (20, 40, 18)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("value", "message"), [("nowhere.nii.gz", "the scan must exist"), ("", "a scan must be named")]
+)
+def test_missing_input_fails(tmp_path, value, message):
+    run = command("inference", "--config_file", CONFIG, "--input", value, "--output_dir", str(tmp_path), cwd=tmp_path)
+    assert run.returncode != 0
+    assert message in run.stderr

@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bida.cli import main, parser
+from bida.weights import released_path, sha256
+
+FAST = ["--steps", "2", "--no-n4"]
+
+
+@pytest.fixture
+def scan(make_scan):
+    return str(make_scan())
+
+
+def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, capsys):
+    out, std, png = tmp_path / "sr.nii.gz", tmp_path / "std.nii.gz", tmp_path / "sr.png"
+    options = [*FAST, "--samples", "2", "--uncertainty", str(std), "--preview", str(png), "--seed", "7"]
+    assert main(["superres", scan, str(out), *options]) == 0
+    image = nib.load(out)
+    assert image.shape == (20, 40, 18)
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-6)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert nib.load(std).shape == image.shape
+    assert nib.load(std).get_fdata().max() > 0
+    assert png.read_bytes().startswith(b"\x89PNG")
+    record = json.loads((tmp_path / "sr.json").read_text())
+    assert record["settings"]["seed"] == 7
+    assert record["settings"]["samples"] == 2
+    assert record["weights_sha256"] == sha256(released_path("model.pt"))
+    assert record["slice_geometry"]["slices"] == 8
+    assert record["data_consistency"]["scan_residual"] < 1e-5
+    assert set(record["seconds"]) == {"load_weights", "preprocess", "sample", "postprocess"}
+    assert {"bida", "torch", "monai"} <= set(record["versions"])
+    printed = capsys.readouterr().out
+    assert "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm" in printed
+    assert "degraded again" in printed
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--uncertainty", "std.nii.gz"], "--uncertainty: needs at least 2 draws, got 1; give --samples 4"),
+        (["--factor", "5", "--spacing", "0.2"], "--factor excludes --spacing"),
+        (["--model", "nowhere.pt"], "nowhere.pt: weights must exist"),
+        (["--profile", "nowhere.txt"], "nowhere.txt"),
+        (["--device", "abacus"], "device: must be one that this machine has, got 'abacus'"),
+        (["--samples", "0"], "samples: must be at least 1, got 0"),
+        (["--keep-dtype"], "--keep-dtype: the scan must be a NIfTI of integers"),
+        (["--preview", "sr.jpg"], "sr.jpg: output must end in .png"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(scan, tmp_path, capsys, extra, message):
+    out = tmp_path / "new" / "sr.nii.gz"
+    out.parent.mkdir()
+    assert main(["superres", scan, str(out), *FAST, *extra]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("bida: error: ")
+    assert message in error
+    assert not list(out.parent.iterdir())
+
+
+def test_existing_output_is_kept_without_overwrite(scan, tmp_path, capsys):
+    out = tmp_path / "sr.nii.gz"
+    out.write_bytes(b"mine")
+    assert main(["superres", scan, str(out), *FAST]) == 2
+    assert "output must not exist, it does; choose another name or give --overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert main(["superres", scan, str(out), *FAST, "--overwrite"]) == 0
+    assert nib.load(out).shape == (20, 40, 18)
+
+
+def test_out_of_memory_is_one_line(scan, tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr("bida.commands.restore", fail)
+    assert main(["superres", scan, str(tmp_path / "sr.nii.gz")]) == 2
+    assert "memory: the run must fit, it does not" in capsys.readouterr().err
+
+
+def test_integer_type_is_kept_when_asked(make_scan, tmp_path):
+    path = make_scan(dtype=np.int16)
+    out = tmp_path / "sr.nii.gz"
+    assert main(["superres", str(path), str(out), *FAST, "--keep-dtype"]) == 0
+    assert nib.load(out).get_data_dtype() == np.int16
+    np.testing.assert_allclose(nib.load(out).get_fdata().mean(), nib.load(path).get_fdata().mean(), rtol=0.02)
+
+
+def test_simulate_then_superres_like_the_truth(make_scan, tmp_path, capsys):
+    truth = make_scan((20, 41, 18), (0.15, 0.15, 0.15), codes="LPS", name="truth.nii.gz")
+    thick, out = tmp_path / "thick.nii.gz", tmp_path / "sr.nii.gz"
+    assert main(["simulate", str(truth), str(thick), "--factor", "5", "--thickness", "0.6"]) == 0
+    assert "9 slices of 0.6 mm every 0.75 mm along A, slr profile" in capsys.readouterr().out
+    assert sorted(nib.load(thick).shape) == [9, 18, 20]
+    sidecar = json.loads((tmp_path / "thick.json").read_text())
+    assert sidecar["SliceThickness"] == pytest.approx(0.6)
+    assert sidecar["SpacingBetweenSlices"] == pytest.approx(0.75)
+    assert sidecar["hr_shape"] == [20, 41, 18]
+    assert main(["superres", str(thick), str(out), "--like", str(truth), *FAST]) == 0
+    assert nib.load(out).shape == nib.load(truth).shape
+    np.testing.assert_allclose(nib.load(out).affine, nib.load(truth).affine, atol=1e-6)
+    record = json.loads((tmp_path / "sr.json").read_text())
+    assert record["slice_geometry"]["thickness_mm"] == pytest.approx(0.6)  # read from the sidecar
+
+
+def test_info_says_what_would_be_done(make_scan, capsys):
+    path = make_scan(units="unknown")
+    assert main(["info", str(path), "--dtype", "float32"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("through-plane axis  A; planes sampled: axial and sagittal", "8, 0.75 mm apart, 0.75 mm thick",
+                 "factor              5", "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm", "slr, condition number 1.",
+                 "about", "no unit of length, taken as mm"):  # fmt: skip
+        assert text in printed
+
+
+def test_help_answers_at_once():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = subprocess.run([sys.executable, "-m", "bida.cli", "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert "superres" in run.stdout
+    assert min(times) < 0.5, times
+
+
+def test_options_not_given_stay_away():
+    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version"}
+
+
+def test_no_command_shows_help(capsys):
+    assert main([]) == 2
+    assert "superres" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_demo(tmp_path, capsys):
+    assert main(["demo", "--output", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    cubic, ours = (float(part.split()[1]) for part in printed.split("truth: ")[1].split("\n")[0].split(", "))
+    assert ours > cubic
+    assert (tmp_path / "demo" / "demo.png").exists()
+
+
+@pytest.mark.slow
+def test_train_command(make_scan, tmp_path):
+    folder = tmp_path / "data" / "sub-a" / "anat"
+    folder.mkdir(parents=True)
+    make_scan((20, 24, 18), (0.2, 0.2, 0.2), name="t.nii.gz").rename(folder / "sub-a_T2w.nii.gz")
+    (tmp_path / "data" / "participants.tsv").write_text("participant_id\tsplit\nsub-a\ttrain\n")
+    sets = ["epochs=1", "steps_per_epoch=2", "batch_size=2", "warmup=1", "crop=[16, 16]", "network#channels=[64]",
+            "network#blocks=1", "num_workers=0", "dtype=float32", "validate#dataset#length=2", "tuning_subjects=[]",
+            "validate#animals#split=train"]  # fmt: skip
+    flags = [part for text in sets for part in ("--set", text)]
+    assert main(["train", str(tmp_path / "data"), "--output", str(tmp_path / "run"), *flags]) == 0
+    assert (tmp_path / "run" / "model.pt").exists()
