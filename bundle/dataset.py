@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,10 @@ from torch.utils.data import Dataset, Sampler
 
 from bida.errors import SettingsError
 from bida.prior import X0_RANGE
+from bida.scan import spacing_of
 from bida.volume import NORMAL, PLANES
+
+TABLE = "participants.tsv"  # of a BIDS data set
 
 # In-plane spacings within 5% of the image's finest count as sharp: header rounding, not anisotropy.
 SHARP = 1.05
@@ -44,7 +48,7 @@ def find_animals(
     Args:
         folders: BIDS data sets.
         split: Keep the animals whose ``split`` column in ``participants.tsv`` says so; a data set without that
-            column is training data.
+            table or without that column is training data.
         include: Keep these subjects only (``sub-01``).
         exclude: Drop these subjects.
         suffixes: BIDS suffixes that count as images.
@@ -53,18 +57,18 @@ def find_animals(
         The images, sorted by path.
 
     Raises:
-        SettingsError: A folder is missing, or nothing is left.
+        SettingsError: A folder is missing, a table does not say an animal's split, or nothing is left.
     """
     found = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
         splits = _splits(folder)
-        for suffix in suffixes:
-            for path in folder.glob(f"[st]*-*/**/*_{suffix}.nii.gz"):  # sub-*, and tpl-* for templates
+        for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
+            for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
                 subject = path.relative_to(folder).parts[0]
-                kept = split is None or splits.get(subject, "train") == split
-                if kept and (include is None or subject in include) and subject not in exclude:
+                wanted = (include is None or subject in include) and subject not in exclude
+                if wanted and (split is None or _split_of(subject, splits, folder) == split):
                     found.append(Animal(subject, path))
     if not found:
         raise SettingsError(
@@ -74,24 +78,47 @@ def find_animals(
     return sorted(found, key=lambda animal: str(animal.path))
 
 
-def _splits(folder: Path) -> dict[str, str]:
-    table = folder / "participants.tsv"
+def _splits(folder: Path) -> dict[str, str] | None:
+    """Return each subject's split, None for a data set that does not say."""
+    table = folder / TABLE
     if not table.exists():
-        return {}
-    with table.open(newline="") as file:
-        return {row["participant_id"]: row.get("split") or "train" for row in csv.DictReader(file, delimiter="\t")}
+        return None
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        columns = list(rows.fieldnames or [])
+        if "participant_id" not in columns:
+            raise SettingsError(
+                f"{table}: must have a column participant_id, got {columns}; name it so, with tabs between"
+            )
+        return {row["participant_id"]: row["split"] for row in rows} if "split" in columns else None
+
+
+def _split_of(subject: str, splits: dict[str, str] | None, folder: Path) -> str:
+    if splits is None:
+        return "train"
+    if not splits.get(subject):
+        raise SettingsError(f"{folder / TABLE}: must give the split of every subject, got none for {subject}; add it")
+    return splits[subject]
 
 
 def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
-    """Read an image as RAS, p1 to p99 mapped to [-1, 1], clipped at ``X0_RANGE``; return it and its spacings in mm."""
-    image = nib.as_closest_canonical(nib.load(path))
+    """Read an image as RAS, p1 to p99 mapped to [-1, 1], clipped at ``X0_RANGE``; return it and its spacings in mm.
+
+    Raises:
+        SettingsError: The image has no contrast, or not 3 dimensions.
+    """
+    image = cast(nib.Nifti1Image, nib.load(path))
+    if len(image.shape) != 3:
+        raise SettingsError(
+            f"{path}: an image must have 3 dimensions, got shape {image.shape}; split it or leave it out"
+        )
+    image = nib.as_closest_canonical(image)
     data = np.asarray(image.dataobj, dtype=np.float32)
     low, high = np.percentile(data, [1, 99])
     if not high > low:
         raise SettingsError(f"{path}: the 1st and 99th percentile must differ, both are {low:g}; leave the image out")
     data = np.clip((data - np.float32(low)) * np.float32(2 / (high - low)) - 1, *X0_RANGE)
-    spacing = tuple(float(s) for s in nib.affines.voxel_sizes(image.affine))
-    return data, spacing  # type: ignore[return-value]
+    return data, spacing_of(image.affine)
 
 
 class SliceDataset(Dataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,11 +75,25 @@ class PlanePrior(nn.Module):
         self.networks = nn.ModuleDict(networks)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         self.prediction, self.x0_range = prediction, X0_RANGE
+        # in the state dict, so that weights of another prediction or schedule are refused and not misread
+        self.register_buffer("kind", torch.tensor([PREDICTIONS.index(prediction), timesteps], dtype=torch.int32))
         self.weights_sha256 = ""  # of the file that the weights were loaded from
+        self.kind: Tensor
         self.alpha_bar: Tensor = cosine_alpha_bar(timesteps)
         # MONAI's U-Net does not say its stride; 8 serves its default four levels
         self.stride = max(getattr(net, "stride", 8) for net in self.networks.values())
         self.set_dtype(dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Refuse weights that were trained for another prediction or schedule, as a mismatch that torch reports."""
+        found, expected = state_dict.get(f"{prefix}kind"), self.kind
+        if found is not None and found.tolist() != expected.tolist():
+            errors = args[-1]  # torch's list of messages
+            errors.append(
+                f"the weights predict {PREDICTIONS[int(found[0])]} over {int(found[1])} steps, this prior "
+                f"{PREDICTIONS[int(expected[0])]} over {int(expected[1])}"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def set_dtype(self, dtype: str) -> PlanePrior:
         """Choose the network's arithmetic, ``float32`` or ``bfloat16``, and return self."""

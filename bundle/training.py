@@ -122,6 +122,22 @@ class Progress:
         self.bar.update()
 
 
+class ReportValidation:
+    """Print the validation loss above the progress bar."""
+
+    def __init__(self, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+        """Take the learning rate's scheduler, which counts the steps."""
+        self.scheduler = scheduler
+
+    def attach(self, engine: Engine) -> None:
+        """Run after every validation."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Print one line."""
+        tqdm.write(f"step {self.scheduler.last_epoch}: validation loss {engine.state.metrics['loss']:.4f}")
+
+
 class ExportWeights:
     """Write the averaged network's weights, half precision, after every epoch; the run's product at any time."""
 
@@ -176,11 +192,16 @@ class Checkpoints:
         missing = sorted(set(state) - set(checkpoint))
         if missing:
             raise SettingsError(f"{path}: a checkpoint must hold {', '.join(missing)}, it does not; use another folder")
-        epochs = engine.state.max_epochs
+        epochs, length = engine.state.max_epochs, engine.state.epoch_length
+        if checkpoint["trainer"]["epoch_length"] != length:
+            raise SettingsError(
+                f"{path}: steps_per_epoch must be the run's own {checkpoint['trainer']['epoch_length']} to resume it, "
+                f"got {length}; use another folder"
+            )
         for name, target in state.items():
             target.load_state_dict(checkpoint[name])
         engine.state.max_epochs = epochs
-        engine.logger.info(f"resumed from {path}")
+        tqdm.write(f"resumed from {path}")
 
 
 def prepare(network: nn.Module, device: torch.device, initial_weights: str | Path | None = None) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from bida.dataset import CountingSampler, SliceDataset, find_animals, load_normalised
 from bida.errors import SettingsError
 from bida.prior import X0_RANGE
-from bida.transforms.augment import RandContrastd, RandLeftRightFlipd
+from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
 from bida.volume import PLANES
 
@@ -45,6 +45,46 @@ def test_nothing_to_train_on_is_an_error(bids, tmp_path):
         find_animals([bids], split="test")
     with pytest.raises(SettingsError, match="data folder must exist"):
         find_animals([tmp_path / "nowhere"])
+
+
+def test_uncompressed_images_count_too(bids):
+    path = bids / "sub-a/anat/sub-a_T2w.nii.gz"
+    nib.save(nib.load(path), path.with_suffix(""))
+    path.unlink()
+    assert [animal.path.name for animal in find_animals([bids], include=["sub-a"])] == ["sub-a_T2w.nii"]
+
+
+def test_animal_without_a_split_is_no_training_data(bids):
+    table = bids / "participants.tsv"
+    whole = table.read_text()
+    for text in (whole.replace("sub-v\tval\n", ""), whole.replace("sub-v\tval\n", "sub-v\t\n")):
+        table.write_text(text)
+        with pytest.raises(SettingsError, match=r"participants\.tsv: must give the split of every subject.*sub-v"):
+            find_animals([bids], split="train")
+        assert subjects(find_animals([bids], split="train", include=["sub-a"])) == ["sub-a"]
+        assert len(find_animals([bids])) == 4
+    table.write_text("participant_id\nsub-a\n")  # no such column: all train
+    assert len(find_animals([bids], split="train")) == 4
+    table.unlink()
+    assert len(find_animals([bids], split="train")) == 4
+
+
+def test_participants_table_without_its_key(bids):
+    table = bids / "participants.tsv"
+    table.write_text("\ufeff" + table.read_text(), encoding="utf-8")  # as spreadsheets write it
+    assert subjects(find_animals([bids], split="val")) == ["sub-v"]
+    table.write_text("subject\tsplit\nsub-a\ttrain\n")
+    with pytest.raises(
+        SettingsError, match=r"participants\.tsv: must have a column participant_id, got \['subject', 'sp"
+    ):
+        find_animals([bids])
+
+
+def test_four_dimensions_are_refused(bids):
+    path = bids / "sub-a/anat/sub-a_T2w.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((6, 6, 6, 2)), np.eye(4)), path)
+    with pytest.raises(SettingsError, match=r"sub-a_T2w\.nii\.gz: an image must have 3 dimensions.*\(6, 6, 6, 2\)"):
+        load_normalised(path)
 
 
 def test_intensities(bids):
@@ -92,6 +132,25 @@ def test_mirror_spares_sagittal_slices(plane):
     image = torch.arange(12.0).reshape(1, 3, 4)
     out = RandLeftRightFlipd("image", prob=1.0)({"image": image, "planes": PLANES.index(plane)})["image"]
     assert torch.equal(out, image if plane == "sagittal" else image.flip(1))
+
+
+def test_moved_slices_keep_their_proportions():
+    """A disc stays a disc, of a radius within the range of scales, moved by no more than the shift allows."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    disc = (((x - 47.5) ** 2 + (y - 47.5) ** 2) < 15**2).float()[None]
+    radii = []
+    for seed in range(40):
+        out = RandSimilarityd("image", prob=1.0).set_random_state(seed=seed)({"image": disc})["image"][0]
+        inside = torch.as_tensor(np.asarray(out)) > 0.5
+        rows, columns = torch.nonzero(inside.any(1)).flatten(), torch.nonzero(inside.any(0)).flatten()
+        height, width = len(rows), len(columns)
+        assert abs(height - width) <= 2
+        radii.append((height + width) / 4)
+        for edge in (rows, columns):
+            assert abs((edge[0] + edge[-1]) / 2 - 47.5) <= 5 * 1.6 + 1  # the shift is scaled with the anatomy
+    assert min(radii) > 15 * 0.6 - 1
+    assert max(radii) < 15 * 1.6 + 1
+    assert max(radii) / min(radii) > 1.8
 
 
 def test_contrast_keeps_background_and_order():

@@ -103,6 +103,13 @@ def test_monai_unet_takes_its_place():
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in prior.parameters())
 
 
+def test_weights_of_another_prediction_are_refused():
+    state = PlanePrior(small_unet(), "eps").state_dict()
+    with pytest.raises(RuntimeError, match="the weights predict eps over 1000 steps, this prior v over 1000"):
+        PlanePrior(small_unet(), "v").load_state_dict(state)
+    PlanePrior(small_unet(), "eps").load_state_dict(state)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="prediction must be one of v, eps, x0, got 'w'"):
         PlanePrior(nn.Identity(), "w")

@@ -1,13 +1,14 @@
-"""Random variation of training slices that MONAI does not have: mirror by plane, and intensity about the background."""
+"""Random variation of training slices that MONAI does not have: mirror by plane, move, change contrast."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import Affine, MapTransform, RandomizableTransform
 
 from bida.volume import PLANES
 
@@ -34,6 +35,52 @@ class RandLeftRightFlipd(MapTransform, RandomizableTransform):
         if self._do_transform and PLANES[int(result[self.planes_key])] != "sagittal":
             for key in self.key_iterator(result):
                 result[key] = torch.flip(result[key], dims=(1,))
+        return result
+
+
+class RandSimilarityd(MapTransform, RandomizableTransform):
+    """Rotate, shift and scale a slice alike in both directions: MONAI's ``RandAffine`` scales each axis by itself.
+
+    Args:
+        keys: Slices [1, H, W].
+        rotate: Largest rotation, degrees.
+        translate: Largest shift along each axis, pixels.
+        scale: Range of the scale, drawn evenly in its logarithm; above 1 the anatomy grows.
+        prob: Probability.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        rotate: float = 10.0,
+        translate: float = 5.0,
+        scale: Sequence[float] = (0.6, 1.6),
+        prob: float = 0.5,
+    ) -> None:
+        """Store the parameters."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        if not (rotate >= 0 and translate >= 0 and 0 < scale[0] <= scale[1]):
+            raise ValueError(f"rotate, translate must be >= 0, scale rise above 0, got {rotate}, {translate}, {scale}")
+        self.rotate, self.translate, self.scale = rotate, translate, tuple(scale)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data, its slices moved by chance, interpolated once by a cubic spline."""
+        self.randomize(None)
+        result = dict(data)
+        if self._do_transform:
+            low, high = self.scale
+            step = 1 / (low * (high / low) ** self.R.random())  # of the sampling grid
+            move = Affine(
+                rotate_params=math.radians(self.R.uniform(-self.rotate, self.rotate)),
+                translate_params=self.R.uniform(-self.translate, self.translate, 2).tolist(),
+                scale_params=(step, step),
+                mode="bicubic",
+                padding_mode="border",
+                image_only=True,
+            )
+            for key in self.key_iterator(result):
+                result[key] = move(result[key])
         return result
 
 
