@@ -38,7 +38,7 @@ class SliceGeometry:
         axis: through-plane axis of a [R, A, S] volume: 0, 1 or 2.
         slices: number of slices, m.
         slice_spacing_mm: distance between slice centres, s.
-        thickness_mm: FWHM of the slice profile, T; the gap is s - T. A profile file brings its own.
+        thickness_mm: FWHM of the slice profile, T; the gap is s - T. Only a record where the profile is a file.
         voxels: number of voxels, n, padding not counted.
         voxel_mm: voxel size, D <= s.
         profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.

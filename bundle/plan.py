@@ -1,6 +1,7 @@
 """Decide what will be done with a scan: through-plane axis, spacings, slice thickness and the grid of the result.
 
-Each of slice thickness and slice spacing comes from the first that gives it: option, JSON sidecar, header.
+Each of slice thickness and slice spacing comes from the first that gives it: option, JSON sidecar, header. A profile
+file is an option that gives the thickness: the FWHM that was measured.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bida.degradation import SliceGeometry
 from bida.errors import ScanError, SettingsError
 from bida.like import SAME_GRID, like_grids
 from bida.scan import spacing_of
+from bida.slice_profile import measured_thickness
 from bida.volume import AXES, AxisGrid, isotropic_axis, resampled_affine
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
@@ -44,18 +46,6 @@ class Plan:
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
-
-    @property
-    def resamples_in_plane(self) -> bool:
-        """Whether an in-plane axis changes its grid."""
-        spacing = spacing_of(self.affine)
-        inside = [axis for axis in range(3) if axis != self.geometry.axis]
-        return any(self.grids[axis] != AxisGrid(self.shape[axis], spacing[axis]) for axis in inside)
-
-    @property
-    def output_affine(self) -> NDArray[np.float64]:
-        """Affine, 4 x 4, of the result [R, A, S]."""
-        return resampled_affine(self.affine, self.shape, spacing_of(self.affine), self.grids)
 
 
 def grids_to_json(grids: Sequence[AxisGrid]) -> str:
@@ -92,7 +82,8 @@ def plan_scan(
         factor: slice spacing over the result's voxel size; excludes `spacing`.
         spacing: `auto`, `inplane` or the result's voxel size in mm.
         thickness_mm: slice thickness (FWHM); the sidecar's SliceThickness or else the slice spacing when not given.
-        gap_mm: slice spacing minus slice thickness; negative for overlapping slices.
+        gap_mm: slice spacing minus slice thickness; negative for overlapping slices. Together with `thickness_mm` it
+            gives the slice spacing; beside a profile file neither may stand alone.
         profile: slice profile, see `bida.slice_profile.make_profile`.
         like: file whose grid the result gets; excludes `factor` and `spacing`.
         sidecar: content of the scan's JSON sidecar.
@@ -107,14 +98,14 @@ def plan_scan(
     warnings = list[str]()
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
     slice_spacing, thickness = _slice_sizes(
-        spacing_of(affine)[through], thickness_mm, gap_mm, sidecar or {}, name, warnings
+        spacing_of(affine)[through], thickness_mm, gap_mm, str(profile), sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
     voxels = list(spacing_of(affine))
     if like is not None:
         if factor is not None or spacing != "auto":
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
-        grids = like_grids(affine, size, through, Path(like), name)
+        grids = like_grids(affine, size, through, Path(like), name, warnings)
     else:
         wanted = _result_spacing(voxels, through, factor, spacing, warnings)
         grids = [_axis_grid(size[k], voxels[k], wanted) for k in range(3)]
@@ -188,18 +179,28 @@ def _slice_sizes(
     header_mm: float,
     thickness_mm: float | None,
     gap_mm: float | None,
+    profile: str,
     sidecar: Mapping[str, Any],
     name: str,
     warnings: list[str],
 ) -> tuple[float, float]:
     """Return slice spacing and slice thickness, mm: option, then sidecar, then header."""
+    measured = measured_thickness(profile)
+    if measured is not None and (thickness_mm is None) != (gap_mm is None):
+        given = "--gap" if thickness_mm is None else "--thickness"
+        raise SettingsError(
+            f"{given} must be left out with a profile file, whose thickness is {measured:.4g} mm, "
+            f"got {profile}; give --thickness and --gap together to set the slice spacing"
+        )
     thickness = None if thickness_mm is None else _number(thickness_mm, "--thickness")
     gap = None if gap_mm is None else _number(gap_mm, "--gap", above=-math.inf)
     if thickness is not None and gap is not None:
         spacing = _number(thickness + gap, "slice spacing, --thickness plus --gap,")
     else:
         spacing = _from_sidecar(sidecar, "SpacingBetweenSlices", name) or header_mm
-    if thickness is None:
+    if measured is not None:
+        thickness = measured
+    elif thickness is None:
         thickness = spacing - gap if gap is not None else _from_sidecar(sidecar, "SliceThickness", name) or spacing
     if abs(spacing - header_mm) <= EQUAL * header_mm:
         spacing = header_mm  # the header has more digits
@@ -214,7 +215,7 @@ def _slice_sizes(
     if not low <= thickness <= high:
         raise ScanError(
             f"{name}: slice thickness must be {low:.3g}-{high:.3g} mm for slices {spacing:.4g} mm apart, "
-            f"got {thickness:.4g} mm; give --thickness"
+            f"got {thickness:.4g} mm; {'give --thickness' if measured is None else f'correct {profile}'}"
         )
     if thickness < 0.5 * spacing:
         warnings.append(f"slices of {thickness:.4g} mm every {spacing:.4g} mm: over half of the result lies in gaps")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,29 +18,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.output import (
-    atomic,
-    check_output,
-    corner_distance_voxels,
-    scaled_header,
-    sidecar_path,
-    write_json,
-    write_volume,
-)
+from bida.output import corner_distance_voxels, scaled_header, sidecar_path
 from bida.voxel_sizes import implausible, is_plausible
 
-__all__ = [
-    "Scan",
-    "atomic",
-    "check_output",
-    "read_affine",
-    "read_scan",
-    "read_sidecar",
-    "sidecar_path",
-    "write_json",
-    "write_volume",
-]
-
+IN_MEMORY = "image.nii"  # what errors and records call an image that came from no file
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 _UNREADABLE = (OSError, EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, ValueError)
@@ -85,23 +67,34 @@ def spacing_of(affine: NDArray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def read_scan(path: str | Path, volume: int | None = None, scale_header: float | None = None) -> Scan:
+def read_scan(
+    source: str | Path | nib.Nifti1Pair, volume: int | None = None, scale_header: float | None = None
+) -> Scan:
     """Read one volume of a scan and check that it can be used.
 
     Args:
-        path: NIfTI, NRRD or MetaImage file, or a folder with one DICOM series.
+        source: NIfTI, NRRD or MetaImage file, a folder with one DICOM series, or a NIfTI image in memory.
         volume: which volume of a 4D file, from 0; needed for a 4D file.
-        scale_header: divide the voxel sizes and the origin by this factor (headers scaled for human software).
+        scale_header: divide the voxel sizes and the origin by this factor (headers scaled for human software), and
+            the sizes in DICOM tags, but none in a JSON sidecar.
 
     Raises:
         ScanError: missing, unreadable, 4D without `volume`, complex, not finite, constant, fewer than 3 slices,
             voxel sizes that no rodent scan has, qform and sform apart.
     """
-    path = Path(path)
-    values, affine, header, sidecar, warnings = _read(path, volume)
+    if isinstance(source, nib.Nifti1Pair):
+        path = Path(source.get_filename() or IN_MEMORY)
+        values, affine, header, sidecar, warnings = _read_nifti(path, source, volume)
+        beside = read_sidecar(path) if source.get_filename() else {}
+    else:
+        path = Path(source)
+        values, affine, header, sidecar, warnings = _read(path, volume)
+        beside = read_sidecar(path)
     data = _check_values(path, values)
     affine = _check_affine(path, affine, data.shape, scale_header, warnings)
-    sidecar |= read_sidecar(path)
+    if scale_header is not None:  # DICOM tags come from the header that is scaled; a JSON sidecar is in mm as it is
+        sidecar = {key: size / scale_header for key, size in sidecar.items()}
+    sidecar |= beside
     dtype = values.dtype if header is None else header.get_data_dtype()
     return Scan(path, data, affine, dtype, header, sidecar, tuple(warnings))
 
@@ -115,12 +108,13 @@ def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.floa
     path, warnings = Path(path), list[str]()
     if _suffix(path) in _NIFTI:
         image = _open_nifti(path)
-        shape, affine = image.shape[:3], _nifti_affine(path, image, warnings)
+        shape = image.shape[:3]
+        if len(shape) != 3:
+            raise ScanError(f"{path}: a grid must have 3 dimensions, got shape {shape}; give a volume")
+        affine = _nifti_affine(path, image, warnings)
     else:
         values, affine, *_ = _read(path, None)
         shape = values.shape
-    if len(shape) != 3:
-        raise ScanError(f"{path}: a grid must have 3 dimensions, got shape {shape}; give a volume")
     affine = _check_affine(path, affine, shape, None, warnings)
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
@@ -131,6 +125,10 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
     Raises:
         ScanError: the sidecar is not a JSON object.
     """
+    if Path(path).name in ("", ".."):  # a folder by its place alone; abspath, since links are not to be followed
+        path = os.path.abspath(path)
+        if not Path(path).name:  # the root, which has nothing beside it
+            return {}
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
         return {}
@@ -153,8 +151,7 @@ _Raw = tuple[NDArray, NDArray[np.float64], nib.Nifti1Header | None, dict[str, An
 
 def _read(path: Path, volume: int | None) -> _Raw:
     """Return values, affine in mm, header, sidecar and warnings of one volume, unchecked."""
-    if not path.exists():
-        raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
+    _check_exists(path)
     if path.is_dir() or _suffix(path) in _ITK:
         from bida.itk_formats import read_itk
 
@@ -164,7 +161,12 @@ def _read(path: Path, volume: int | None) -> _Raw:
     if _suffix(path) not in _NIFTI:
         known = ", ".join((*_NIFTI, *_ITK))
         raise ScanError(f"{path}: the scan must be an image ({known}) or a DICOM folder, got '{path.name}'; convert it")
-    image, warnings = _open_nifti(path), list[str]()
+    return _read_nifti(path, _open_nifti(path), volume)
+
+
+def _read_nifti(path: Path, image: nib.Nifti1Pair, volume: int | None) -> _Raw:
+    """Return what `_read` does, of a NIfTI image that is open or in memory."""
+    warnings = list[str]()
     kind = image.get_data_dtype().kind
     if kind not in "iuf":
         what = "complex numbers" if kind == "c" else f"type {image.get_data_dtype()}"
@@ -179,9 +181,19 @@ def _read(path: Path, volume: int | None) -> _Raw:
     return values, _nifti_affine(path, image, warnings), scaled_header(image), {}, warnings
 
 
+def _check_exists(path: Path) -> None:
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder on the way may not be searched
+        raise ScanError(
+            f"{path}: must be within reach, got '{error.strerror}'; check the path and its rights"
+        ) from error
+    if not found:
+        raise ScanError(f"{path}: must exist, nothing is there; check the path")
+
+
 def _open_nifti(path: Path) -> nib.Nifti1Pair:
-    if not path.is_file():
-        raise ScanError(f"{path}: the file must exist, nothing is there; check the path")
+    _check_exists(path)
     try:
         image = nib.load(path)
     except _UNREADABLE as error:

@@ -8,6 +8,7 @@ operator are normalised.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -157,6 +158,9 @@ def from_file(path: str | Path) -> SliceProfile:
     return SliceProfile(str(path), table[:, 0], table[:, 1])
 
 
+NAMED = {"slr": slr, "gaussian": gaussian, "box": box}
+
+
 def make_profile(spec: str, thickness_mm: float) -> SliceProfile:
     """Return the profile that `spec` names: `slr`, `gaussian`, `box`, or the path of a file.
 
@@ -165,12 +169,20 @@ def make_profile(spec: str, thickness_mm: float) -> SliceProfile:
     Raises:
         SettingsError: `spec` is neither a name nor a readable file, or the thickness is not a positive number.
     """
-    named = {"slr": slr, "gaussian": gaussian, "box": box}
-    if spec in named:
-        return named[spec](thickness_mm)
-    if not Path(spec).is_file():
+    if spec in NAMED:
+        return NAMED[spec](thickness_mm)
+    if not os.path.isfile(spec):  # Path.is_file raises below a folder that may not be searched
         raise SettingsError(f"profile must be slr, gaussian, box or a file of mm and amplitude, got {spec!r}")
     return from_file(spec)
+
+
+def measured_thickness(spec: str) -> float | None:
+    """Return the FWHM, mm, of a profile file; None for `slr`, `gaussian` and `box`, whose thickness is free.
+
+    Raises:
+        SettingsError: `spec` is neither a name nor a readable file of a profile.
+    """
+    return None if spec in NAMED else make_profile(spec, thickness_mm=1.0).fwhm_mm  # a file brings its own width
 
 
 def full_width_half_maximum(positions: Float, amplitudes: Float) -> float:

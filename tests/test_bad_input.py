@@ -14,7 +14,7 @@ from test_scan import write_dicom_series
 
 from bida.errors import ScanError
 from bida.output import check_output, write_volume
-from bida.scan import read_scan
+from bida.scan import read_affine, read_scan
 
 AFFINE = np.diag([0.15, 0.75, 0.15, 1.0])
 Maker = Callable[[Path, MakeScan], Path]
@@ -235,3 +235,37 @@ def test_volume_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match="must be finite"):
         write_volume(tmp_path / "out.nii.gz", np.full((3, 3, 3), np.nan), np.eye(4))
     assert not list(tmp_path.iterdir())
+
+
+def test_flat_like_grid(tmp_path: Path, make_scan: MakeScan) -> None:
+    with pytest.raises(
+        ScanError, match=r"flat\.nii: a grid must have 3 dimensions, got shape \(20, 18\); give a volume"
+    ):
+        read_affine(two_dimensions(tmp_path, make_scan))
+
+
+def test_folder_that_may_not_be_searched(make_scan: MakeScan, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_scan()
+
+    def denied(self: Path, **options: bool) -> os.stat_result:  # a superuser may search anywhere
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", denied)
+    refused(path, ("must be within reach, got 'Permission denied'", "check the path"))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_colours_of_itk_formats(suffix: str, tmp_path: Path) -> None:
+    import SimpleITK
+
+    values = np.random.default_rng(0).integers(0, 255, (18, 8, 20, 3)).astype(np.uint8)
+    path = tmp_path / f"rgb{suffix}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values, isVector=True), str(path))
+    refused(path, ("a voxel must hold one number, got 3", "convert"))
+    refused(path, ("a voxel must hold one number, got 3", "convert"), volume=0)
+
+
+def test_dicom_tag_that_is_no_number(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 4))
+    write_dicom_series(tmp_path / "series", voxels, (0.15, 0.2, 1.0), thickness="0.8\\0.9")
+    refused(tmp_path / "series", ("DICOM tag SliceThickness (0018|0050) must be a number", "0.9", "correct it"))

@@ -11,9 +11,11 @@ import pytest
 from conftest import MakeScan, grid_affine
 
 from bida.errors import BidaError, ScanError, SettingsError
+from bida.output import write_volume
 from bida.plan import Plan, grids_from_json, grids_to_json, plan_scan
+from bida.scan import spacing_of
 from bida.transforms import simulate_slices
-from bida.volume import AxisGrid
+from bida.volume import AxisGrid, resampled_affine
 
 CORONAL = (0.15, 0.75, 0.15)
 ISOTROPIC = (0.15, 0.15, 0.15)
@@ -23,6 +25,22 @@ def plan(sizes_mm: tuple[float, ...] = CORONAL, shape: tuple[int, ...] = (40, 10
     return plan_scan(shape, grid_affine(shape, sizes_mm)[1], **options)
 
 
+def resamples_in_plane(got: Plan) -> bool:
+    inside = [axis for axis in range(3) if axis != got.geometry.axis]
+    return any(got.grids[k] != AxisGrid(got.shape[k], spacing_of(got.affine)[k]) for k in inside)
+
+
+def output_affine(got: Plan) -> np.ndarray:
+    return resampled_affine(got.affine, got.shape, spacing_of(got.affine), got.grids)
+
+
+def profile_file(folder: Path, half_mm: float = 0.3) -> Path:
+    """A triangle that is half as high at half its base: its FWHM is `half_mm`."""
+    path = folder / "measured.txt"
+    path.write_text(f"{-half_mm} 0\n0 1\n{half_mm} 0\n")
+    return path
+
+
 def test_coronal_scan_comes_to_its_in_plane_spacing() -> None:
     got = plan()
     geometry = got.geometry
@@ -30,7 +48,7 @@ def test_coronal_scan_comes_to_its_in_plane_spacing() -> None:
     sizes = (geometry.slice_spacing_mm, geometry.thickness_mm, geometry.voxel_mm)
     np.testing.assert_allclose(sizes, (0.75, 0.75, 0.15), rtol=1e-12)
     assert [grid.voxels for grid in got.grids] == [40, 50, 36]
-    assert (got.resamples_in_plane, got.warnings, geometry.profile) == (False, (), "slr")
+    assert (resamples_in_plane(got), got.warnings, geometry.profile) == (False, (), "slr")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -54,13 +72,13 @@ def test_auto_clamps_to_the_prior_with_a_warning(inplane: float, wanted: float, 
     got = plan((inplane, 1.0, inplane * 1.2))
     np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], wanted, rtol=1e-12)
     assert bool(got.warnings) == noted
-    assert got.resamples_in_plane  # the coarser in-plane axis changes at least
+    assert resamples_in_plane(got)  # the coarser in-plane axis changes at least
 
 
 def test_inplane_is_not_clamped_and_rounded_headers_are_not_resampled() -> None:
     got = plan((float(np.float32(0.05)), 1.0, 0.05), spacing="inplane")
     assert [grid.voxels for grid in got.grids] == [40, 200, 36]
-    assert not got.resamples_in_plane
+    assert not resamples_in_plane(got)
     assert "outside the prior" in got.warnings[0]
 
 
@@ -68,7 +86,7 @@ def test_spacing_and_factor() -> None:
     got = plan(spacing=0.2)
     np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], 0.2, rtol=1e-12)
     assert [grid.voxels for grid in got.grids] == [30, 38, 27]  # floor(m s / D + 1/2)
-    assert got.resamples_in_plane
+    assert resamples_in_plane(got)
     got = plan(factor=2.5)
     np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], 0.3, rtol=1e-12)
     assert got.geometry.voxels == 25
@@ -155,8 +173,8 @@ def test_like_gives_exactly_the_grid_that_was_degraded(factor: float, voxels: in
     affine[:3, 3] += truth.affine[:3, 1] * (voxels - 1) / 2 - affine[:3, 1] * (geometry.slices - 1) / 2
     got = plan_scan(low.shape, affine, like=path)
     assert [grid.voxels for grid in got.grids] == [30, voxels, 24]
-    np.testing.assert_allclose(got.output_affine, truth.affine, rtol=0, atol=1e-6)
-    assert not got.resamples_in_plane
+    np.testing.assert_allclose(output_affine(got), truth.affine, rtol=0, atol=1e-6)
+    assert not resamples_in_plane(got)
     assert got.geometry.offset_mm == pytest.approx(0, abs=1e-6)  # the header's float32
     np.testing.assert_allclose(got.geometry.slice_spacing_mm, geometry.slice_spacing_mm, rtol=1e-6)
 
@@ -170,7 +188,7 @@ def test_like_in_another_orientation_and_off_centre(make_scan: MakeScan) -> None
     nib.save(flipped, path)
     got = plan_scan(shape, affine, like=path)
     assert [grid.voxels for grid in got.grids] == [38, 52, 33]
-    np.testing.assert_allclose(got.output_affine, moved, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(output_affine(got), moved, rtol=0, atol=1e-5)
     assert got.geometry.offset_mm == pytest.approx(-0.1 * 0.75, rel=1e-4)  # a tenth of a slice
 
 
@@ -178,6 +196,7 @@ def test_like_in_another_orientation_and_off_centre(make_scan: MakeScan) -> None
     ("change", "options", "pieces"),
     [
         ({"tilt_deg": 0.2}, {}, ("like.nii", "axes of rat.nii", "directions", "resample")),
+        ({"tilt_deg": 0.01}, {}, ("like.nii", "axes of rat.nii", "directions", "resample")),  # 0.02 voxel at 256
         ({"shape": (40, 40, 36)}, {}, ("like.nii", "must cover rat.nii", "along A", "another file")),
         ({}, {"factor": 5}, ("--like", "--factor", "one of them")),
         ({}, {"spacing": 0.2}, ("--like", "--spacing", "one of them")),
@@ -187,6 +206,60 @@ def test_like_refused(change: dict[str, Any], options: dict[str, Any], pieces: A
     path = make_scan(**({"shape": (40, 50, 36), "spacing_mm": ISOTROPIC, "name": "like.nii"} | change))
     with pytest.raises(BidaError) as caught:
         plan(like=path, name="rat.nii", **options)
+    for piece in pieces:
+        assert piece in str(caught.value), str(caught.value)
+
+
+def test_like_that_reaches_beyond_the_scan_is_noted(make_scan: MakeScan) -> None:
+    # 4.02 mm beyond 40 voxels on R, one slice beyond on A, none on S
+    path = make_scan(shape=(48, 66, 36), spacing_mm=ISOTROPIC, name="like.nii")
+    shape, affine = (40, 10, 36), grid_affine((40, 10, 36), CORONAL)[1]
+    wide, wide_affine = (48, 66, 36), nib.load(path).affine
+    centre = wide_affine[:3, :3] @ ((np.array(wide) - 1) / 2) + wide_affine[:3, 3]
+    affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    first, second = plan_scan(shape, affine, like=path).warnings
+    assert first == "the --like grid reaches 0.6 mm beyond the scan along R: its edge values are repeated there"
+    assert second == "the --like grid reaches 1.2 mm beyond the scan along A: the prior alone fills it"
+
+
+@pytest.mark.parametrize("name", ["mouse-rtg4510", "mouse-sherm"])
+def test_like_takes_slices_simulated_from_a_real_mouse(name: str, shared_data: Path, tmp_path: Path) -> None:
+    # the truth's directions come from float32 rows or a quaternion, the slices' from float32 rows
+    for number, path in enumerate(sorted((shared_data / name).glob("sub-*/anat/*.nii.gz"))):
+        truth = nib.load(path)
+        canonical = nib.as_closest_canonical(nib.Nifti1Image(np.zeros(truth.shape[:3], np.uint8), truth.affine))
+        shape, size = list(canonical.shape), spacing_of(canonical.affine)
+        grids = [AxisGrid(shape[0], size[0]), AxisGrid(-(-shape[1] // 5), 5 * size[1]), AxisGrid(shape[2], size[2])]
+        low = tuple(grid.voxels for grid in grids)
+        low_path = tmp_path / f"{number}.nii"
+        write_volume(low_path, np.zeros(low), resampled_affine(canonical.affine, shape, size, grids))
+        got = plan_scan(low, nib.load(low_path).affine, axis="A", like=path)
+        np.testing.assert_allclose(output_affine(got), canonical.affine, rtol=0, atol=1e-5)
+
+
+def test_profile_file_gives_the_thickness(tmp_path: Path) -> None:
+    path = str(profile_file(tmp_path))
+    got = plan(profile=path, sidecar={"SliceThickness": 0.5}).geometry
+    assert (got.profile, got.slice_spacing_mm) == (path, pytest.approx(0.75))
+    assert got.thickness_mm == pytest.approx(0.3)
+    got = plan(profile=path, thickness_mm=0.5, gap_mm=0.3).geometry  # together they say the spacing alone
+    assert (got.slice_spacing_mm, got.thickness_mm) == (pytest.approx(0.8), pytest.approx(0.3))
+
+
+@pytest.mark.parametrize(
+    ("options", "half_mm", "pieces"),
+    [
+        ({"thickness_mm": 0.5}, 0.3, ("--thickness must be left out", "measured.txt", "0.3 mm", "together")),
+        ({"gap_mm": 0.2}, 0.3, ("--gap must be left out", "measured.txt", "together")),
+        ({}, 300, ("slice thickness must be", "got 300 mm", "correct", "measured.txt")),  # micrometres
+        ({}, -1, ("measured.txt", "depths must increase")),
+        ({"profile": "sinc"}, 0.3, ("profile must be slr, gaussian, box or a file", "'sinc'")),
+    ],
+)
+def test_profile_file_refused(options: dict[str, Any], half_mm: float, pieces: Any, tmp_path: Path) -> None:
+    with pytest.raises(BidaError) as caught:
+        plan(**({"profile": profile_file(tmp_path, half_mm)} | options))
+    assert "\n" not in str(caught.value)
     for piece in pieces:
         assert piece in str(caught.value), str(caught.value)
 
@@ -206,4 +279,4 @@ def test_real_rat_is_coronal(shared_data: Path) -> None:
     image = nib.load(shared_data / "rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz")
     got = plan_scan(image.shape, image.affine)
     assert (got.geometry.axis, got.geometry.slices, got.geometry.voxels) == (1, 24, 213)
-    assert not got.resamples_in_plane
+    assert not resamples_in_plane(got)

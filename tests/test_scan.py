@@ -13,7 +13,7 @@ from conftest import MakeScan, grid_affine
 
 from bida.errors import ScanError
 from bida.output import write_json, write_volume
-from bida.scan import read_affine, read_scan
+from bida.scan import read_affine, read_scan, read_sidecar
 from bida.voxel_sizes import is_plausible, likely_factors
 
 
@@ -43,7 +43,7 @@ def test_itk_formats_agree_with_the_nifti_they_came_from(make_scan: MakeScan, su
 
 
 def write_dicom_series(
-    folder: Path, voxels: np.ndarray, spacing_mm: tuple[float, float, float], series: int = 1
+    folder: Path, voxels: np.ndarray, spacing_mm: tuple[float, ...], series: int = 1, thickness: str = "0.8"
 ) -> None:
     import SimpleITK
 
@@ -62,7 +62,7 @@ def write_dicom_series(
             "0020|0032": f"0\\0\\{i * spacing_mm[2]}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
             "0020|0013": str(i + 1),
-            "0018|0050": "0.8",
+            "0018|0050": thickness,
             "0018|0088": str(spacing_mm[2]),
         }
         for tag, value in tags.items():
@@ -79,6 +79,29 @@ def test_dicom_folder_with_its_slice_thickness(tmp_path: Path) -> None:
     np.testing.assert_allclose(scan.spacing_mm, (0.15, 0.2, 1.0), rtol=1e-6)
     assert nib.aff2axcodes(scan.affine) == ("L", "P", "S")  # DICOM's axes point left and posterior
     assert (scan.sidecar["SliceThickness"], scan.sidecar["SpacingBetweenSlices"]) == (0.8, 1.0)
+
+
+def test_scale_header_divides_dicom_tags_and_no_json_sidecar(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 6))
+    write_dicom_series(tmp_path / "series", voxels, (1.5, 2.0, 10.0), thickness="8")
+    scan = read_scan(tmp_path / "series", scale_header=10)
+    np.testing.assert_allclose(scan.spacing_mm, (0.15, 0.2, 1.0), rtol=1e-6)
+    assert scan.sidecar == {"SliceThickness": pytest.approx(0.8), "SpacingBetweenSlices": pytest.approx(1.0)}
+    (tmp_path / "series.json").write_text(json.dumps({"SliceThickness": 0.7}))  # mm, whatever the header's scale
+    scan = read_scan(tmp_path / "series", scale_header=10)
+    assert scan.sidecar == {"SliceThickness": 0.7, "SpacingBetweenSlices": pytest.approx(1.0)}
+
+
+def test_folder_without_a_name_has_the_sidecar_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 6))
+    write_dicom_series(tmp_path / "series", voxels, (0.15, 0.2, 1.0))
+    (tmp_path / "series.json").write_text(json.dumps({"SliceThickness": 0.7}))
+    monkeypatch.chdir(tmp_path / "series")
+    assert read_scan(".").sidecar["SliceThickness"] == 0.7
+    (tmp_path / "series" / "raw").mkdir()
+    monkeypatch.chdir(tmp_path / "series" / "raw")
+    assert read_sidecar("..") == {"SliceThickness": 0.7}
+    assert read_sidecar("/") == {}
 
 
 def test_volume_of_a_4d_file(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_kind_and_type_are_kept():
         ({"factor": 0.5}, "factor must be >= 1"),
         ({"factor": math.nan}, "factor must be >= 1"),
         ({"noise": -1.0}, "noise must be a standard deviation >= 0"),
+        ({"seed": -1}, "seed must be >= 0, got -1"),
         ({"axis": 3}, "axis must be 0"),
         ({"thickness_mm": 0.0}, "thickness_mm must be > 0 mm, got 0"),
         ({"profile": "sinc"}, "profile must be slr, gaussian, box or a file"),
@@ -142,3 +143,20 @@ def test_dictionary_transform_keeps_points_in_place():
     assert geometry == SliceGeometry(1, 26, 0.375, 0.375, 63, 0.15, "box")
     expected, _ = simulate_slices(image.as_tensor()[0], 0.15, 1, 2.5, profile="box")
     assert torch.allclose(slices.as_tensor()[0], expected, atol=1e-12)
+
+
+def test_reoriented_arrays_are_taken():
+    volume = np.random.default_rng(0).random((4, 20, 5)).astype(np.float32)
+    expected, _ = simulate_slices(volume, 0.15, 1, 5.0)
+    mirrored, _ = simulate_slices(volume[::-1], 0.15, 1, 5.0)
+    np.testing.assert_array_equal(mirrored, expected[::-1])
+
+
+def test_profile_file_brings_its_thickness(tmp_path):
+    (tmp_path / "measured.txt").write_text("-0.3 0\n0 1\n0.3 0\n")
+    _, geometry = simulate_slices(volume(4, 20, 4), VOXEL, 1, 5, profile=str(tmp_path / "measured.txt"))
+    assert geometry.thickness_mm == pytest.approx(0.3)  # a triangle's FWHM is half its base
+    with pytest.raises(
+        SettingsError, match=r"thickness_mm must be left out with a profile file.*0\.3 mm.*measured\.txt"
+    ):
+        simulate_slices(volume(4, 20, 4), VOXEL, 1, 5, thickness_mm=0.5, profile=str(tmp_path / "measured.txt"))

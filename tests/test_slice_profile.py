@@ -9,7 +9,16 @@ from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
 from bida.errors import SettingsError
-from bida.slice_profile import SliceProfile, box, from_file, full_width_half_maximum, gaussian, make_profile, slr
+from bida.slice_profile import (
+    SliceProfile,
+    box,
+    from_file,
+    full_width_half_maximum,
+    gaussian,
+    make_profile,
+    measured_thickness,
+    slr,
+)
 
 THICKNESSES = (0.2, 0.75, 1.5)
 
@@ -173,3 +182,11 @@ def test_thickness_must_be_positive(make, thickness):
 def test_table_must_have_two_equal_columns():
     with pytest.raises(SettingsError, match="two columns"):
         SliceProfile("x", np.zeros(3), np.zeros(2))
+
+
+def test_measured_thickness_is_that_of_a_file_alone(tmp_path):
+    (tmp_path / "measured.txt").write_text("-0.3 0\n0 1\n0.3 0\n")
+    assert measured_thickness(str(tmp_path / "measured.txt")) == pytest.approx(0.3)  # a triangle: half its base
+    assert [measured_thickness(name) for name in ("slr", "gaussian", "box")] == [None] * 3
+    with pytest.raises(SettingsError, match="must be slr, gaussian, box or a file"):
+        measured_thickness("sinc")

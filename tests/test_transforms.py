@@ -21,6 +21,7 @@ from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import ScanError, SettingsError
 from bida.output import write_volume
 from bida.plan import grids_to_json, plan_scan
+from bida.scan import spacing_of
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
@@ -35,7 +36,7 @@ from bida.transforms import (
 from bida.transforms.base import replaced
 from bida.transforms.bias import estimate_log_bias
 from bida.transforms.resample import interpolation_matrix, resample
-from bida.volume import AxisGrid
+from bida.volume import AxisGrid, resampled_affine
 
 CODES = [
     "".join(code)
@@ -270,9 +271,10 @@ def test_n4_field_is_the_same_function_on_the_finer_grid(
     transform, image = corrected
     plan = plan_scan(image.shape[1:], image.affine.numpy())
     shape = tuple(grid.voxels for grid in plan.grids)
-    ones = replaced(deepcopy(image), torch.ones(1, *shape), plan.output_affine)
+    fine_affine = resampled_affine(plan.affine, plan.shape, spacing_of(plan.affine), plan.grids)
+    ones = replaced(deepcopy(image), torch.ones(1, *shape), fine_affine)
     fine = transform.inverse({"image": ones})["image"][0].numpy()
-    index = world(shape, np.linalg.inv(image.affine.numpy()) @ plan.output_affine)
+    index = world(shape, np.linalg.inv(image.affine.numpy()) @ fine_affine)
     log_field = np.log(biased[2] / image[0].numpy())
     direct = ndimage.map_coordinates(log_field, index, order=1, mode="nearest")
     np.testing.assert_allclose(np.log(fine), direct, rtol=0, atol=0.02)  # linear against cubic
@@ -300,6 +302,16 @@ def test_n4_without_foreground_says_so() -> None:
         CorrectBiasd("image")(
             {"image": image_of(-np.random.default_rng(0).random((9, 9, 9)), filename_or_obj="rat.nii")}
         )
+
+
+@pytest.mark.parametrize("reason", ["itk::ERROR: Image: Failed to allocate memory for image.", "std::bad_alloc"])
+def test_n4_that_does_not_fit_is_out_of_memory(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise RuntimeError(f"Exception thrown in SimpleITK\n{reason}")
+
+    monkeypatch.setattr("bida.transforms.bias.estimate_log_bias", full)
+    with pytest.raises(MemoryError, match=reason):
+        CorrectBiasd("image")({"image": image_of(np.ones((9, 9, 9)))})
 
 
 def test_percentiles_are_mapped_and_the_inverse_is_exact() -> None:

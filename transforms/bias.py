@@ -32,6 +32,7 @@ class CorrectBiasd(VolumeTransform):
     Raises:
         SettingsError: `shrink` is below 1.
         ScanError: N4 finds nothing to work on.
+        MemoryError: N4 does not fit.
 
     Source: Tustison et al., IEEE Trans. Med. Imaging 29(6):1310-1320, 2010.
     """
@@ -52,6 +53,9 @@ class CorrectBiasd(VolumeTransform):
             log_field = estimate_log_bias(image[0].cpu().numpy(), spacing, self.shrink)
         except RuntimeError as error:
             name, reason = image.meta.get("filename_or_obj", "scan"), str(error).strip().splitlines()[-1]
+            # ITK's "Failed to allocate memory for image." and C++'s "std::bad_alloc" both come as a RuntimeError
+            if "memory" in str(error).lower() or "bad_alloc" in str(error):
+                raise MemoryError(f"N4: {reason}") from error
             raise ScanError(f"{name}: N4 must find a bias field, got '{reason}'; give --no-n4") from error
         field = torch.from_numpy(np.exp(log_field))
         record = {"log_field": log_field, "spacing_mm": np.array(spacing), "restore": int(self.restore)}

@@ -16,7 +16,7 @@ from bida.scan import read_scan
 
 
 class LoadScand(MapTransform):
-    """Read and check a scan: path -> [1, X, Y, Z] float32 in the file's orientation.
+    """Read and check a scan: path or NIfTI image -> [1, X, Y, Z] float32 in the file's orientation.
 
     Args:
         keys: keys of the paths.

@@ -32,20 +32,16 @@ def interpolation_matrix(voxels: int, spacing_mm: float, grid: AxisGrid) -> NDAr
     return np.stack(columns, axis=1)
 
 
-def resample(
-    volume: NDArray, spacing_mm: Sequence[float], grids: Sequence[AxisGrid], axes: Sequence[int] = (0, 1, 2)
-) -> NDArray[np.float64]:
-    """Resample some axes of a volume to their grids.
+def resample(volume: NDArray, spacing_mm: Sequence[float], grids: Sequence[AxisGrid]) -> NDArray[np.float64]:
+    """Resample the axes of a volume to their grids.
 
     Args:
         volume: [R, A, S].
         spacing_mm: its voxel sizes, mm.
         grids: new grid of each axis; an axis that has its grid already is left as it is, exactly.
-        axes: the axes that may change.
     """
     out: NDArray = np.asarray(volume, dtype=np.float64)
     for axis in changed_axes(volume.shape, spacing_mm, grids):
-        if axis in axes:
-            matrix = interpolation_matrix(volume.shape[axis], float(spacing_mm[axis]), grids[axis])
-            out = np.moveaxis(np.tensordot(matrix, out, axes=(1, axis)), 0, axis)
+        matrix = interpolation_matrix(volume.shape[axis], float(spacing_mm[axis]), grids[axis])
+        out = np.moveaxis(np.tensordot(matrix, out, axes=(1, axis)), 0, axis)
     return out

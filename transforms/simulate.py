@@ -16,6 +16,8 @@ from torch import Tensor
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.scan import spacing_of
+from bida.slice_profile import measured_thickness
 from bida.volume import AxisGrid, resampled_affine
 
 Volume = TypeVar("Volume", NDArray[Any], Tensor)
@@ -43,10 +45,10 @@ def simulate_slices(
         voxel_mm: its voxel size along `axis`, mm.
         axis: through-plane axis, 0 (R), 1 (A) or 2 (S).
         factor: slice spacing over voxel size, >= 1, not necessarily an integer.
-        thickness_mm: FWHM of the slice profile in mm, by default the slice spacing.
+        thickness_mm: FWHM of the slice profile in mm, by default the slice spacing; not with a file.
         profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.
         noise: standard deviation of the Gaussian noise added to the slices, in units of the volume's intensities.
-        seed: seed of that noise.
+        seed: seed of that noise, >= 0.
 
     Returns:
         The slices, same kind and axes as the volume, float32 (float64 if the volume is), and their geometry.
@@ -58,17 +60,26 @@ def simulate_slices(
         raise SettingsError(f"volume must be [R, A, S], got shape {tuple(volume.shape)}")
     if axis not in (0, 1, 2):
         raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-    _check_settings(factor, noise)
+    _check_settings(factor, noise, seed)
+    measured = measured_thickness(profile)
+    if measured is not None and thickness_mm is not None:
+        raise SettingsError(
+            f"thickness_mm must be left out with a profile file, whose thickness is {measured:.4g} mm, "
+            f"got {thickness_mm:g} mm and {profile}; leave one out"
+        )
     spacing = factor * voxel_mm
+    thickness = measured or (spacing if thickness_mm is None else thickness_mm)
     geometry = SliceGeometry(
         axis=axis,
         slices=math.ceil(volume.shape[axis] / factor * (1.0 - ROUNDING)),
         slice_spacing_mm=spacing,
-        thickness_mm=spacing if thickness_mm is None else thickness_mm,
+        thickness_mm=thickness,
         voxels=volume.shape[axis],
         voxel_mm=voxel_mm,
         profile=profile,
     )
+    if isinstance(volume, np.ndarray):
+        volume = np.ascontiguousarray(volume)  # torch takes no negative strides, which reorienting leaves
     slices = SliceOperator.build(geometry).forward(torch.as_tensor(volume))
     if noise > 0:
         # drawn by numpy, so that every device and version of torch adds the same
@@ -108,7 +119,7 @@ class SimulateSlicesd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if axis not in (0, 1, 2):
             raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-        _check_settings(factor, noise)
+        _check_settings(factor, noise, seed)
         self.axis, self.factor, self.thickness_mm = axis, factor, thickness_mm
         self.profile, self.noise, self.seed = profile, noise, seed
 
@@ -124,10 +135,10 @@ class SimulateSlicesd(MapTransform):
             shape = tuple(getattr(image, "shape", ()))
             raise SettingsError(f"{key} must be a MetaTensor [1, R, A, S], got {type(image).__name__} of shape {shape}")
         affine = np.asarray(image.affine, dtype=np.float64)
-        sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+        sizes_mm = spacing_of(affine)
         slices, geometry = simulate_slices(
             image.as_tensor()[0],
-            float(sizes_mm[self.axis]),
+            sizes_mm[self.axis],
             self.axis,
             self.factor,
             self.thickness_mm,
@@ -136,17 +147,19 @@ class SimulateSlicesd(MapTransform):
             self.seed,
         )
         shape = tuple(image.shape[1:])
-        grids = [AxisGrid(voxels, float(size)) for voxels, size in zip(shape, sizes_mm)]
+        grids = [AxisGrid(voxels, size) for voxels, size in zip(shape, sizes_mm)]
         grids[self.axis] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
         result = MetaTensor(slices[None], meta=dict(image.meta), applied_operations=image.applied_operations)
-        result.affine = torch.from_numpy(resampled_affine(affine, shape, list(sizes_mm), grids))
+        result.affine = torch.from_numpy(resampled_affine(affine, shape, sizes_mm, grids))
         result.meta["spatial_shape"] = np.asarray(result.shape[1:])
         result.meta["slice_geometry"] = geometry.to_json()
         return result
 
 
-def _check_settings(factor: float, noise: float) -> None:
+def _check_settings(factor: float, noise: float, seed: int) -> None:
     if not (math.isfinite(factor) and factor >= 1):
         raise SettingsError(f"factor must be >= 1 (slice spacing over voxel size), got {factor:g}")
     if not (math.isfinite(noise) and noise >= 0):
         raise SettingsError(f"noise must be a standard deviation >= 0 in intensity units, got {noise:g}")
+    if seed < 0:
+        raise SettingsError(f"seed must be >= 0, got {seed}")
