@@ -28,9 +28,10 @@ from bida.dataset import find_animals
 from bida.degradation import SliceGeometry
 from bida.eval import psnr, ssim
 from bida.pictures import ras
-from bida.pipeline import Settings, console_progress, restore
+from bida.pipeline import console_progress, restore
 from bida.preview import preview
 from bida.scan import read_scan
+from bida.settings import Settings
 
 BEGIN, END = "<!-- validation: begin -->", "<!-- validation: end -->"
 

@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("bida: stopped, nothing was written", file=sys.stderr)
+        print("bida: stopped", file=sys.stderr)
         return 130
     return 0
 

@@ -17,16 +17,16 @@ import torch
 from bida.errors import BidaError, SettingsError
 from bida.output import check_output, sidecar_path, source_header, write_json, write_volume
 from bida.pipeline import (
-    Result,
-    Settings,
     console_progress,
     load_prior,
     plain_errors,
     released_prior,
     restore,
     scan_transform,
-    versions,
 )
+from bida.result import Result, versions
+from bida.scan import read_scan
+from bida.settings import Settings
 
 
 class OutOfMemoryError(BidaError):
@@ -73,37 +73,56 @@ def superres(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments)
     given = vars(arguments)
     overwrite = given.get("overwrite", False)
-    output = check_output(arguments.output, overwrite=overwrite)
     uncertainty, picture = given.get("uncertainty"), given.get("preview")
-    if uncertainty is not None:
-        if settings.samples < 2:
-            raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
-        check_output(uncertainty, overwrite=overwrite)
-    if picture is not None:
-        check_output(picture, overwrite=overwrite, suffixes=(".png",))
+    output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture)
+    if uncertainty is not None and settings.samples < 2:
+        raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
+    dtype = integer_type(arguments.input, settings) if given.get("keep_dtype") else np.dtype(np.float32)
     result = restore(arguments.input, settings, console_progress())
     for warning in result.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
-    header = source_header(arguments.input)
-    dtype = integer_type(header) if given.get("keep_dtype") else np.dtype(np.float32)
-    write_volume(output, result.data, result.affine, header, dtype, overwrite=overwrite)
+    result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
-        write_volume(uncertainty, result.std, result.affine, header, overwrite=overwrite)
+        write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
     if picture is not None:
         draw_preview(picture, arguments.input, settings, result)
-    write_json(sidecar_path(output), {**result.record, "output_dtype": str(dtype)}, overwrite=True)
     print(summary(output, result))
 
 
-def integer_type(header: Any) -> np.dtype:
-    """Return the integer type of the scan's voxels.
+def check_outputs(
+    scan: str, output: str, overwrite: bool, uncertainty: str | None = None, picture: str | None = None
+) -> Path:
+    """Check before any work that every file can be written and none is another or the scan's; return the first.
+
+    Raises:
+        ScanError: See ``bida.output.check_output``.
+        SettingsError: Two of the files are one, or a file is the scan or its sidecar.
+    """
+    files = [check_output(output, overwrite=overwrite)]
+    files.append(check_output(sidecar_path(output), overwrite=overwrite, suffixes=(".json",)))
+    if uncertainty is not None:
+        files.append(check_output(uncertainty, overwrite=overwrite))
+    if picture is not None:
+        files.append(check_output(picture, overwrite=overwrite, suffixes=(".png",)))
+    taken = {Path(scan).resolve(), sidecar_path(Path(scan).resolve())}
+    for file in files:
+        if file.resolve() in taken:
+            raise SettingsError(
+                f"{file}: output must be a file of its own, not the scan's or another output's; rename it"
+            )
+        taken.add(file.resolve())
+    return files[0]
+
+
+def integer_type(scan: str, settings: Settings) -> np.dtype:
+    """Return the integer type of a scan's voxels on disk.
 
     Raises:
         SettingsError: They are not integers.
     """
-    dtype = np.dtype(np.float32) if header is None else header.get_data_dtype()
+    dtype = read_scan(scan, settings.volume, settings.scale_header).dtype
     if dtype.kind not in "iu":
-        raise SettingsError(f"--keep-dtype: the scan must be a NIfTI of integers, its voxels are {dtype}; leave it out")
+        raise SettingsError(f"--keep-dtype: the scan must hold integers, its voxels are {dtype}; leave it out")
     return dtype
 
 
@@ -138,7 +157,7 @@ def simulate(arguments: argparse.Namespace) -> None:
     from bida.transforms import LoadScand, SimulateSlicesd
     from bida.volume import AXES
 
-    output = check_output(arguments.output, overwrite=arguments.overwrite)
+    output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
     axis = AXES.index(arguments.axis)
     load = LoadScand("image", volume=arguments.volume)
     turn = Compose([Orientationd("image", axcodes="RAS", labels=None)])
@@ -162,7 +181,7 @@ def simulate(arguments: argparse.Namespace) -> None:
         "hr_affine": thin["image"].affine.tolist(),
         "versions": versions(),
     }
-    write_json(sidecar_path(output), record, overwrite=True)
+    write_json(sidecar_path(output), record, overwrite=arguments.overwrite)
     print(
         f"{output}: {geometry.slices} slices of {geometry.thickness_mm:.4g} mm every "
         f"{geometry.slice_spacing_mm:.4g} mm along {arguments.axis}, {geometry.profile} profile"
@@ -206,6 +225,12 @@ def info(arguments: argparse.Namespace) -> None:
         print(f"  note                {warning}")
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock tells what it took."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def time_estimate(prior: Any, shape: tuple[int, ...], planes: tuple[str, str], settings: Settings) -> float:
     """Return the seconds that sampling takes, from the time of one micro-batch of each plane."""
     from bida.volume import NORMAL
@@ -215,8 +240,10 @@ def time_estimate(prior: Any, shape: tuple[int, ...], planes: tuple[str, str], s
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
         batch = torch.zeros(8, 1, height, width, device=next(prior.parameters()).device)
         prior.predict(batch, 500, plane)
+        synchronise(batch.device)
         start = time.perf_counter()
         prior.predict(batch, 500, plane)
+        synchronise(batch.device)
         total += (time.perf_counter() - start) * shape[NORMAL[plane]] / len(batch)
     return total * settings.steps * settings.samples
 
@@ -232,16 +259,26 @@ def train(arguments: argparse.Namespace) -> None:
     """Train through the bundle's training configuration."""
     from importlib.resources import files
 
-    from monai.bundle import ConfigWorkflow
+    from monai.bundle import ConfigParser, ConfigWorkflow
 
     configs = [str(files("bida.configs") / "train.yaml"), *arguments.config]
+    for config in arguments.config:
+        if not Path(config).is_file():
+            raise SettingsError(f"{config}: a configuration must exist, nothing is there; check --config")
     overrides = dict(override(text) for text in arguments.overrides)
+    known = ConfigParser.load_config_files(configs)
+    unknown = sorted(name for name in overrides if name.replace("::", "#").split("#")[0] not in known)
+    if unknown:
+        raise SettingsError(f"--set: must name a value of the configuration, got {', '.join(unknown)}; see train.yaml")
     overrides |= {"dataset_dir": list(arguments.data), "output_dir": arguments.output}
-    workflow = ConfigWorkflow(configs, workflow_type="train", run_id="training", **overrides)
-    workflow.initialize()
     with plain_errors():
+        workflow = ConfigWorkflow(
+            configs, workflow_type="train", run_id="training", logging_file=str(files("bida.configs") / "logging.conf"),
+            **overrides,
+        )  # fmt: skip
+        workflow.initialize()
         workflow.run()
-    workflow.finalize()
+        workflow.finalize()
 
 
 def override(text: str) -> tuple[str, Any]:
@@ -251,4 +288,7 @@ def override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise SettingsError(f"--set: must be NAME=VALUE, got {text!r}; for example --set epochs=100")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {name}: value must be YAML, got {value!r}; quote or correct it") from error

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from bida.baselines import cubic
+from bida.errors import ScanError
 from bida.eval import psnr
 from bida.output import make_folder, sidecar_path, write_json, write_volume
+from bida.pipeline import plain_errors
 from bida.preview import preview
 from bida.sample import synthetic_brain
-from bida.scan import read_scan
+from bida.scan import read_scan, read_sidecar
 from bida.transforms.simulate import simulate_slices
 from bida.volume import AxisGrid, resampled_affine
 
 VOXEL_MM = 0.15
+SOURCE = "bida demo, synthetic"
 
 
 def run_demo(folder: Path, factor: float = 5.0, samples: int = 1) -> str:
@@ -34,15 +37,21 @@ def run_demo(folder: Path, factor: float = 5.0, samples: int = 1) -> str:
         BidaError: A file cannot be written, or the factor is out of range.
     """
     folder = make_folder(folder)
+    truth_path, scan_path = folder / "truth.nii.gz", folder / "scan.nii.gz"
+    if scan_path.exists() and read_sidecar(scan_path).get("Source") != SOURCE:
+        raise ScanError(f"{folder}: the folder must be the demo's own, it holds other files; give --output DIR")
     truth, affine = synthetic_brain(VOXEL_MM)
     slices, geometry = simulate_slices(truth, VOXEL_MM, 1, factor)
     grids = [AxisGrid(size, VOXEL_MM) for size in truth.shape]
     grids[1] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
     thick_affine = resampled_affine(affine, truth.shape, [VOXEL_MM] * 3, grids)
-    truth_path, scan_path = folder / "truth.nii.gz", folder / "scan.nii.gz"
     write_volume(truth_path, truth, affine, overwrite=True)
     write_volume(scan_path, slices, thick_affine, overwrite=True)
-    record = {"SliceThickness": geometry.thickness_mm, "SpacingBetweenSlices": geometry.slice_spacing_mm}
+    record = {
+        "SliceThickness": geometry.thickness_mm,
+        "SpacingBetweenSlices": geometry.slice_spacing_mm,
+        "Source": SOURCE,
+    }
     write_json(sidecar_path(scan_path), record, overwrite=True)
 
     run_bundle(scan_path, folder, samples, truth_path)
@@ -74,7 +83,7 @@ def run_bundle(scan: Path, folder: Path, samples: int, like: Path) -> None:
         str(files("bida.configs") / "inference.yaml"),
         workflow_type="infer",
         run_id="inference",
-        logging_file=False,
+        logging_file=str(files("bida.configs") / "logging.conf"),
         input=str(scan),
         output_dir=str(folder),
         samples=samples,
@@ -82,6 +91,7 @@ def run_bundle(scan: Path, folder: Path, samples: int, like: Path) -> None:
         n4=False,  # the sample has no bias field
         overwrite=True,
     )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with plain_errors():
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()

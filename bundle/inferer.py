@@ -18,6 +18,7 @@ from torch import Tensor
 from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, fused_states
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.moments import Moments
 from bida.noise import INITIAL, NO_PADDING, volume_noise
 from bida.samplers import DDNM, Condition, DDNMPlus, Denoise, sample
 from bida.schedule import first_time_above, timestep_pairs
@@ -85,6 +86,8 @@ class BiplanarInferer(Inferer):
         for name, value in counts.items():
             if value < 1:
                 raise SettingsError(f"{name}: must be at least 1, got {value}")
+        if seed < 0:
+            raise SettingsError(f"seed: must be at least 0, got {seed}")
         if fusion not in FUSIONS:
             raise SettingsError(f"fusion: must be one of {', '.join(FUSIONS)}, got {fusion!r}")
         if not 0 <= eta <= 1:
@@ -128,15 +131,12 @@ class BiplanarInferer(Inferer):
         geometry = geometry or _geometry_of(inputs)
         A = SliceOperator.build(geometry)
         y = A.forward(_volume(inputs, network.stride))
-        mean = torch.zeros(inputs.shape[2:], device=inputs.device)
-        spread = torch.zeros_like(mean)
-        for k, x in enumerate(self.draws(inputs, network, geometry, padding), start=1):  # Welford 1962
-            delta = x - mean
-            mean += delta / k
-            spread += delta * (x - mean)
-        std = (spread / (self.samples - 1)).sqrt() if self.samples > 1 else None
-        residual = float((A.forward(mean) - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
-        return Restoration(_like(mean, inputs), None if std is None else _like(std, inputs), residual)
+        moments = Moments()
+        for x in self.draws(inputs, network, geometry, padding):
+            moments.add(x)
+        std = _like(moments.std, inputs) if self.samples > 1 else None
+        residual = float((A.forward(moments.mean) - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
+        return Restoration(_like(moments.mean, inputs), std, residual)
 
     @torch.no_grad()
     def draws(

@@ -34,18 +34,25 @@ def sidecar_path(path: str | Path) -> Path:
     return Path(path).with_name(stem(path) + ".json")
 
 
-def source_header(path: str | Path) -> nib.Nifti1Header | None:
-    """Return the header of a NIfTI file with the scaling of its voxels, None for other formats."""
-    if not Path(path).name.endswith(NIFTI_SUFFIXES):
+def result_path(folder: str | Path, scan: str | Path) -> Path:
+    """Return the path of a scan's result in an output folder: ``<name>_superres.nii.gz``."""
+    return Path(folder) / f"{stem(scan)}_superres.nii.gz"
+
+
+def source_header(source: str | Path | nib.Nifti1Pair) -> nib.Nifti1Header | None:
+    """Return the header of a NIfTI file or image with the scaling of its voxels, None for other formats."""
+    if isinstance(source, nib.Nifti1Pair):
+        return scaled_header(source)
+    if not Path(source).name.lower().endswith((*NIFTI_SUFFIXES, ".hdr", ".img")):
         return None
-    return scaled_header(cast(nib.Nifti1Pair, nib.load(path)))
+    return scaled_header(cast(nib.Nifti1Pair, nib.load(source)))
 
 
 def scaled_header(image: nib.Nifti1Pair) -> nib.Nifti1Header:
-    """Return the header of a loaded image with the scaling of its voxels, which nibabel takes out when it loads."""
+    """Return the header of an image with the scaling of its voxels, which nibabel takes out when it loads."""
     header = image.header.copy()
-    proxy = cast(ArrayProxy, image.dataobj)
-    header.set_slope_inter(proxy.slope, proxy.inter)
+    if isinstance(image.dataobj, ArrayProxy):
+        header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
     return header
 
 

@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bida.pipeline import Settings, plain_errors
+from bida.pipeline import plain_errors
 from bida.scan import spacing_of
+from bida.settings import Settings
 from bida.transforms.base import affine_of, target_grids
 from bida.transforms.load import LoadScand
 from bida.transforms.plan import PlanScand

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bida.device import choose_device, choose_dtype
-from bida.errors import BidaError, ScanError, SettingsError
+from bida.errors import BidaError, ScanError
 from bida.inferer import BiplanarInferer
+from bida.moments import Moments
+from bida.output import NIFTI_SUFFIXES, result_path, source_header
 from bida.prior import PlanePrior
-from bida.scan import read_affine
+from bida.result import Clock, Result, versions
+from bida.settings import Settings
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
     LoadScand,
     MatchScand,
     NormalizePercentilesd,
+    OrientLiked,
     PadToNetworkd,
     PlanScand,
     ResampleInPlaned,
@@ -39,98 +42,10 @@ from bida.unet import SliceUNet
 from bida.weights import load_weights
 
 Progress = Callable[[int, int], None]
+Source = str | Path | nib.Nifti1Pair
 
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
 RESIDUALS = ("sampler_residual", "scan_residual")
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end
-    "paper": {"profile": "gaussian", "spacing": 0.2, "steps": 16, "samples": 1, "fusion": "final"},
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Every choice of a run, with its default.
-
-    Attributes:
-        spacing: Voxel size of the result: ``auto``, ``inplane`` or mm.
-        factor: Slice spacing over voxel size of the result; excludes ``spacing``.
-        axis: Through-plane axis, ``R``, ``A`` or ``S``; the coarsest when None.
-        thickness_mm: Slice thickness (FWHM), mm; from the sidecar, or else the slice spacing, when None.
-        gap_mm: Slice spacing minus slice thickness, mm.
-        profile: Slice profile: ``slr``, ``gaussian``, ``box``, or a file of mm and amplitude.
-        like: File on whose grid the result is put; excludes ``spacing`` and ``factor``.
-        steps: Sampling steps.
-        samples: Draws; the result is their mean.
-        fusion: ``final``, ``step`` or ``alternate``.
-        eta: 0 for the deterministic sampler, 1 for the noise of DDPM.
-        noise: Standard deviation of the scan's noise, in its intensities; above 0 DDNM+ replaces DDNM.
-        n4: Divide out the bias field before sampling.
-        bias_corrected: Leave the bias field out of the result.
-        seed: Seed of all noise.
-        device: ``auto``, ``cpu``, ``cuda`` ...
-        dtype: The network's arithmetic: ``auto``, ``float32`` or ``bfloat16``.
-        batch_size: Slices handed to the device at once; no effect on the result.
-        model: Weights file; the released one when None.
-        volume: Which volume of a 4D file, from 0.
-        scale_header: Divide the header's voxel sizes and origin by this.
-    """
-
-    spacing: str | float = "auto"
-    factor: float | None = None
-    axis: str | None = None
-    thickness_mm: float | None = None
-    gap_mm: float | None = None
-    profile: str = "slr"
-    like: str | None = None
-    steps: int = 16
-    samples: int = 1
-    fusion: str = "final"
-    eta: float = 0.0
-    noise: float = 0.0
-    n4: bool = True
-    bias_corrected: bool = False
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int = 16
-    model: str | None = None
-    volume: int | None = None
-    scale_header: float | None = None
-
-    @classmethod
-    def of(cls, preset: str | None = None, **options: Any) -> Settings:
-        """Return the settings of a preset, changed by options.
-
-        Raises:
-            SettingsError: The preset or an option does not exist.
-        """
-        if preset is not None and preset not in PRESETS:
-            raise SettingsError(f"preset: must be one of {', '.join(PRESETS)}, got {preset!r}")
-        unknown = sorted(set(options) - {field.name for field in fields(cls)})
-        if unknown:
-            raise SettingsError(f"settings: must be known ones, got {', '.join(unknown)}; see bida.pipeline.Settings")
-        return replace(cls(), **{**PRESETS.get(preset or "", {}), **options})
-
-
-@dataclass(frozen=True)
-class Result:
-    """A restored volume.
-
-    Attributes:
-        data: Mean of the draws [X, Y, Z], float32, the scan's orientation and intensities.
-        affine: 4 x 4, voxel index to mm.
-        std: Standard deviation over the draws (ddof 1), like ``data``; None for one draw.
-        record: What was done: settings, operator, weights, residuals, timings, as JSON can hold it.
-        warnings: What was assumed or is unusual, a sentence each.
-    """
-
-    data: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    std: NDArray[np.float32] | None
-    record: dict[str, Any]
-    warnings: tuple[str, ...]
 
 
 def preprocessing(
@@ -204,7 +119,7 @@ def make_inferer(settings: Settings, progress: Progress | None = None) -> Biplan
 
 
 def restore(
-    path: str | Path,
+    source: Source,
     settings: Settings | None = None,
     progress: Progress | None = None,
     on_draw: Callable[[NDArray[np.float32]], None] | None = None,
@@ -212,7 +127,7 @@ def restore(
     """Turn a thick-slice scan into an isotropic volume.
 
     Args:
-        path: The scan: NIfTI, NRRD, MetaImage, or a folder with one DICOM series.
+        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image.
         settings: Choices of the run; the defaults when None.
         progress: Called with (steps done, steps in all).
         on_draw: Called with each draw, like the result's ``data``.
@@ -233,20 +148,29 @@ def restore(
     clock.lap("load_weights")
     transform = scan_transform(settings, prior.stride)
     with plain_errors():
-        item = transform({"image": path})
+        item = transform({"image": source})
     clock.lap("preprocess")
+    undo = undoing("draw", transform, settings.like)
     moments = Moments()
+    residuals: dict[str, float | None] = dict.fromkeys(RESIDUALS, 0.0)
     for draw in inferer.draws(item["image"][None].to(device), prior):
         clock.lap("sample")
-        last = moments.add(invert(transform, item, draw))
+        last = undo({"image": item["image"], "draw": MetaTensor(draw[None].cpu())})["draw"]
+        volume = last[0].cpu().numpy()
+        moments.add(volume.astype(np.float64))
+        residuals = {name: worst(residuals[name], last.meta.get(name)) for name in RESIDUALS}
         if on_draw is not None:
-            on_draw(on_like_grid(last[0].cpu().numpy(), last, settings.like)[0])
+            on_draw(volume)
         clock.lap("postprocess")
-    mean, affine = on_like_grid(moments.mean, last, settings.like)
-    std = None if settings.samples == 1 else on_like_grid(moments.std, last, settings.like)[0]
-    residuals = {name: moments.worst(name) for name in RESIDUALS}
+    mean, affine = moments.mean.astype(np.float32), last.affine.cpu().numpy().astype(np.float64)
+    std = moments.std.astype(np.float32) if settings.samples > 1 else None
     record = describe({**last.meta, **residuals}, settings, prior, clock)
-    return Result(mean, affine, std, record, tuple(record["warnings"]))
+    return Result(mean, affine, std, record, tuple(record["warnings"]), source_header(source))
+
+
+def worst(residual: float | None, other: float | None) -> float | None:
+    """Return the larger of two draws' residuals, None where a draw has none."""
+    return None if residual is None or other is None else max(residual, float(other))
 
 
 def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
@@ -277,33 +201,33 @@ def postprocessing(
         clock.lap("total")
         return describe(meta, settings, prior, clock)
 
-    return Compose(
-        [
-            Invertd("pred", transform, orig_keys="image", nearest_interp=False),
-            SaveVolumed("pred", output_dir, record, overwrite=overwrite),
-        ]
-    )
+    save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
+    return Compose([undoing("pred", transform, settings.like), save])
 
 
-def find_scans(source: str | Path | Sequence[str | Path] | None) -> list[dict[str, str]]:
-    """List the scans that a bundle run shall restore: a file, a DICOM folder, a folder of NIfTI files, or a list.
+def find_scans(
+    source: str | Path | Sequence[str | Path] | None, output_dir: str | Path, overwrite: bool = False
+) -> list[dict[str, str]]:
+    """List the scans that a bundle run shall restore: a file, a folder of NIfTI files, a DICOM folder, or a list.
 
     Raises:
-        ScanError: Nothing is named, a path does not exist, or a folder holds no scan.
+        ScanError: Nothing is named, a path does not exist, two results would have one name, or a result exists.
     """
     if not source:
         raise ScanError("input: a scan must be named, got none; give --input SCAN")
-    if not isinstance(source, str | Path):
-        return [scan for one in source for scan in find_scans(one)]
-    path = Path(source)
-    if not path.exists():
-        raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
-    if not path.is_dir() or any(path.glob("*.dcm")):
-        return [{"image": str(path)}]
-    found = sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz")))
-    if not found:
-        raise ScanError(f"{path}: a folder must hold .nii or .nii.gz files or a DICOM series, got none; check the path")
-    return [{"image": str(p)} for p in found]
+    scans: list[Path] = []
+    for path in [Path(source)] if isinstance(source, str | Path) else map(Path, source):
+        if not path.exists():
+            raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
+        inside = sorted(p for p in path.iterdir() if p.name.endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
+        scans += inside or [path]
+    results = [result_path(output_dir, scan) for scan in scans]
+    for scan, result in zip(scans, results):
+        if results.count(result) > 1:
+            raise ScanError(f"{scan}: results must have names of their own, two would be {result}; run them apart")
+        if result.exists() and not overwrite:
+            raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
+    return [{"image": str(scan)} for scan in scans]
 
 
 @contextmanager
@@ -313,11 +237,13 @@ def plain_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, BidaError | MemoryError):
+        while cause is not None:
+            if isinstance(cause, BidaError | MemoryError):
+                raise cause from None
+            if "allocate memory" in str(cause) and cause.__cause__ is None:  # torch's CPU allocator has no class for it
+                raise MemoryError(str(cause)) from None
             cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        raise
 
 
 def scan_transform(settings: Settings, multiple: int) -> Compose:
@@ -326,22 +252,12 @@ def scan_transform(settings: Settings, multiple: int) -> Compose:
     return preprocessing(**{name: getattr(settings, name) for name in names}, multiple=multiple)
 
 
-def invert(transform: Compose, item: dict[str, Any], draw: torch.Tensor) -> MetaTensor:
-    """Take a draw [R, A, S] on the network's grid back to the scan's orientation and intensities, [1, X, Y, Z]."""
-    undo = Invertd("draw", transform, orig_keys="image", nearest_interp=False)
-    return undo({"image": item["image"], "draw": MetaTensor(draw[None].cpu())})["draw"]
-
-
-def on_like_grid(volume: NDArray, image: MetaTensor, like: str | None) -> tuple[NDArray[np.float32], NDArray]:
-    """Return a volume and its affine, in the orientation of the ``like`` file where one is named."""
-    affine = np.asarray(image.affine.cpu().numpy(), dtype=np.float64)
-    if like is None:
-        return volume.astype(np.float32), affine
-    _, wanted = read_affine(like)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(affine), nib.orientations.io_orientation(wanted)
-    )
-    return nib.orientations.apply_orientation(volume, turn).astype(np.float32), wanted
+def undoing(keys: str, transform: Compose, like: str | None) -> Compose:
+    """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
+    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
+    if like is not None:
+        steps.append(OrientLiked(keys, like))
+    return Compose(steps)
 
 
 def console_progress() -> Progress:
@@ -358,60 +274,6 @@ def console_progress() -> Progress:
     return progress
 
 
-class Moments:
-    """Running mean and variance of draws (Welford 1962), and the worst of the residuals that they carry."""
-
-    def __init__(self) -> None:
-        """Start with no draw."""
-        self.count = 0
-        self.metas: list[dict[str, Any]] = []
-
-    def add(self, draw: MetaTensor) -> MetaTensor:
-        """Take in a draw [1, X, Y, Z] and return it."""
-        x = draw[0].cpu().numpy().astype(np.float64)
-        if not self.count:
-            self.mean, self.spread = np.zeros_like(x), np.zeros_like(x)
-        self.count += 1
-        delta = x - self.mean
-        self.mean += delta / self.count
-        self.spread += delta * (x - self.mean)
-        self.metas.append(dict(draw.meta))
-        return draw
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        """Standard deviation with ddof 1."""
-        return np.sqrt(self.spread / (self.count - 1))
-
-    def worst(self, key: str) -> float | None:
-        """Return the largest residual of that name over the draws, None where they have none."""
-        found = [float(meta[key]) for meta in self.metas if key in meta]
-        return max(found) if found else None
-
-
-class Clock:
-    """Seconds by part of a run."""
-
-    def __init__(self) -> None:
-        """Start."""
-        self.start, self.seconds = time.perf_counter(), dict[str, float]()
-
-    def lap(self, part: str) -> None:
-        """Add the time since the last lap to a part."""
-        now = time.perf_counter()
-        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self.start, 3)
-        self.start = now
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel", "sigpy")}
-
-
-def superres(
-    path: str | Path, *, preset: str | None = None, progress: Progress | None = None, **options: Any
-) -> Result:
+def superres(source: Source, *, preset: str | None = None, progress: Progress | None = None, **options: Any) -> Result:
     """Turn a thick-slice scan into an isotropic volume; options are those of ``Settings``."""
-    return restore(path, Settings.of(preset, **options), progress)
+    return restore(source, Settings.of(preset, **options), progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,12 @@ def load_weights(network: nn.Module, path: str | Path | None = None, name: str =
     file = released_path(name) if path is None else Path(path)
     if not file.is_file():
         raise WeightsError(f"{file}: weights must exist, none found; reinstall bida, or name a file with --model")
-    digest = sha256(file)
+    try:
+        digest = sha256(file)
+    except OSError as error:
+        raise WeightsError(
+            f"{file}: weights must be readable, got '{error.strerror}'; check the permissions"
+        ) from error
     expected = released_hash(name) if file.resolve() == released_path(name).resolve() else digest
     if digest != expected:
         raise WeightsError(
@@ -59,7 +65,7 @@ def load_weights(network: nn.Module, path: str | Path | None = None, name: str =
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError ...
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{file}: weights must be a state dict of this network, loading failed ({reason}); "

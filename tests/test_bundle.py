@@ -41,6 +41,15 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     assert (tmp_path / "out" / "scan_superres.json").exists()
 
 
+def test_like_gives_that_grid_in_the_bundle_too(make_scan, tmp_path):
+    like = make_scan((20, 41, 18), (0.15, 0.15, 0.15), codes="LPS", name="truth.nii.gz")
+    scan = make_scan((20, 9, 18), (0.15, 0.75, 0.15))
+    workflow(input=str(scan), output_dir=str(tmp_path / "out"), like=str(like), **FAST).run()
+    written, truth = nib.load(tmp_path / "out" / "scan_superres.nii.gz"), nib.load(like)
+    assert written.shape == truth.shape
+    np.testing.assert_allclose(written.affine, truth.affine, atol=1e-6)
+
+
 def command(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300

@@ -52,14 +52,16 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
         (["--profile", "nowhere.txt"], "nowhere.txt"),
         (["--device", "abacus"], "device: must be one that this machine has, got 'abacus'"),
         (["--samples", "0"], "samples: must be at least 1, got 0"),
-        (["--keep-dtype"], "--keep-dtype: the scan must be a NIfTI of integers"),
+        (["--keep-dtype"], "--keep-dtype: the scan must hold integers"),
         (["--preview", "sr.jpg"], "sr.jpg: output must end in .png"),
+        (["--samples", "2", "--uncertainty", "{out}"], "output must be a file of its own"),
+        (["--seed", "-1"], "seed: must be at least 0, got -1"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(scan, tmp_path, capsys, extra, message):
     out = tmp_path / "new" / "sr.nii.gz"
     out.parent.mkdir()
-    assert main(["superres", scan, str(out), *FAST, *extra]) == 2
+    assert main(["superres", scan, str(out), *FAST, *(text.format(out=out) for text in extra)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("bida: error: ")
     assert message in error
@@ -74,6 +76,17 @@ def test_existing_output_is_kept_without_overwrite(scan, tmp_path, capsys):
     assert out.read_bytes() == b"mine"
     assert main(["superres", scan, str(out), *FAST, "--overwrite"]) == 0
     assert nib.load(out).shape == (20, 40, 18)
+
+
+def test_the_scan_and_its_sidecar_are_never_overwritten(scan, tmp_path, capsys):
+    before = (tmp_path / "scan.nii.gz").read_bytes()
+    for name in ("scan.nii.gz", "scan.nii"):  # the second has the scan's sidecar
+        assert main(["superres", scan, str(tmp_path / name), *FAST, "--overwrite"]) == 2
+        assert "output must be a file of its own" in capsys.readouterr().err
+    assert (tmp_path / "scan.nii.gz").read_bytes() == before
+    (tmp_path / "sr.json").write_text("{}")
+    assert main(["superres", scan, str(tmp_path / "sr.nii.gz"), *FAST]) == 2
+    assert "sr.json: output must not exist" in capsys.readouterr().err
 
 
 def test_out_of_memory_is_one_line(scan, tmp_path, capsys, monkeypatch):
@@ -146,6 +159,20 @@ def test_demo(tmp_path, capsys):
     cubic, ours = (float(part.split()[1]) for part in printed.split("truth: ")[1].split("\n")[0].split(", "))
     assert ours > cubic
     assert (tmp_path / "demo" / "demo.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--set", "epochz=3"], "--set: must name a value of the configuration, got epochz"),
+        (["--set", "epochs"], "--set: must be NAME=VALUE, got 'epochs'"),
+        (["--set", "crop=[1"], "--set crop: value must be YAML"),
+        (["--config", "none.yaml"], "none.yaml: a configuration must exist"),
+    ],
+)
+def test_bad_training_options(tmp_path, capsys, extra, message):
+    assert main(["train", str(tmp_path), "--output", str(tmp_path / "run"), *extra]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ import pytest
 from bida import superres
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import ScanError, SettingsError
-from bida.pipeline import PRESETS, Settings, find_scans, restore
+from bida.pipeline import find_scans, restore
+from bida.settings import PRESETS, Settings
 
 FAST = {"steps": 2, "n4": False, "device": "cpu"}
 
@@ -93,6 +94,7 @@ def test_presets_and_unknown_options():
     paper = Settings.of("paper")
     assert (paper.profile, paper.spacing, paper.steps, paper.samples, paper.fusion) == ("gaussian", 0.2, 16, 1, "final")
     assert Settings.of("paper", samples=5).samples == 5
+    assert Settings.of("paper", factor=4.0).spacing == "auto"
     assert set(PRESETS) == {"paper"}
     with pytest.raises(SettingsError, match="preset: must be one of paper, got 'best'"):
         Settings.of("best")
@@ -106,14 +108,34 @@ def test_an_own_error_is_not_wrapped(make_scan):
 
 
 def test_scans_of_a_bundle_run(make_scan, tmp_path):
-    path = make_scan()
+    path, out = make_scan(), tmp_path / "out"
     (tmp_path / "notes.txt").write_text("no scan")
-    assert find_scans(path) == [{"image": str(path)}]
-    assert find_scans(tmp_path) == [{"image": str(path)}]
-    assert find_scans([path, path]) == [{"image": str(path)}] * 2
+    assert find_scans(path, out) == [{"image": str(path)}]
+    assert find_scans(tmp_path, out) == [{"image": str(path)}]
+    (tmp_path / "dicom").mkdir()
+    assert find_scans([path, tmp_path / "dicom"], out) == [{"image": str(path)}, {"image": str(tmp_path / "dicom")}]
     for missing in (None, "", tmp_path / "nothing.nii.gz"):
         with pytest.raises(ScanError, match=r"must be named|must exist"):
-            find_scans(missing)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ScanError, match="a folder must hold"):
-        find_scans(tmp_path / "empty")
+            find_scans(missing, out)
+    with pytest.raises(ScanError, match="results must have names of their own"):
+        find_scans([path, path], out)
+    out.mkdir()
+    (out / "scan_superres.nii.gz").write_bytes(b"mine")
+    with pytest.raises(ScanError, match=r"scan_superres\.nii\.gz: output must not exist"):
+        find_scans(path, out)
+    assert find_scans(path, out, overwrite=True) == [{"image": str(path)}]
+
+
+def test_an_image_in_memory_is_as_good_as_its_file(make_scan, tmp_path):
+    path = make_scan(dtype=np.int16)
+    from_file = superres(path, **FAST)
+    loaded = nib.load(path)
+    image = nib.Nifti1Image(loaded.get_fdata().astype(np.int16), loaded.affine)
+    image.header.set_xyzt_units("mm")
+    from_memory = superres(image, **FAST)
+    np.testing.assert_array_equal(from_memory.data, from_file.data)
+    from_memory.save(tmp_path / "out.nii.gz", np.int16)
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert written.get_data_dtype() == np.int16
+    np.testing.assert_allclose(written.get_fdata(), from_memory.data, atol=0.51)
+    assert (tmp_path / "out.json").exists()

@@ -8,6 +8,7 @@ from bida.transforms.backproject import BackProjectd
 from bida.transforms.bias import CorrectBiasd
 from bida.transforms.inplane import ResampleInPlaned
 from bida.transforms.intensity import NormalizePercentilesd
+from bida.transforms.like import OrientLiked
 from bida.transforms.load import LoadScand
 from bida.transforms.match import MatchScand
 from bida.transforms.pad import PadToNetworkd
@@ -21,6 +22,7 @@ __all__ = [
     "LoadScand",
     "MatchScand",
     "NormalizePercentilesd",
+    "OrientLiked",
     "PadToNetworkd",
     "PlanScand",
     "ResampleInPlaned",

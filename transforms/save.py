@@ -9,7 +9,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from bida.output import make_folder, sidecar_path, source_header, stem, write_json, write_volume
+from bida.output import check_output, make_folder, result_path, sidecar_path, source_header, write_json, write_volume
 
 
 class SaveVolumed(MapTransform):
@@ -42,8 +42,9 @@ class SaveVolumed(MapTransform):
         for key in self.key_iterator(result):
             image = result[key]
             source = str(image.meta["filename_or_obj"])
-            path = self.output_dir / f"{stem(source)}_superres.nii.gz"
+            path = result_path(self.output_dir, source)
             volume, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
+            check_output(sidecar_path(path), overwrite=self.overwrite, suffixes=(".json",))
             write_volume(path, volume, affine, source_header(source), overwrite=self.overwrite)
-            write_json(sidecar_path(path), self.record(image.meta), overwrite=True)
+            write_json(sidecar_path(path), self.record(image.meta), overwrite=self.overwrite)
         return result

@@ -1,0 +1,32 @@
+"""Mean and standard deviation of draws, one draw in memory at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Moments:
+    """Running mean and variance of arrays or tensors of one shape (Welford 1962).
+
+    Attributes:
+        count: How many were added.
+        mean: Their mean.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.count = 0
+        self.mean: Any = 0.0
+        self._spread: Any = 0.0
+
+    def add(self, x: Any) -> None:
+        """Take one in."""
+        self.count += 1
+        delta = x - self.mean
+        self.mean = self.mean + delta / self.count
+        self._spread = self._spread + delta * (x - self.mean)
+
+    @property
+    def std(self) -> Any:
+        """Standard deviation with ddof 1; of two or more."""
+        return (self._spread / (self.count - 1)) ** 0.5

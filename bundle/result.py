@@ -1,0 +1,71 @@
+"""What a run gives: the volume, its uncertainty, and the record of how it was made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from bida.output import check_output, sidecar_path, write_json, write_volume
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored volume.
+
+    Attributes:
+        data: Mean of the draws [X, Y, Z], float32, the scan's orientation and intensities.
+        affine: 4 x 4, voxel index to mm.
+        std: Standard deviation over the draws (ddof 1), like ``data``; None for one draw.
+        record: What was done: settings, operator, weights, residuals, timings, as JSON can hold it.
+        warnings: What was assumed or is unusual, a sentence each.
+        header: The scan's NIfTI header, None for other formats.
+    """
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    std: NDArray[np.float32] | None
+    record: dict[str, Any]
+    warnings: tuple[str, ...]
+    header: nib.Nifti1Header | None = None
+
+    def save(self, path: str | Path, dtype: DTypeLike = np.float32, *, overwrite: bool = False) -> None:
+        """Write the volume (.nii or .nii.gz), and its record as JSON beside it.
+
+        Args:
+            path: The file; the sidecar has its name.
+            dtype: Type on disk; values are rounded to and clipped at an integer type, under the scan's own scaling.
+            overwrite: Replace existing files.
+
+        Raises:
+            ScanError: See ``bida.output.check_output``.
+        """
+        check_output(sidecar_path(path), overwrite=overwrite, suffixes=(".json",))
+        write_volume(path, self.data, self.affine, self.header, dtype, overwrite=overwrite)
+        write_json(sidecar_path(path), {**self.record, "output_dtype": str(np.dtype(dtype))}, overwrite=overwrite)
+
+
+class Clock:
+    """Seconds by part of a run."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.start, self.seconds = time.perf_counter(), dict[str, float]()
+
+    def lap(self, part: str) -> None:
+        """Add the time since the last lap to a part."""
+        now = time.perf_counter()
+        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self.start, 3)
+        self.start = now
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel", "sigpy")}

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from bida import device
+from bida.errors import SettingsError
+
+
+def test_automatic_device_is_cuda_where_there_is_one():
+    assert device.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device.choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(3.4, "bfloat16"), (1.0, "float32"), (0.2, "float32")])
+def test_the_cpu_computes_in_what_is_fast_there(monkeypatch, ratio, expected):
+    monkeypatch.setattr(device, "_cpu_speed_ratio", lambda: ratio)
+    assert device.choose_dtype("auto", torch.device("cpu")) == expected
+    assert device.choose_dtype("float32", torch.device("cpu")) == "float32"
+    assert device.choose_dtype("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
+def test_speed_ratio_is_measured():
+    assert 0.001 < device._cpu_speed_ratio() < 1000
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(SettingsError, match="device: must be one that this machine has, got 'abacus'"):
+        device.choose_device("abacus")
+    with pytest.raises(SettingsError, match="dtype: must be auto, float32 or bfloat16, got 'half'"):
+        device.choose_dtype("half", torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_result_on_the_gpu_is_that_on_the_cpu():
+    from bida.degradation import SliceGeometry, SliceOperator
+    from bida.inferer import BiplanarInferer
+    from bida.pipeline import load_prior, released_prior
+
+    geometry = SliceGeometry(1, 13, 0.75, 0.75, 64, 0.15)
+    inputs = SliceOperator.build(geometry).pinv(torch.rand(64, 13, 64)).reshape(1, 1, 64, 64, 64)
+    results = []
+    for name in ("cpu", "cuda"):
+        prior = load_prior(released_prior(), None, torch.device(name), "float32")
+        results.append(BiplanarInferer(steps=4)(inputs.to(name), prior, geometry=geometry).cpu())
+    assert (results[0] - results[1]).abs().max() < 0.02  # 1e-2 of the range of 2
