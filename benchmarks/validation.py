@@ -65,9 +65,9 @@ def main() -> None:
     report = table(rows, settings, digest)
     print(report)
     if arguments.card:
-        text = arguments.card.read_text()
+        text = arguments.card.read_text(encoding="utf-8")
         before, after = text.split(BEGIN)[0], text.split(END)[1]
-        arguments.card.write_text(f"{before}{BEGIN}\n{report}{END}{after}")
+        arguments.card.write_text(f"{before}{BEGIN}\n{report}{END}{after}", encoding="utf-8")
 
 
 def cell(

@@ -87,9 +87,7 @@ def _splits(folder: Path) -> dict[str, str] | None:
         rows = csv.DictReader(file, delimiter="\t")
         columns = list(rows.fieldnames or [])
         if "participant_id" not in columns:
-            raise SettingsError(
-                f"{table}: must have a column participant_id, got {columns}; name it so, with tabs between"
-            )
+            raise SettingsError(f"{table}: must have a column participant_id, got {columns}; name one so")
         return {row["participant_id"]: row["split"] for row in rows} if "split" in columns else None
 
 

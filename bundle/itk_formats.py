@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from bida.errors import ScanError
 
 # DICOM tag -> name in a BIDS sidecar
 _DICOM_SIDECAR = {"0018|0050": "SliceThickness", "0018|0088": "SpacingBetweenSlices"}
+_SEVERAL_NUMBERS = "{path}: a voxel must hold one number, got several (colours or vectors); convert it first"
+# ITK reads vectors of some types and names the others as types that it is not built for
+_VECTORS = re.compile(r"not wrapped for input type `itk\.(Vector|RGB)")
 
 
 def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
@@ -33,13 +37,14 @@ def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
             image = reader.read(path)
             values, meta = reader.get_data(image)
     except (RuntimeError, FileNotFoundError, ValueError, TypeError) as error:
+        if _VECTORS.search(str(error)):
+            raise ScanError(_SEVERAL_NUMBERS.format(path=path)) from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ScanError(f"{path}: must be a whole image or a DICOM series, got '{reason}'; check or copy it") from error
     if any("more than one DICOM series" in str(w.message) for w in caught):
         raise ScanError(f"{path}: the folder must hold one DICOM series, got several; keep the wanted one alone")
-    numbers = image.GetNumberOfComponentsPerPixel()
-    if numbers != 1:
-        raise ScanError(f"{path}: a voxel must hold one number, got {numbers} (colours, vectors); convert it first")
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ScanError(_SEVERAL_NUMBERS.format(path=path))
     affine = np.eye(4)
     found = np.asarray(meta["affine"], dtype=np.float64)
     if found.shape != (4, 4):

@@ -29,7 +29,7 @@ def released_path(name: str) -> Path:
 
 def released_hash(name: str) -> str | None:
     """Return the SHA-256 that the bundle's metadata records for released weights, None where it records none."""
-    metadata: dict[str, Any] = json.loads((files("bida.configs") / "metadata.json").read_text())
+    metadata: dict[str, Any] = json.loads((files("bida.configs") / "metadata.json").read_text(encoding="utf-8"))
     return metadata.get("weights_sha256", {}).get(name)
 
 

@@ -255,14 +255,15 @@ def test_folder_that_may_not_be_searched(make_scan: MakeScan, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
-def test_colours_of_itk_formats(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])  # ITK's Python reads the second alone
+def test_colours_of_itk_formats(dtype: type, suffix: str, tmp_path: Path) -> None:
     import SimpleITK
 
-    values = np.random.default_rng(0).integers(0, 255, (18, 8, 20, 3)).astype(np.uint8)
+    values = np.random.default_rng(0).integers(0, 255, (18, 8, 20, 3)).astype(dtype)
     path = tmp_path / f"rgb{suffix}"
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values, isVector=True), str(path))
-    refused(path, ("a voxel must hold one number, got 3", "convert"))
-    refused(path, ("a voxel must hold one number, got 3", "convert"), volume=0)
+    refused(path, ("a voxel must hold one number, got several", "convert"))
+    refused(path, ("a voxel must hold one number, got several", "convert"), volume=0)
 
 
 def test_dicom_tag_that_is_no_number(tmp_path: Path) -> None:

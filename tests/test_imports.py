@@ -39,7 +39,7 @@ def imported(source: str) -> set[str]:
 def graph(root: Path) -> dict[str, set[str]]:
     files = modules(root)
     # the bare package is what every import passes through; its own names are lazy
-    return {name: (imported(path.read_text()) & set(files)) - {name, "bida"} for name, path in files.items()}
+    return {name: (imported(path.read_text(encoding="utf-8")) & set(files)) - {name, "bida"} for name, path in files.items()}
 
 
 def reach(name: str, arrows: dict[str, set[str]]) -> set[str]:
@@ -127,7 +127,7 @@ def test_only_bida_is_named():
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in files
-        for name in imported(path.read_text())
+        for name in imported(path.read_text(encoding="utf-8"))
         if name.partition(".")[0] in TOP_LEVEL
     ]
     assert wrong == []
@@ -139,7 +139,7 @@ def test_configs_name_only_bida():
     wrong = [
         f"{path.name}:{number}"
         for path in sorted((ROOT / "configs").glob("*.y*ml"))
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if named.search(line.partition(" #")[0]) and not line.lstrip().startswith("#")
     ]
     assert wrong == []

