@@ -104,7 +104,8 @@ def check_outputs(
         files.append(check_output(uncertainty, overwrite=overwrite))
     if picture is not None:
         files.append(check_output(picture, overwrite=overwrite, suffixes=(".png",)))
-    taken = {Path(scan).resolve(), sidecar_path(Path(scan).resolve())}
+    source = Path(scan).resolve()
+    taken = {source, sidecar_path(source)} if source.name else {source}  # the root folder has no name
     for file in files:
         if file.resolve() in taken:
             raise SettingsError(

@@ -73,7 +73,8 @@ def find_animals(
     if not found:
         raise SettingsError(
             f"{', '.join(map(str, folders))}: at least one image must be left, got none for split={split}, "
-            f"include={include}, exclude={list(exclude)}, suffixes={list(suffixes)}; check participants.tsv"
+            f"include={include}, exclude={list(exclude)}, suffixes={list(suffixes)}; "
+            "check participants.tsv and the subjects asked for (validation takes its split val, or tuning_subjects)"
         )
     return sorted(found, key=lambda animal: str(animal.path))
 

@@ -68,6 +68,11 @@ def test_bad_options_are_one_line_and_leave_nothing(scan, tmp_path, capsys, extr
     assert not list(out.parent.iterdir())
 
 
+def test_a_folder_without_a_name_is_one_line(tmp_path, capsys):
+    assert main(["superres", "/", str(tmp_path / "sr.nii.gz")]) == 2
+    assert "bida: error: /" in capsys.readouterr().err
+
+
 def test_existing_output_is_kept_without_overwrite(scan, tmp_path, capsys):
     out = tmp_path / "sr.nii.gz"
     out.write_bytes(b"mine")
