@@ -221,6 +221,7 @@ def info(arguments: argparse.Namespace) -> None:
   result              {size} voxels of {voxel} mm (R, A, S)
   slice profile       {geometry.profile}, condition number {operator.condition_number:.2f}
   network             {device}, {dtype}, {settings.steps} steps, {settings.samples} draw(s)
+  weights             {settings.model or "released: brain-extracted mouse T2w; look twice at anything else"}
   time                about {seconds:.0f} s""")
     for warning in json.loads(image.meta["warnings"]):
         print(f"  note                {warning}")

@@ -24,6 +24,7 @@ from bida.slice_profile import measured_thickness
 from bida.volume import AXES, AxisGrid, isotropic_axis, resampled_affine
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
+MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model card's table
 EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
 # A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
 THICKNESS_SHARE = (0.1, 4.0)
@@ -284,5 +285,6 @@ def _check_voxel(slice_spacing_mm: float, voxel_mm: float, name: str, warnings: 
             f"{name}: slice spacing must be above the result's voxel size, got {slice_spacing_mm:.4g} and "
             f"{voxel_mm:.4g} mm; give a smaller --spacing, a --factor or another --axis"
         )
-    if slice_spacing_mm / voxel_mm > 10:
-        warnings.append(f"factor {slice_spacing_mm / voxel_mm:.3g} is far beyond the 2-8 that was tested")
+    if slice_spacing_mm / voxel_mm > MEASURED_FACTOR * (1 + EQUAL):
+        factor = slice_spacing_mm / voxel_mm
+        warnings.append(f"factor {factor:.3g} is above {MEASURED_FACTOR:g}, up to which the prior was measured")

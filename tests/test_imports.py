@@ -39,7 +39,8 @@ def imported(source: str) -> set[str]:
 def graph(root: Path) -> dict[str, set[str]]:
     files = modules(root)
     # the bare package is what every import passes through; its own names are lazy
-    return {name: (imported(path.read_text(encoding="utf-8")) & set(files)) - {name, "bida"} for name, path in files.items()}
+    named = {name: imported(path.read_text(encoding="utf-8")) for name, path in files.items()}
+    return {name: (names & set(files)) - {name, "bida"} for name, names in named.items()}
 
 
 def reach(name: str, arrows: dict[str, set[str]]) -> set[str]:

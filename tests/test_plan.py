@@ -71,8 +71,14 @@ def test_axis_overrides_and_says_so() -> None:
 def test_auto_clamps_to_the_prior_with_a_warning(inplane: float, wanted: float, noted: bool) -> None:
     got = plan((inplane, 1.0, inplane * 1.2))
     np.testing.assert_allclose([grid.spacing_mm for grid in got.grids], wanted, rtol=1e-12)
-    assert bool(got.warnings) == noted
+    assert any("is outside the prior's 0.1-0.25 mm" in warning for warning in got.warnings) == noted
     assert resamples_in_plane(got)  # the coarser in-plane axis changes at least
+
+
+@pytest.mark.parametrize(("thick", "noted"), [(0.75, False), (0.9, True)])
+def test_a_factor_above_the_measured_ones_is_noted(thick: float, noted: bool) -> None:
+    got = plan((0.15, thick, 0.15))
+    assert any("above 5, up to which the prior was measured" in warning for warning in got.warnings) == noted
 
 
 def test_inplane_is_not_clamped_and_rounded_headers_are_not_resampled() -> None:
