@@ -400,7 +400,8 @@ def test_without_a_plan_the_error_says_so(transform: Any) -> None:
 
 
 def test_warnings_reach_the_meta(make_scan: MakeScan) -> None:
-    item = preprocessing()({"image": str(make_scan(spacing_mm=(0.05, 0.45, 0.05), shape=(60, 12, 60), units="unknown"))})
+    path = make_scan(spacing_mm=(0.05, 0.45, 0.05), shape=(60, 12, 60), units="unknown")
+    item = preprocessing()({"image": str(path)})
     first, second = json.loads(item["image"].meta["warnings"])
     assert "no unit" in first
     assert "outside the prior" in second
