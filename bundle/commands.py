@@ -291,6 +291,10 @@ def override(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise SettingsError(f"--set: must be NAME=VALUE, got {text!r}; for example --set epochs=100")
     try:
-        return name, yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {name}: value must be YAML, got {value!r}; quote or correct it") from error
+    try:
+        return name, float(parsed) if isinstance(parsed, str) else parsed  # YAML reads 5e-4, without a point, as text
+    except ValueError:
+        return name, parsed

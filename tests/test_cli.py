@@ -180,6 +180,16 @@ def test_bad_training_options(tmp_path, capsys, extra, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("learning_rate=5e-4", 5e-4), ("epochs=3", 3), ("prediction=eps", "eps"), ("crop=[16, 16]", [16, 16])],
+)
+def test_overrides_are_numbers_where_they_look_like_numbers(text, value):
+    from bida.commands import override
+
+    assert override(text) == (text.split("=")[0], value)
+
+
 @pytest.mark.slow
 def test_train_command(make_scan, tmp_path):
     folder = tmp_path / "data" / "sub-a" / "anat"
