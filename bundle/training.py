@@ -39,6 +39,25 @@ def warmup_cosine_scheduler(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warmup_cosine, warmup=warmup, total=total))
 
 
+class Autocast(nn.Module):
+    """Run a network under autocast, on the CPU too, where MONAI's engines know CUDA alone; float32 out.
+
+    Args:
+        network: The network; its own state dict is the one to keep.
+        dtype: ``float32`` or ``bfloat16``.
+    """
+
+    def __init__(self, network: nn.Module, dtype: str) -> None:
+        """Keep both."""
+        super().__init__()
+        self.network, self.dtype = network, getattr(torch, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the network's output in float32."""
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network(x).float()
+
+
 class GradientClipper:
     """Clip the norm of the network's gradient before each step of the optimizer."""
 
@@ -123,11 +142,11 @@ class Progress:
 
 
 class ReportValidation:
-    """Print the validation loss above the progress bar."""
+    """Print the validation metric above the progress bar."""
 
-    def __init__(self, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
-        """Take the learning rate's scheduler, which counts the steps."""
-        self.scheduler = scheduler
+    def __init__(self, scheduler: torch.optim.lr_scheduler.LRScheduler, name: str = "loss") -> None:
+        """Take the learning rate's scheduler, which counts the steps, and the metric's name."""
+        self.scheduler, self.name = scheduler, name
 
     def attach(self, engine: Engine) -> None:
         """Run after every validation."""
@@ -135,7 +154,8 @@ class ReportValidation:
 
     def __call__(self, engine: Engine) -> None:
         """Print one line."""
-        tqdm.write(f"step {self.scheduler.last_epoch}: validation loss {engine.state.metrics['loss']:.4f}")
+        value = engine.state.metrics[self.name]
+        tqdm.write(f"step {self.scheduler.last_epoch}: validation {self.name} {value:.4f}")
 
 
 class ExportWeights:

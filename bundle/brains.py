@@ -1,0 +1,221 @@
+"""Training data of the skull stripper: windows of real heads with masks, and of synthetic ones grown around brains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.processing import resample_to_output
+from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, binary_fill_holes
+from torch import Tensor
+from torch.nn.functional import grid_sample
+from torch.utils.data import Dataset
+
+from bida.errors import SettingsError
+from bida.eval.brain_unet import VOXEL_MM, WINDOW, largest_body
+from bida.transforms.synthetic_head import Frame, grow_head, paint_labels, smooth_field
+
+EXTRACTED = 0.4  # a scan with more exact zeros than this share of its voxels has no head
+MOUSE_MM = 11.0  # length of a mouse's cerebrum and cerebellum; a longer brain than 1.4 of it is a rat's
+MIRRORED = (0.5, 0.3, 0.4)  # share of windows with R, A and S reversed: headers of small animals mislabel their axes
+Draw = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Source:
+    """One animal's brain on a grid of ``VOXEL_MM``.
+
+    Attributes:
+        name: data set and subject, for messages.
+        image: [1, R, A, S]; labels where ``labels`` is set, else intensities, 99th percentile of the brain 1.
+        mask: [1, R, A, S] float, 1 in the brain.
+        labels: the image is a label map.
+        head: the image shows a head, not a brain alone.
+    """
+
+    name: str
+    image: Tensor
+    mask: Tensor
+    labels: bool = False
+    head: bool = False
+
+    def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the middle of the brain, in voxels, and half of its extent, mm."""
+        inside = np.argwhere(self.mask[0].numpy() > 0.5)
+        low, high = inside.min(axis=0), inside.max(axis=0)
+        return (low + high) / 2, (high - low + 1) / 2 * VOXEL_MM
+
+
+def find_sources(data: Sequence[Mapping[str, Any]]) -> list[Source]:
+    """Read brains from BIDS data sets.
+
+    Args:
+        data: for each data set its ``folder`` and the subjects to ``exclude`` (or, alone, to ``include``). Images
+            with a brain mask in ``derivatives/masks`` are heads unless most of their voxels are exactly zero; a data
+            set of ``*_dseg`` files without images gives label maps.
+
+    Raises:
+        SettingsError: A folder is missing or gives nothing.
+    """
+    sources = []
+    for item in data:
+        folder = Path(item["folder"])
+        if not folder.is_dir():
+            raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
+        chosen = [
+            source
+            for path in sorted(folder.glob("[st]*-*/**/*.nii.gz"))
+            if wanted(path.relative_to(folder).parts[0], item) and (source := read_source(path, folder)) is not None
+        ]
+        if not chosen:
+            raise SettingsError(f"{folder}: at least one brain must be left, got none; check include and exclude")
+        sources += chosen
+    return sources
+
+
+def wanted(subject: str, item: Mapping[str, Any]) -> bool:
+    """Return whether a data set's entry asks for a subject."""
+    return subject not in item.get("exclude", ()) and subject in (item.get("include") or [subject])
+
+
+def read_source(path: Path, folder: Path) -> Source | None:
+    """Read one image or label map with its brain; None for an image without a brain mask."""
+    name = str(path.relative_to(folder))
+    if path.name.endswith("_dseg.nii.gz"):
+        labels = on_grid(path, order=0)
+        return Source(name, labels.round(), body(labels > 0), labels=True)
+    image = on_grid(path, order=1)
+    if float((image == 0).float().mean()) > EXTRACTED:
+        brain = body(image > 0)  # with the voxels that tissue reaches into, as hand-drawn masks have them
+        return Source(name, image / image[brain > 0.5].quantile(0.99), brain)
+    masks = list((folder / "derivatives" / "masks" / path.parent.relative_to(folder)).glob("*_mask.nii.gz"))
+    own = [mask for mask in masks if mask.name.startswith(path.name.rpartition("_")[0] + "_")]
+    if not own:
+        return None
+    mask = on_grid(own[0], order=1)
+    return Source(name, image / image[mask > 0.5].quantile(0.99), mask, head=True)
+
+
+def on_grid(path: Path, order: int) -> Tensor:
+    """Read a file as RAS on a grid of ``VOXEL_MM``: [1, R, A, S] float32."""
+    image: Any = nib.load(path)
+    image = nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
+    fine = resample_to_output(nib.as_closest_canonical(image), [VOXEL_MM] * 3, order=order, mode="nearest")
+    return torch.from_numpy(np.asarray(fine.dataobj, dtype=np.float32))[None]
+
+
+def body(foreground: Tensor) -> Tensor:
+    """Return the brain that tissue [1, R, A, S] makes up: its largest part, fissures of 0.8 mm closed, no holes."""
+    margin = np.pad(largest_body(foreground[0].numpy()), 4)
+    closed = binary_fill_holes(binary_closing(margin, iterations=2))[4:-4, 4:-4, 4:-4]
+    return torch.from_numpy(closed.astype(np.float32))[None]
+
+
+class HeadDataset(Dataset):
+    """Random windows of heads with their brain masks, sample ``i`` always the same for a seed.
+
+    Args:
+        sources: what to draw from.
+        transform: applied to {"image": [1, X, Y, Z], "label": [1, X, Y, Z]}.
+        length: samples of one pass; any index is valid.
+        real: share of real heads, where there are any.
+        bare: share of the other samples that stay without a head, as brain-extracted scans.
+        window: voxels along each axis.
+        seed: of all chance.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        length: int,
+        real: float = 0.35,
+        bare: float = 0.2,
+        window: int = WINDOW,
+        seed: int = 0,
+    ) -> None:
+        """Sort the sources."""
+        self.heads = [source for source in sources if source.head]
+        self.brains = [source for source in sources if not source.head]
+        if not (self.heads or self.brains):
+            raise SettingsError("sources: at least one brain must be given, got none")
+        self.transform, self.length, self.window, self.seed = transform, length, window, seed
+        self.real = float(not self.brains) if not (self.heads and self.brains) else real
+        self.bare = bare
+
+    def __len__(self) -> int:
+        """Return the number of samples of one pass."""
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return sample ``index``, transformed."""
+        draw = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
+        real = draw.random() < self.real
+        family = self.heads if real else self.brains
+        source = family[draw.integers(len(family))]
+        image, mask, frame = sample_window(draw, source, self.window)
+        if source.labels:
+            image = paint_labels(draw, image)
+        elif draw.random() < 0.2 and not real:
+            image = (1.2 - image).clamp(min=0)  # inverted contrast
+        if not real:
+            kept = mask if draw.random() < 0.8 else mask & (smooth_field(draw, mask.shape, 12) > -1.5)
+            image = image * kept if draw.random() < self.bare else grow_head(draw, image, mask, frame)
+        set_state = getattr(self.transform, "set_random_state", None)
+        if set_state is not None:
+            set_state(seed=int(draw.integers(2**32)))
+        return self.transform({"image": image[None], "label": mask[None].float()})
+
+
+def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tensor, Frame]:
+    """Cut a window out of a source, turned, scaled, bent and mirrored by chance, in one interpolation.
+
+    Returns:
+        Image [X, Y, Z], mask [X, Y, Z] bool, and where the voxels are in the head.
+    """
+    centre, half_mm = source.box()
+    rat = half_mm[1] > 0.7 * MOUSE_MM
+    other = draw.random() < 0.35  # drawn as the other species, in size
+    size = float(draw.uniform(0.8, 1.2))
+    if other:
+        size *= 0.6 if rat else 1.6
+    spread = np.maximum(half_mm * size - 0.35 * window * VOXEL_MM, 0) + 1.0  # a large brain is seen in parts
+    middle_mm = np.clip(draw.normal(0, 1.5, 3), -spread, spread) + draw.uniform(-1, 1, 3) * (spread - 1.0)
+    line = (np.arange(window) - (window - 1) / 2) * VOXEL_MM
+    grid = torch.from_numpy(np.stack(np.meshgrid(line, line, line, indexing="ij")).astype(np.float32))
+    grid = torch.einsum("ij,jxyz->ixyz", torch.from_numpy(rotation(draw).astype(np.float32)), grid)
+    stretch = torch.from_numpy(np.exp(draw.normal(0, 0.06, 3)).astype(np.float32)).reshape(3, 1, 1, 1)
+    bend = torch.stack([smooth_field(draw, (window,) * 3, window / 4) for _ in range(3)]) * float(draw.uniform(0, 0.5))
+    position = (grid + torch.from_numpy(middle_mm.astype(np.float32)).reshape(3, 1, 1, 1)) * stretch / size + bend
+    for axis, share in enumerate(MIRRORED):
+        if draw.random() < share:
+            position[axis] = -position[axis]
+    shape = np.array(source.mask.shape[1:])
+    voxel = position / VOXEL_MM + torch.from_numpy(centre.astype(np.float32)).reshape(3, 1, 1, 1)
+    unit = 2 * voxel / torch.from_numpy((shape - 1).astype(np.float32)).reshape(3, 1, 1, 1) - 1
+    where = unit.flip(0).movedim(0, -1)[None]  # [1, X, Y, Z, 3], last axis first, as grid_sample takes it
+
+    def at(volume: Tensor, mode: str) -> Tensor:
+        return grid_sample(volume[None], where, mode=mode, padding_mode="zeros", align_corners=True)[0, 0]
+
+    image = at(source.image, "nearest" if source.labels else "bilinear")
+    scale = 0.6 if rat else 1.0  # heads are drawn in mm of a mouse
+    frame = Frame(position * scale, tuple(float(h) * scale for h in half_mm), VOXEL_MM * scale / size)  # type: ignore[arg-type]
+    return image, at(source.mask, "bilinear") > 0.5, frame
+
+
+def rotation(draw: Draw) -> NDArray[np.float64]:
+    """Return a rotation by some degrees about a random axis, now and then by many."""
+    degrees = draw.normal(0, 8) if draw.random() < 0.85 else draw.normal(0, 25)
+    axis = draw.standard_normal(3)
+    x, y, z = axis / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = math.radians(degrees)
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross

@@ -1,0 +1,107 @@
+"""The built-in stripper: geometry with an oracle network, normalisation, and the released weights on heads."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import grid_affine, world
+
+from bida.errors import ScanError
+from bida.eval.brain_unet import VOXEL_MM, BrainUNet, largest_body, normalise, resize
+
+
+class Bright(torch.nn.Module):
+    """A network that calls every voxel above one half brain."""
+
+    def forward(self, x):
+        return (x - 0.5) * 100
+
+
+def stripper() -> BrainUNet:
+    found = BrainUNet()
+    found.__dict__["_network"] = Bright()
+    return found
+
+
+def ball(shape, affine, centre=(0.4, -0.3, 0.2), radius=2.2):
+    return np.linalg.norm(world(shape, affine) - np.reshape(centre, (3, 1, 1, 1)), axis=0) < radius
+
+
+@pytest.mark.parametrize("codes, tilt", [("RAS", 0), ("LPI", 0), ("SRA", 0), ("RSP", 12)])
+@pytest.mark.parametrize("spacing", [(0.15, 0.15, 0.15), (0.1, 0.6, 0.1), (0.25, 0.25, 1.0)])
+def test_the_mask_lies_on_the_scans_own_grid(codes, tilt, spacing):
+    size = [round(8 / s) for s in spacing]
+    shape, affine = grid_affine(size, spacing, codes, tilt)
+    affine[:3, 3] -= affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]  # centred
+    truth = ball(shape, affine)
+    mask = stripper()(truth.astype(np.float32) * 900 + 10, affine)
+    assert mask.shape == tuple(shape) and mask.dtype == bool
+    overlap = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+    # the surface is off by less than half of a voxel of either grid: 2 r^2 pi shell over the ball's volume
+    assert overlap > 1 - 1.5 * 0.25 * max(VOXEL_MM, *spacing) / 2.2, overlap
+
+
+def test_percentiles_leave_the_outside_of_the_field_of_view_out():
+    image = torch.zeros(1, 20, 20, 20)
+    image[:, 5:15, 5:15, 5:15] = torch.linspace(100, 300, 1000).reshape(10, 10, 10)
+    found = normalise(image)
+    assert found[image == 0].max() == 0
+    assert float(found.max()) == pytest.approx(300 / (100 + 0.995 * 200), rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e5])
+def test_normalisation_does_not_depend_on_the_scale(scale):
+    image = torch.rand(1, 16, 16, 16) + 0.1
+    torch.testing.assert_close(normalise(image * scale), normalise(image), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_stays_nothing():
+    assert normalise(torch.zeros(1, 8, 8, 8)).abs().max() == 0
+
+
+def test_resize_keeps_a_ramp():
+    ramp = torch.arange(40.0).reshape(1, 40, 1, 1).expand(1, 40, 8, 8)
+    half = resize(ramp, (20, 8, 8))[0, :, 4, 4]
+    # MONAI cuts the Gaussian at 4 sigma, which leaves a share of 6e-5 of its weight out on either side
+    torch.testing.assert_close(half[4:-4], torch.arange(20.0)[4:-4] * 2 + 0.5, rtol=0, atol=4e-3)
+
+
+def test_the_largest_body_is_kept_and_filled():
+    mask = np.zeros((20, 20, 20), bool)
+    mask[2:12, 2:12, 2:12] = True
+    mask[5, 5, 5] = False
+    mask[15:18, 15:18, 15:18] = True
+    found = largest_body(mask)
+    assert found.sum() == 1000 and found[5, 5, 5] and not found[16, 16, 16]
+
+
+def test_no_brain_is_an_error():
+    with pytest.raises(ScanError, match="mask is empty"):
+        largest_body(np.zeros((4, 4, 4), bool))
+
+
+def test_it_can_be_sent_to_another_process():
+    import pickle
+
+    assert "_network" not in vars(pickle.loads(pickle.dumps(stripper())))
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize(
+    "image, mask, least",
+    [
+        ("mouse-sherm/sub-01/anat/sub-01_T1w", "sub-01/anat/sub-01_desc-brain_mask", 0.90),
+        ("mouse-sherm/sub-02/anat/sub-02_T1w", "sub-02/anat/sub-02_desc-brain_mask", 0.90),
+        ("rat-bold-pontes/sub-30/func/sub-30_run-1_boldref", "sub-30/func/sub-30_run-1_desc-brain_mask", 0.93),
+    ],
+)
+def test_the_released_weights_find_the_brain_in_heads_they_never_saw(shared_data, image, mask, least):
+    scan = nib.load(shared_data / f"{image}.nii.gz")
+    truth = nib.load(shared_data / image.split("/")[0] / "derivatives" / "masks" / f"{mask}.nii.gz")
+    found = BrainUNet()(np.asarray(scan.dataobj, dtype=np.float32), scan.affine)
+    assert dice(found, np.asarray(truth.dataobj) > 0) >= least

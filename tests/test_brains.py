@@ -1,0 +1,161 @@
+"""Training data of the skull stripper: what counts as head, brain or label map, and windows that follow their seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_dilation
+
+from bida.brains import HeadDataset, Source, body, find_sources, rotation, sample_window
+from bida.errors import SettingsError
+from bida.eval.brain_unet import VOXEL_MM
+from bida.transforms.synthetic_head import ellipsoid
+
+SIZE = 40
+
+
+def half_ball() -> np.ndarray:
+    line = np.arange(SIZE) - (SIZE - 1) / 2
+    r = np.sqrt(np.square(np.stack(np.meshgrid(line, 0.8 * line, line, indexing="ij"))).sum(axis=0))
+    return r < 14
+
+
+def save(path: Path, data: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data.astype(np.float32), np.diag([0.2, 0.2, 0.2, 1.0])), path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    brain = half_ball()
+    noise = np.random.default_rng(0).random(brain.shape)
+    save(tmp_path / "heads/sub-01/anat/sub-01_T1w.nii.gz", 1 + noise + 3 * brain)
+    save(tmp_path / "heads/derivatives/masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz", brain)
+    save(tmp_path / "heads/sub-02/anat/sub-02_T1w.nii.gz", 1 + noise)  # a head without a mask
+    save(tmp_path / "brains/sub-01/anat/sub-01_T2w.nii.gz", brain * (1 + noise))
+    save(tmp_path / "labels/sub-01/anat/sub-01_dseg.nii.gz", brain * (1 + (noise > 0.5)))
+    return tmp_path
+
+
+def entries(folder: Path, *names: str) -> list[dict]:
+    return [{"folder": str(folder / name)} for name in names]
+
+
+def test_heads_brains_and_label_maps_are_told_apart(folders):
+    head, brain, labels = find_sources(entries(folders, "heads", "brains", "labels"))
+    assert (head.head, head.labels) == (True, False)
+    assert (brain.head, brain.labels) == (False, False)
+    assert (labels.head, labels.labels) == (False, True)
+    truth = half_ball()
+    for source in (head, brain, labels):
+        found = source.mask[0, :SIZE, :SIZE, :SIZE].numpy() > 0.5  # nibabel may add a voxel at the far ends
+        # a brain's tissue reaches into the voxels next to it when it is interpolated
+        assert found[truth].mean() > 0.99 and not found[~binary_dilation(truth, np.ones((3, 3, 3)))].any(), source.name
+    assert set(labels.image.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_animals_are_left_out_by_name(folders):
+    with pytest.raises(SettingsError, match="at least one brain must be left"):
+        find_sources([{"folder": str(folders / "heads"), "exclude": ["sub-01"]}])
+    with pytest.raises(SettingsError, match="at least one brain must be left"):
+        find_sources([{"folder": str(folders / "brains"), "include": ["sub-07"]}])
+    with pytest.raises(SettingsError, match="must exist"):
+        find_sources([{"folder": str(folders / "nowhere")}])
+
+
+def test_samples_follow_seed_and_index_alone(folders):
+    sources = find_sources(entries(folders, "heads", "labels"))
+    first = HeadDataset(sources, lambda item: item, 4, window=32, seed=1)
+    again = HeadDataset(sources, lambda item: item, 4, window=32, seed=1)
+    other = HeadDataset(sources, lambda item: item, 4, window=32, seed=2)
+    for index in (0, 3):
+        assert torch.equal(first[index]["image"], again[index]["image"])
+    assert not torch.equal(first[0]["image"], other[0]["image"])
+    assert not torch.equal(first[0]["image"], first[1]["image"])
+    item = first[0]
+    assert item["image"].shape == item["label"].shape == (1, 32, 32, 32)
+    assert set(item["label"].unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("real, bare, kind", [(1.0, 0.0, "head"), (0.0, 1.0, "bare")])
+def test_shares_of_real_heads_and_bare_brains_are_kept(folders, real, bare, kind):
+    data = HeadDataset(find_sources(entries(folders, "heads", "brains")), lambda i: i, 4, real, bare, window=32)
+    for index in range(4):
+        image, label = data[index]["image"], data[index]["label"]
+        outside = image[label == 0]
+        if kind == "bare":
+            assert outside.abs().max() == 0
+        elif label.any():
+            assert (outside > 0).float().mean() > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_frame_holds_the_brain(seed):
+    truth = torch.from_numpy(half_ball())[None].float()
+    source = Source("ball", truth.clone(), truth)
+    image, mask, frame = sample_window(np.random.default_rng(seed), source, 64)
+    assert torch.equal(image > 0.5, mask)
+    half = torch.tensor(frame.half_mm).reshape(3, 1)
+    inside = frame.position_mm[:, mask]
+    assert (inside.abs() <= half + VOXEL_MM).all(), "a brain's voxels lie in its own box"
+    # the brain fills its ellipsoid, wherever the window shows it
+    body_share = ellipsoid(frame, (0, 0, 0), frame.half_mm)
+    assert 2 * (body_share & mask).sum() / (body_share.sum() + mask.sum()) > 0.95
+
+
+def test_fissures_are_closed_and_specks_left_out():
+    tissue = torch.zeros(1, 30, 30, 30)
+    tissue[:, 5:25, 5:25, 5:25] = 1
+    tissue[:, 14:16, 5:25, 12:25] = 0  # 0.4 mm wide
+    tissue[:, 0, 0, 0] = 1
+    found = body(tissue)
+    assert found[0, 14, 10, 15] == 1 and found[0, 0, 0, 0] == 0
+
+
+def test_a_rotation_is_one():
+    for seed in range(5):
+        turn = rotation(np.random.default_rng(seed))
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(turn) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_the_stripper_trains_and_resumes_through_the_bundle(folders, tmp_path):
+    from monai.bundle import ConfigWorkflow
+
+    from bida.eval.brain_unet import BrainUNet
+
+    root = Path(__file__).resolve().parents[1]
+    data = [*entries(folders, "heads", "labels")]
+
+    def train(epochs: int) -> None:
+        workflow = ConfigWorkflow(
+            str(root / "configs" / "skullstrip_train.yaml"),
+            workflow_type="train",
+            run_id="training",
+            logging_file=str(root / "configs" / "logging.conf"),
+            train_data=data,
+            tuning_data=data,
+            output_dir=str(tmp_path / "run"),
+            epochs=epochs,
+            steps_per_epoch=2,
+            warmup=1,
+            val_interval=1,
+            num_workers=0,
+            **{"validate#dataset#length": 1},
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+    train(1)
+    train(2)
+    assert (tmp_path / "run" / "checkpoint_4.pt").exists(), "the second run must go on where the first ended"
+    probability = BrainUNet(tmp_path / "run" / "skullstrip.pt").probability(
+        half_ball().astype(np.float32), np.diag([0.2, 0.2, 0.2, 1.0])
+    )
+    assert probability.shape == half_ball().shape and np.isfinite(probability).all()

@@ -1,0 +1,82 @@
+"""Synthetic heads: the brain stays what it was, the head lies around it, chance comes from the draw alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from bida.transforms.synthetic_head import Frame, distance_mm, ellipsoid, grow_head, paint_labels, smooth_field
+
+SHAPE = (40, 44, 36)
+VOXEL_MM = 0.4
+
+
+def frame() -> Frame:
+    lines = [(torch.arange(n) - (n - 1) / 2) * VOXEL_MM for n in SHAPE]
+    return Frame(torch.stack(torch.meshgrid(*lines, indexing="ij")), (4.0, 5.5, 3.0), VOXEL_MM)
+
+
+def brain() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = ellipsoid(frame(), (0, 0, 0), (4.0, 5.5, 3.0))
+    return torch.full(SHAPE, 0.7), mask
+
+
+def draw(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_brain_is_left_as_it_is(seed):
+    image, mask = brain()
+    head = grow_head(draw(seed), image, mask, frame())
+    torch.testing.assert_close(head[mask], image[mask], rtol=0, atol=0)
+    assert head.shape == SHAPE and torch.isfinite(head).all() and head.min() >= 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_head_is_larger_than_its_brain_and_leaves_air(seed):
+    image, mask = brain()
+    tissue = grow_head(draw(seed), image, mask, frame()) > 0
+    assert tissue.sum() > 1.3 * mask.sum()
+    assert not tissue[:, :, -1].all(), "the head must not fill the field of view to its top"
+
+
+def test_heads_differ_by_their_draw_alone():
+    image, mask = brain()
+    first, again, other = (grow_head(draw(seed), image, mask, frame()) for seed in (1, 1, 2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first, other)
+
+
+def test_distance_is_that_of_a_fine_transform():
+    _, mask = brain()
+    fine = torch.from_numpy(distance_transform_edt(~mask.numpy(), sampling=VOXEL_MM).astype(np.float32))
+    # found on every second voxel: off by a coarse voxel's diagonal at most
+    assert (distance_mm(mask, VOXEL_MM) - fine).abs().max() < 2 * VOXEL_MM * math.sqrt(3)
+
+
+def test_distance_to_nothing_is_infinite():
+    assert torch.isinf(distance_mm(torch.zeros(SHAPE, dtype=torch.bool), VOXEL_MM)).all()
+
+
+def test_an_ellipsoid_has_its_volume():
+    found = float(ellipsoid(frame(), (0, 0.3, 0), (4.0, 5.5, 3.0)).sum()) * VOXEL_MM**3
+    assert found == pytest.approx(4 / 3 * math.pi * 4.0 * 5.5 * 3.0, rel=0.02)
+
+
+def test_labels_get_one_mean_each():
+    labels = torch.tensor([[[0, 1], [2, 2]], [[1, 0], [0, 3]]])
+    image = paint_labels(draw(), labels)
+    for label in range(4):
+        assert image[labels == label].unique().numel() == 1
+    assert image.unique().numel() == 4
+
+
+def test_a_smooth_field_is_linear_between_its_knots():
+    field = smooth_field(draw(), (13, 13, 13), 4)  # 5 knots, 3 voxels apart
+    torch.testing.assert_close(field[1], (2 * field[0] + field[3]) / 3, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(field[0], field[3])
