@@ -1,5 +1,28 @@
 """Figures of merit for restored volumes."""
 
-from bida.eval.metrics import psnr, ssim
+from bida.eval.metrics import consistency_residual, psnr, ssim
+from bida.eval.overlap import cdsc, dice, hd95_mm
+from bida.eval.sharpness import sharpness, stitching
+from bida.eval.skullstrip import make_stripper
+from bida.eval.statistics import bootstrap_interval, compare, holm, smallest_p
+from bida.eval.structures import agreement, structure_dice, structure_volumes, volume_errors
 
-__all__ = ["psnr", "ssim"]
+__all__ = [
+    "agreement",
+    "bootstrap_interval",
+    "cdsc",
+    "compare",
+    "consistency_residual",
+    "dice",
+    "hd95_mm",
+    "holm",
+    "make_stripper",
+    "psnr",
+    "sharpness",
+    "smallest_p",
+    "ssim",
+    "stitching",
+    "structure_dice",
+    "structure_volumes",
+    "volume_errors",
+]

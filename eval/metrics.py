@@ -1,4 +1,4 @@
-"""Image similarity of a restored volume to its truth, on one grid."""
+"""Similarity of a restored volume to its truth, on one grid, and its consistency with the scan."""
 
 from __future__ import annotations
 
@@ -65,6 +65,28 @@ def ssim(x: ArrayLike, truth: ArrayLike, data_range: float, mask: ArrayLike | No
     if not inside[core].any():
         raise SettingsError(f"ssim: mask must hold a voxel at least {SSIM_WINDOW // 2} away from the border, got none")
     return float(local[core][inside[core]].mean())
+
+
+def consistency_residual(degraded: ArrayLike, slices: ArrayLike) -> float:
+    """Return how far a restored volume, degraded again, is from the scan: max |A x - y| / (max y - min y).
+
+    Args:
+        degraded: A x, the restored volume under the degradation operator, of any shape.
+        slices: y, the scan, of the same shape and in the same intensities.
+
+    Raises:
+        SettingsError: shapes differ, a value is NaN or Inf, or the slices hold one value only.
+    """
+    a, y = np.asarray(degraded, dtype=np.float64), np.asarray(slices, dtype=np.float64)
+    if a.shape != y.shape or not y.size:
+        raise SettingsError(f"degraded and slices must be on one grid, got shapes {a.shape} and {y.shape}")
+    for name, values in (("degraded", a), ("slices", y)):
+        if not np.isfinite(values).all():
+            raise SettingsError(f"metrics need finite intensities, got NaN or Inf in {name}")
+    span = float(np.ptp(y))
+    if span == 0:
+        raise SettingsError(f"slices must hold more than one value, got {y.flat[0]:g} everywhere")
+    return float(np.abs(a - y).max()) / span
 
 
 def _checked(
