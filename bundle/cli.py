@@ -27,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     _superres(commands.add_parser("superres", help="turn a thick-slice scan into an isotropic volume", **given))
     _simulate(commands.add_parser("simulate", help="make thick slices from an isotropic volume"))
     _info(commands.add_parser("info", help="say what superres would do with a scan", **given))
+    _evaluate(commands.add_parser("evaluate", help="run the paper's experiment, and report", **given))
+    _volumes(commands.add_parser("volumes", help="measure structures by labels carried over from atlases"))
     _demo(commands.add_parser("demo", help="run the built-in sample and draw a picture"))
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
     return main
@@ -95,6 +97,48 @@ def _simulate(sub: argparse.ArgumentParser) -> None:
 def _info(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", metavar="SCAN", help="the scan")
     _plan_options(sub)
+
+
+def _evaluate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", required=True, metavar="BIDS", help="data set of isotropic scans")
+    sub.add_argument("--out", required=True, metavar="DIR", dest="output",
+                     help="results; finished cells are kept there and reused")  # fmt: skip
+    sub.add_argument("--factors", nargs="+", type=float, metavar="F", help="slice spacing over voxel size (2.5 5)")
+    sub.add_argument("--methods", nargs="+", metavar="NAME",
+                     help="nearest linear cubic cubic+projection selfsr bida-1 bida (all these), eclare")  # fmt: skip
+    sub.add_argument("--metrics", nargs="+", metavar="NAME",
+                     help="psnr ssim cdsc sharpness stitching residual volumes (all)")  # fmt: skip
+    sub.add_argument("--subjects", nargs="+", metavar="SUB", help="animals; default: those of the split")
+    sub.add_argument("--split", metavar="NAME", help="split in participants.tsv (val, where there are splits)")
+    sub.add_argument("--axis", choices=["R", "A", "S"], help="through-plane axis (A: coronal slices)")
+    sub.add_argument("--spacing", type=float, metavar="MM", dest="spacing_mm",
+                     help="resample the scans to this voxel size first; default: their own")  # fmt: skip
+    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the scans' bias field where it is")
+    sub.add_argument("--profile", metavar="slr|gaussian|box|FILE", help="slice profile (slr)")
+    sub.add_argument("--strippers", nargs="+", metavar="STRIPPER",
+                     help="builtin, threshold, rbm, rs2net, antspynet or 'command:PROGRAM {in} {out}'")  # fmt: skip
+    sub.add_argument("--atlases", type=int, metavar="N", help="training animals whose labels are carried over (3)")
+    sub.add_argument("--samples", type=int, metavar="K", help="draws of bida, averaged (4)")
+    sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
+    sub.add_argument("--seed", type=int, metavar="N", help="seed of all noise (0)")
+    sub.add_argument("--device", metavar="NAME", help="auto, cpu, cuda ...")
+    sub.add_argument("--eclare", metavar="COMMAND", help="command of the published ECLARE (run-eclare)")
+    sub.add_argument("--timeout", type=float, metavar="S", dest="timeout_s",
+                     help="limit of an external program, seconds (3600)")  # fmt: skip
+    sub.add_argument("--jobs", type=int, metavar="N", help="cells at once (1); each takes memory of its own")
+
+
+def _volumes(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", metavar="SCAN", help="the scan; a thick-slice one is better restored first")
+    sub.add_argument("--atlas", required=True, metavar="DIR", help="BIDS data set with the atlases' images")
+    sub.add_argument("--labels", required=True, metavar="DIR", help="BIDS data set with their label maps (dseg)")
+    sub.add_argument("-o", "--output", required=True, metavar="TSV", help="table to write")
+    sub.add_argument("--atlases", type=int, default=3, metavar="N", help="how many atlases, at most (3)")
+    sub.add_argument("--names", metavar="TSV", help="index and name of the structures; default: the labels' dseg.tsv")
+    sub.add_argument("--labels-out", metavar="FILE", help="write the labels on the scan's grid as NIfTI")
+    sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
+    sub.add_argument("--scale-header", type=float, metavar="F", help="divide the header's voxel sizes and origin by F")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _demo(sub: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from bida.errors import BidaError, SettingsError
-from bida.output import check_output, sidecar_path, source_header, write_json, write_volume
+from bida.output import check_output, sidecar_path, write_volume
 from bida.pipeline import (
     console_progress,
     load_prior,
@@ -38,7 +37,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.version:
         print(", ".join(f"{name} {version}" for name, version in versions().items()))
         return
-    commands = {"superres": superres, "simulate": simulate, "info": info, "demo": demo, "train": train}
+    commands = {
+        "superres": superres,
+        "simulate": simulate,
+        "info": info,
+        "evaluate": evaluate,
+        "volumes": volumes,
+        "demo": demo,
+        "train": train,
+    }
     with memory_errors():
         commands[arguments.command](arguments)
 
@@ -152,37 +159,21 @@ def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> No
 
 def simulate(arguments: argparse.Namespace) -> None:
     """Make thick slices from an isotropic volume."""
-    from monai.transforms import Compose, Orientationd
-
-    from bida.degradation import SliceGeometry
-    from bida.transforms import LoadScand, SimulateSlicesd
-    from bida.volume import AXES
+    from bida.simulation import simulate_file
 
     output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
-    axis = AXES.index(arguments.axis)
-    load = LoadScand("image", volume=arguments.volume)
-    turn = Compose([Orientationd("image", axcodes="RAS", labels=None)])
-    thin = turn(load({"image": arguments.input}))
-    slices = SimulateSlicesd(
-        "image", arguments.factor, axis, arguments.thickness, arguments.profile, arguments.noise, arguments.seed
+    geometry = simulate_file(
+        arguments.input,
+        output,
+        arguments.factor,
+        arguments.axis,
+        arguments.thickness,
+        arguments.profile,
+        arguments.noise,
+        arguments.seed,
+        arguments.volume,
+        overwrite=arguments.overwrite,
     )
-    thick = turn.inverse(slices(thin))["image"]
-    geometry = SliceGeometry.from_json(thick.meta["slice_geometry"])
-    affine = thick.affine.numpy()
-    write_volume(output, thick[0].numpy(), affine, source_header(arguments.input), overwrite=arguments.overwrite)
-    record = {
-        "SliceThickness": geometry.thickness_mm,
-        "SpacingBetweenSlices": geometry.slice_spacing_mm,
-        "Simulated": True,
-        "source": arguments.input,
-        "slice_geometry": {**vars(geometry)},
-        "noise": arguments.noise,
-        "seed": arguments.seed,
-        "hr_shape": list(thin["image"].shape[1:]),
-        "hr_affine": thin["image"].affine.tolist(),
-        "versions": versions(),
-    }
-    write_json(sidecar_path(output), record, overwrite=arguments.overwrite)
     print(
         f"{output}: {geometry.slices} slices of {geometry.thickness_mm:.4g} mm every "
         f"{geometry.slice_spacing_mm:.4g} mm along {arguments.axis}, {geometry.profile} profile"
@@ -195,6 +186,7 @@ def info(arguments: argparse.Namespace) -> None:
 
     from bida.degradation import SliceGeometry, SliceOperator
     from bida.device import choose_device
+    from bida.forecast import time_estimate
     from bida.plan import grids_from_json
     from bida.volume import AXES, planes_containing
 
@@ -227,27 +219,26 @@ def info(arguments: argparse.Namespace) -> None:
         print(f"  note                {warning}")
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that a clock tells what it took."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Run the paper's experiment."""
+    import shlex
+
+    from bida.design import Experiment
+    from bida.experiment import run
+    from bida.methods import Choices
+
+    given = vars(arguments)
+    choices = {field.name: given[field.name] for field in fields(Choices) if field.name in given}
+    names = {field.name for field in fields(Experiment)} & given.keys()
+    experiment = Experiment(**{name: given[name] for name in names}, choices=Choices(**choices))
+    print(run(experiment, shlex.join(["bida", *sys.argv[1:]])))
 
 
-def time_estimate(prior: Any, shape: tuple[int, ...], planes: tuple[str, str], settings: Settings) -> float:
-    """Return the seconds that sampling takes, from the time of one micro-batch of each plane."""
-    from bida.volume import NORMAL
+def volumes(arguments: argparse.Namespace) -> None:
+    """Measure structures by registration."""
+    from bida.volumes import volumes as measure
 
-    total = 0.0
-    for plane in planes:
-        height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
-        batch = torch.zeros(8, 1, height, width, device=next(prior.parameters()).device)
-        prior.predict(batch, 500, plane)
-        synchronise(batch.device)
-        start = time.perf_counter()
-        prior.predict(batch, 500, plane)
-        synchronise(batch.device)
-        total += (time.perf_counter() - start) * shape[NORMAL[plane]] / len(batch)
-    return total * settings.steps * settings.samples
+    measure(arguments)
 
 
 def demo(arguments: argparse.Namespace) -> None:

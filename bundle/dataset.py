@@ -79,6 +79,11 @@ def find_animals(
     return sorted(found, key=lambda animal: str(animal.path))
 
 
+def has_splits(folder: Path) -> bool:
+    """Return whether a data set says which animals train and which validate."""
+    return _splits(folder) is not None
+
+
 def _splits(folder: Path) -> dict[str, str] | None:
     """Return each subject's split, None for a data set that does not say."""
     table = folder / TABLE

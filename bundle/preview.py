@@ -51,6 +51,12 @@ def cut(volume: NDArray[Any], spacing_mm: Sequence[float], plane: str, position_
     return np.take(volume, min(max(index, 0), volume.shape[axis] - 1), axis=axis).T
 
 
+def grey_window(volume: NDArray[Any]) -> tuple[float, float]:
+    """Return the intensities that are shown black and white: zero, in a magnitude image, and the 99.7th percentile."""
+    low = 0.0 if np.median(volume) >= 0 else float(np.percentile(volume, 0.5))
+    return low, max(float(np.percentile(volume, 99.7)), low + 1e-6)
+
+
 def bar_length_mm(extent_mm: float) -> float:
     """Return a round scale bar (1, 2 or 5 times a power of ten), the longest within a quarter of ``extent_mm``."""
     power = 10.0 ** math.floor(math.log10(extent_mm / 4))
@@ -104,8 +110,7 @@ def _figure(volumes: Mapping[str, Volume], psnr: Mapping[str, float], title: str
     last, last_spacing = list(volumes.values())[-1]
     position = (np.array(focus(last)) - 0.5) * last.shape * last_spacing
     extent = np.max([np.multiply(volume.shape, spacing) for volume, spacing in volumes.values()], axis=0)
-    low = 0.0 if np.median(last) >= 0 else float(np.percentile(last, 0.5))  # a magnitude image is black at zero
-    window = low, max(float(np.percentile(last, 99.7)), low + 1e-6)
+    window = grey_window(last)
     width, heights = max(extent[:2]), [extent[1], extent[2], extent[2]]  # mm, of a column and of each row
     height = sum(heights) * (WIDTH_INCH - LEFT_INCH) / len(volumes) / width + 1.1
     figure = Figure(figsize=(WIDTH_INCH, height))
@@ -117,7 +122,9 @@ def _figure(volumes: Mapping[str, Volume], psnr: Mapping[str, float], title: str
     for row, plane in enumerate(PLANES):
         across, up = (axis for axis in range(3) if axis != NORMAL[plane])
         for axes, (volume, spacing) in zip(grid[row], volumes.values()):
-            _show(axes, cut(volume, spacing, plane, position[NORMAL[plane]]), (spacing[across], spacing[up]), window)
+            show_slice(
+                axes, cut(volume, spacing, plane, position[NORMAL[plane]]), (spacing[across], spacing[up]), window
+            )
             axes.set_xlim(-width / 2, width / 2)
             axes.set_ylim(-heights[row] / 2, heights[row] / 2)
         label = f"{plane}\n{AXES[across]} \u2192  {AXES[up]} \u2191"
@@ -129,7 +136,7 @@ def _figure(volumes: Mapping[str, Volume], psnr: Mapping[str, float], title: str
     return figure
 
 
-def _show(axes: Axes, image: NDArray[Any], pixel_mm: tuple[float, float], window: tuple[float, float]) -> None:
+def show_slice(axes: Axes, image: NDArray[Any], pixel_mm: tuple[float, float], window: tuple[float, float]) -> None:
     """Show a slice [rows, columns] about the centre of its axes, in mm; ``pixel_mm`` is (across, up)."""
     right, top = image.shape[1] * pixel_mm[0] / 2, image.shape[0] * pixel_mm[1] / 2
     extent = (-right, right, -top, top)

@@ -1,0 +1,100 @@
+"""What an experiment compares: animals, factors, methods and metrics, and the cells that they make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bida.dataset import Animal
+from bida.errors import SettingsError
+from bida.methods import BUILT_IN, METHODS, Choices, method
+from bida.scores import METRICS, metric
+from bida.volume import AXES
+
+HR = "hr"  # the truth itself, scored where that means something
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to run.
+
+    Attributes:
+        data: BIDS data set of isotropic scans.
+        output: folder of the results.
+        factors: slice spacings over the voxel size.
+        methods: names in ``bida.methods.METHODS``.
+        metrics: names in ``bida.scores.METRICS``.
+        subjects: BIDS labels; those of ``split`` when None.
+        split: value of the column ``split`` in participants.tsv; ``val`` when None and there is such a column.
+        axis: through-plane axis, ``R``, ``A`` or ``S``.
+        spacing_mm: voxel size to which the scans are resampled first; their own when None.
+        n4: divide the scans' bias field out first, as the paper does.
+        profile: slice profile of simulation and restoration.
+        strippers: skull strippers, see ``bida.eval.make_stripper``.
+        atlases: how many animals of the data set's training split carry their labels over; 0: none.
+        jobs: cells at once, each in a process of its own.
+        choices: what single methods take.
+    """
+
+    data: Path
+    output: Path
+    factors: Sequence[float] = (2.5, 5.0)
+    methods: Sequence[str] = BUILT_IN
+    metrics: Sequence[str] = tuple(METRICS)
+    subjects: Sequence[str] | None = None
+    split: str | None = None
+    axis: str = "A"
+    spacing_mm: float | None = None
+    n4: bool = True
+    profile: str = "slr"
+    strippers: Sequence[str] = ("builtin",)
+    atlases: int = 3
+    jobs: int = 1
+    choices: Choices = field(default_factory=Choices)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before any work.
+
+        Raises:
+            SettingsError: A name is unknown, or a number out of its range.
+        """
+        for name in self.methods:
+            method(name)
+        for name in self.metrics:
+            metric(name)
+        for name, values in (("factors", self.factors), ("methods", self.methods), ("metrics", self.metrics)):
+            if not values or len(set(values)) < len(values):
+                raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
+        if min(self.factors) <= 1:
+            raise SettingsError(f"--factors: must be above 1, got {min(self.factors):g}; give for example 2.5 5")
+        if self.axis not in AXES:
+            raise SettingsError(f"--axis: must be R, A or S, got {self.axis}; give the through-plane axis")
+        for name, least in (("jobs", 1), ("atlases", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"--{name}: must be at least {least}, got {getattr(self, name)}; correct it")
+
+
+def threads_each(jobs: int) -> int:
+    """Return how many threads each of several processes takes, so that together they fill the machine."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one animal at one factor; ``hr`` has no factor."""
+
+    animal: Animal
+    method: str
+    factor: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what the cell is called in messages and folders."""
+        return HR if self.factor is None else f"{self.factor:g}x_{self.method}"
+
+    @property
+    def cost(self) -> float:
+        """Return about how many seconds it takes, for the progress bar."""
+        return 60.0 if self.factor is None else METHODS[self.method].cost + 30.0

@@ -1,0 +1,184 @@
+"""From the experiment's finished cells to its tables, figures and report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bida.design import Cell, Experiment, threads_each
+from bida.montage import montage
+from bida.output import write_json
+from bida.pictures import ras
+from bida.report import write_report
+from bida.result import versions
+from bida.scan import read_scan
+from bida.scores import fingerprint
+from bida.summary import summarise
+from bida.tables import write_results
+from bida.truth import group_of
+from bida.weights import released_path, sha256
+
+Row = dict[str, Any]
+
+SHOWN = ("cubic", "selfsr", "bida", "eclare")  # columns of the montages, between the thick slices and the truth
+STRIPPER_NOTE = (
+    "The paper strips skulls with the 2D U-Net of Hsu et al. (2020), preset rbm. The skull strippers used here "
+    "({names}) are others, so that these cDSC are not the paper's."
+)
+EXTRACTED_NOTE = (
+    "The scans of this data set are brain-extracted: their background is exactly zero, so that any stripper finds the "
+    "brain easily and cDSC says little. Repeating the paper's cDSC needs isotropic scans of whole heads."
+)
+VALIDATION_NOTE = (
+    "PSNR and SSIM take the range between the truth's 1st and 99th percentile as data range; 'whole' is the scan's "
+    "field of view without any padding, 'brain' the data set's own brain mask."
+)
+
+
+def collect(experiment: Experiment, truths: Sequence[Cell], cells: Sequence[Cell]) -> list[Row]:
+    """Return the tidy rows of all finished cells; those of the truth itself stand beside every factor."""
+    rows: list[Row] = []
+    for cell in cells:
+        rows += rows_of(experiment, cell, cell.factor)
+    for cell in truths:
+        for factor in experiment.factors:
+            rows += rows_of(experiment, cell, factor)
+    return rows
+
+
+def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Row]:
+    """Return the rows of one cell, none where it was not finished."""
+    file = Path(experiment.output) / cell.animal.subject / cell.name / "cell.json"
+    if not file.exists():
+        return []
+    record = json.loads(file.read_text(encoding="utf-8"))
+    group = group_of(Path(experiment.data), cell.animal.subject)
+    head = {"subject": cell.animal.subject, "group": group, "factor": factor, "method": cell.method}
+    scores = [score for name in experiment.metrics for score in record["scores"].get(name, {}).get("rows", [])]
+    if "seconds" in record:
+        scores.append(["seconds", "", record["seconds"], "s"])
+    return [
+        {**head, "metric": name, "region": region, "value": math.nan if value is None else value, "unit": unit}
+        for name, region, value, unit in scores
+    ]
+
+
+def write_outputs(
+    experiment: Experiment, rows: Sequence[Row], failures: Sequence[Mapping[str, str]], command: str
+) -> Path:
+    """Write results.csv, summary.json and report.html; return the report."""
+    output = Path(experiment.output)
+    write_results(output / "results.csv", rows)
+    reference = "bida" if "bida" in experiment.methods else experiment.methods[-1]
+    summary = summarise(rows, reference)
+    write_json(output / "summary.json", summary, overwrite=True)
+    report = output / "report.html"
+    write_report(
+        report,
+        rows,
+        summary,
+        montages(experiment, rows),
+        settings_of(experiment),
+        command,
+        failures,
+        notes_of(experiment, rows),
+    )
+    return report
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """Return what a reader needs to know of how the figures were made."""
+    settings: dict[str, Any] = {
+        "data": Path(experiment.data).name,
+        "through-plane axis": experiment.axis,
+        "voxel size": "the scans' own" if experiment.spacing_mm is None else f"{experiment.spacing_mm:g} mm",
+        "bias field": "divided out first (N4)" if experiment.n4 else "left as it is",
+        "slice profile": experiment.profile,
+        "draws of bida": experiment.choices.samples,
+        "seed": experiment.choices.seed,
+        "skull strippers": ", ".join(experiment.strippers),
+        "weights of the prior": sha256(experiment.choices.model or released_path("model.pt"))[:12],
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "cells at once": f"{experiment.jobs}, {threads_each(experiment.jobs)} threads each",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+    if "volumes" in experiment.metrics:
+        settings["atlases"] = experiment.atlases
+    return settings
+
+
+def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """Return the limits that a reader must know."""
+    notes = [VALIDATION_NOTE]
+    if "cdsc" in experiment.metrics:
+        if "rbm" not in experiment.strippers:
+            notes.append(STRIPPER_NOTE.format(names=", ".join(experiment.strippers)))
+        if any(extracted(experiment, subject) for subject in sorted({row["subject"] for row in rows})):
+            notes.append(EXTRACTED_NOTE)
+    if "selfsr" in experiment.methods:
+        notes.append(
+            "selfsr is a self-supervised method in the manner of SMORE and ECLARE, written for this comparison; it is "
+            "neither of them. The published ECLARE can be compared as the method eclare where it is installed."
+        )
+    return notes
+
+
+def extracted(experiment: Experiment, subject: str) -> bool:
+    """Return whether more than two fifths of an animal's prepared scan are exactly zero."""
+    file = Path(experiment.output) / subject / "truth" / f"{subject}.nii.gz"
+    return file.exists() and float((read_scan(file).data == 0).mean()) > 0.4
+
+
+def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
+    """Draw thick slices, methods and truth of every animal and factor, with the first stripper's outlines."""
+    pictures = []
+    for subject in sorted({row["subject"] for row in rows}):
+        folder = Path(experiment.output) / subject
+        for factor in experiment.factors:
+            panels = {"LR": panel(folder / f"{factor:g}x_slices.nii.gz")}
+            masks, captions = {}, {}
+            for name in (*SHOWN, "HR"):
+                place = folder / ("hr" if name == "HR" else f"{factor:g}x_{name}")
+                file = folder / "truth" / f"{subject}.nii.gz" if name == "HR" else place / "volume.nii.gz"
+                if name != "HR" and (name not in experiment.methods or not file.exists()):
+                    continue
+                panels[name] = panel(file)
+                mask = place / f"mask_{fingerprint(experiment.strippers[0])}.nii.gz"
+                if "cdsc" in experiment.metrics and mask.exists():
+                    masks[name] = read_mask(mask)
+                if text := caption(rows, subject, factor, name):
+                    captions[name] = text
+            title = f"{subject}, {factor:g}x"
+            pictures.append((title, montage(panels, "HR", masks, captions, title)))
+    return pictures
+
+
+def caption(rows: Sequence[Row], subject: str, factor: float, method: str) -> str:
+    """Return a method's PSNR on an animal, empty where there is none."""
+    found = [
+        row["value"]
+        for row in rows
+        if (row["subject"], row["factor"], row["method"], row["metric"], row["region"])
+        == (subject, factor, method, "psnr", "whole")
+    ]
+    return f"{found[0]:.2f} dB" if found else ""
+
+
+def panel(file: Path) -> Any:
+    """Return a volume as [R, A, S] with its voxel sizes."""
+    scan = read_scan(file)
+    return ras(scan.data, scan.affine)
+
+
+def read_mask(file: Path) -> Any:
+    """Return a mask that the experiment kept; it is in RAS."""
+    image: Any = nib.load(file)
+    return np.asarray(image.dataobj) > 0

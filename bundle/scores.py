@@ -1,0 +1,234 @@
+"""The metrics of the experiment: what each takes from a restored volume and its truth, and the rows that it gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bida.degradation import SliceOperator
+from bida.errors import SettingsError
+from bida.eval import (
+    consistency_residual,
+    dice,
+    hd95_mm,
+    make_stripper,
+    psnr,
+    sharpness,
+    ssim,
+    stitching,
+    structure_dice,
+    structure_volumes,
+    volume_errors,
+)
+from bida.eval.brain_mask import check_mask
+from bida.eval.brain_unet import WEIGHTS
+from bida.methods import Slices
+from bida.output import make_folder, write_volume
+from bida.truth import Truth
+from bida.volume import AXES
+from bida.weights import released_path, sha256
+
+if TYPE_CHECKING:
+    from bida.eval.volumetry import Atlas
+
+# Carrying labels takes minutes a volume: only these methods' volumes get them, beside the truth's
+VOLUMETRY_METHODS = ("hr", "cubic", "selfsr", "bida", "eclare")
+
+
+class Score(NamedTuple):
+    """One figure: metric, region (or axis, stripper, structure), value and unit, as in ``results.csv``."""
+
+    metric: str
+    region: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method's volume of one animal at one factor, with all that it is compared with.
+
+    Attributes:
+        method: its name; ``hr`` is the truth itself.
+        volume: [R, A, S] on the truth's grid.
+        truth: the animal.
+        slices: what the method was given; None for ``hr``.
+        strippers: names of skull strippers.
+        timeout_s: limit of an external stripper, seconds.
+        atlases: animals whose labels are carried over.
+        folder: where masks and carried labels are kept.
+    """
+
+    method: str
+    volume: NDArray[np.float32]
+    truth: Truth
+    slices: Slices | None
+    strippers: Sequence[str]
+    timeout_s: float
+    atlases: Sequence[Atlas]
+    folder: Path
+
+    @cached_property
+    def regions(self) -> dict[str, NDArray[np.bool_] | None]:
+        """Return the regions of PSNR and SSIM: the whole field of view, and the brain where its mask is known."""
+        found: dict[str, NDArray[np.bool_] | None] = {"whole": None}
+        return found if self.truth.mask is None else {**found, "brain": self.truth.mask}
+
+    def kept(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return an array of whole numbers that was made before, or make it and keep it as NIfTI."""
+        path = make_folder(self.folder) / f"{name}.nii.gz"
+        if not path.exists():
+            write_volume(path, make(), self.truth.affine, dtype=np.int16)
+        image: Any = nib.load(path)
+        return np.asarray(image.dataobj)
+
+
+def case_of_truth(case: Case) -> Case:
+    """Return the truth's own case beside a method's: its masks and labels are made once an animal."""
+    folder = case.folder.parent / "hr"
+    return Case("hr", case.truth.data, case.truth, None, case.strippers, case.timeout_s, case.atlases, folder)
+
+
+def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
+    """Return the brain that a skull stripper finds in a case's volume."""
+
+    def strip() -> NDArray[np.bool_]:
+        own = stripper in ("builtin", "threshold")  # the others are programs, which may hang
+        found = make_stripper(stripper) if own else make_stripper(stripper, timeout_s=case.timeout_s)
+        return check_mask(found(case.volume, case.truth.affine), case.volume, stripper)
+
+    return case.kept(f"mask_{fingerprint(stripper)}", strip) > 0
+
+
+def carried_labels(case: Case) -> NDArray[np.int32]:
+    """Return the structures that the atlases' labels show in a case's volume."""
+
+    from bida.eval.volumetry import carry_labels, fuse_labels
+
+    def carry() -> NDArray[np.int32]:
+        return fuse_labels([carry_labels(atlas, case.volume, case.truth.affine) for atlas in case.atlases])
+
+    return case.kept("labels_" + "_".join(atlas.name for atlas in case.atlases), carry).astype(np.int32)
+
+
+def fingerprint(stripper: str) -> str:
+    """Return what tells a stripper's masks from another's, as part of a file's name."""
+    weights = sha256(released_path(WEIGHTS)) if stripper == "builtin" else ""
+    return hashlib.sha256(f"{stripper}{weights}".encode()).hexdigest()[:8]
+
+
+def score_inputs(name: str, case: Case) -> dict[str, Any]:
+    """Return what a metric depends on, beside the volume and its truth, as JSON holds it."""
+    if name == "cdsc":
+        return {"strippers": [fingerprint(stripper) for stripper in case.strippers]}
+    return {"atlases": [atlas.name for atlas in case.atlases]} if name == "volumes" else {}
+
+
+def score_psnr(case: Case) -> list[Score]:
+    """Return PSNR, dB, over the field of view and in the brain."""
+    span = case.truth.data_range
+    return [
+        Score("psnr", region, psnr(case.volume, case.truth.data, span, mask), "dB")
+        for region, mask in case.regions.items()
+    ]
+
+
+def score_ssim(case: Case) -> list[Score]:
+    """Return SSIM over the field of view and in the brain."""
+    span = case.truth.data_range
+    return [
+        Score("ssim", region, ssim(case.volume, case.truth.data, span, mask), "")
+        for region, mask in case.regions.items()
+    ]
+
+
+def score_cdsc(case: Case) -> list[Score]:
+    """Return, for every stripper, cDSC and the distance of the two masks' surfaces, and Dice with the manual mask."""
+    scores = []
+    for stripper in case.strippers:
+        mask = brain_mask(case, stripper)
+        if case.method != "hr":
+            truth = brain_mask(case_of_truth(case), stripper)
+            scores.append(Score("cdsc", stripper, dice(mask, truth), ""))
+            scores.append(Score("hd95", stripper, hd95_mm(mask, truth, case.truth.spacing_mm), "mm"))
+        if case.truth.mask is not None:
+            scores.append(Score("dice_manual", stripper, dice(mask, case.truth.mask), ""))
+    return scores
+
+
+def score_sharpness(case: Case) -> list[Score]:
+    """Return the sharpness along each axis, over the truth's."""
+    spacing, mask = case.truth.spacing_mm, case.truth.mask
+
+    def ratio(axis: int) -> float:
+        return sharpness(case.volume, axis, spacing, mask) / sharpness(case.truth.data, axis, spacing, mask)
+
+    return [Score("sharpness", AXES[axis], ratio(axis), "ratio to HR") for axis in range(3)]
+
+
+def score_stitching(case: Case) -> list[Score]:
+    """Return the jumps from slice to slice along each axis, over the truth's."""
+    mask = case.truth.mask
+
+    def ratio(axis: int) -> float:
+        return stitching(case.volume, axis, mask) / stitching(case.truth.data, axis, mask)
+
+    return [Score("stitching", AXES[axis], ratio(axis), "ratio to HR") for axis in range(3)]
+
+
+def score_residual(case: Case) -> list[Score]:
+    """Return how far the volume, degraded again, is from the slices, as a share of their range."""
+    if case.slices is None:
+        return []
+    degraded = SliceOperator.build(case.slices.geometry).forward(torch.from_numpy(np.ascontiguousarray(case.volume)))
+    return [Score("residual", "", consistency_residual(degraded.numpy(), case.slices.data), "share of range")]
+
+
+def score_volumes(case: Case) -> list[Score]:
+    """Return every structure's volume, its error and its Dice with the animal's own labels and with those on HR."""
+    if case.method not in VOLUMETRY_METHODS or not case.atlases:
+        return []
+    found = carried_labels(case)
+    scores = [
+        Score("structure_volume", name, v, "mm3") for name, v in structure_volumes(found, case.truth.affine).items()
+    ]
+    own = case.truth.labels
+    if own is not None:
+        error = volume_errors(structure_volumes(found, case.truth.affine), structure_volumes(own, case.truth.affine))
+        scores += [Score("structure_error", name, value, "%") for name, value in error.items()]
+        scores += [Score("structure_dice", name, value, "") for name, value in structure_dice(found, own).items()]
+    if case.method != "hr":
+        on_hr = carried_labels(case_of_truth(case))
+        scores += [Score("structure_dice_hr", name, value, "") for name, value in structure_dice(found, on_hr).items()]
+    return scores
+
+
+METRICS: dict[str, Callable[[Case], list[Score]]] = {
+    "psnr": score_psnr,
+    "ssim": score_ssim,
+    "cdsc": score_cdsc,
+    "sharpness": score_sharpness,
+    "stitching": score_stitching,
+    "residual": score_residual,
+    "volumes": score_volumes,
+}
+
+
+def metric(name: str) -> Callable[[Case], list[Score]]:
+    """Return a metric by its name.
+
+    Raises:
+        SettingsError: There is no such metric.
+    """
+    if name not in METRICS:
+        raise SettingsError(f"--metrics: must be among {', '.join(METRICS)}, got {name}; correct it")
+    return METRICS[name]

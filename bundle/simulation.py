@@ -1,0 +1,70 @@
+"""Thick slices of an isotropic volume as a file, with the sidecar that says how they lie on its grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.transforms import Compose, Orientationd
+
+from bida.degradation import SliceGeometry
+from bida.output import sidecar_path, source_header, write_json, write_volume
+from bida.result import versions
+from bida.transforms import LoadScand, SimulateSlicesd
+from bida.volume import AXES
+
+
+def simulate_file(
+    source: str | Path,
+    output: str | Path,
+    factor: float,
+    axis: str = "A",
+    thickness_mm: float | None = None,
+    profile: str = "slr",
+    noise: float = 0.0,
+    seed: int = 0,
+    volume: int | None = None,
+    *,
+    overwrite: bool = False,
+) -> SliceGeometry:
+    """Write the thick slices that a scanner would have made of an isotropic volume, and a JSON sidecar.
+
+    Args:
+        source: the isotropic volume.
+        output: NIfTI file to write, in the source's orientation.
+        factor: slice spacing over voxel size.
+        axis: through-plane axis, ``R``, ``A`` or ``S``.
+        thickness_mm: slice thickness (FWHM), mm; the slice spacing when None.
+        profile: ``slr``, ``gaussian``, ``box`` or a file.
+        noise: standard deviation of noise to add, in intensity units.
+        seed: seed of that noise.
+        volume: which volume of a 4D file.
+        overwrite: replace existing files.
+
+    Returns:
+        How the slices lie on the source's grid.
+
+    Raises:
+        ScanError: The source cannot be used, or the output not be written.
+        SettingsError: A value is out of its range.
+    """
+    thin = LoadScand("image", volume=volume)({"image": str(source)})
+    turn = Compose([Orientationd("image", axcodes="RAS", labels=None)])
+    thin = turn(thin)
+    slices = SimulateSlicesd("image", factor, AXES.index(axis), thickness_mm, profile, noise, seed)
+    thick = turn.inverse(slices(thin))["image"]
+    geometry = SliceGeometry.from_json(thick.meta["slice_geometry"])
+    write_volume(output, thick[0].numpy(), thick.affine.numpy(), source_header(source), overwrite=overwrite)
+    record = {
+        "SliceThickness": geometry.thickness_mm,
+        "SpacingBetweenSlices": geometry.slice_spacing_mm,
+        "Simulated": True,
+        "source": str(source),
+        "slice_geometry": {**vars(geometry)},
+        "noise": noise,
+        "seed": seed,
+        "hr_shape": list(thin["image"].shape[1:]),
+        "hr_affine": thin["image"].affine.tolist(),
+        "versions": versions(),
+    }
+    write_json(sidecar_path(output), record, overwrite=overwrite)
+    return geometry

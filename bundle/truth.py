@@ -1,0 +1,152 @@
+"""What the experiment takes as true: an isotropic scan, prepared as the paper does, with its brain and structures."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.transforms import Compose, Orientationd
+from nibabel.processing import resample_from_to
+from numpy.typing import NDArray
+
+from bida.dataset import TABLE, Animal, find_animals, has_splits
+from bida.errors import SettingsError
+from bida.output import make_folder, write_volume
+from bida.pipeline import plain_errors
+from bida.scan import read_scan, spacing_of
+from bida.transforms import CorrectBiasd, LoadScand
+from bida.transforms.resample import resample
+from bida.volume import isotropic_axis, resampled_affine
+
+ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel
+PERCENTILES = (1.0, 99.0)  # of the truth; the range between them is the data range of PSNR and SSIM
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One animal.
+
+    Attributes:
+        subject: BIDS label.
+        group: its genotype or group, empty where the data set names none.
+        path: the prepared volume, NIfTI in RAS.
+        data: [R, A, S] float32.
+        affine: 4 x 4, voxel index to mm.
+        mask: the data set's own brain mask [R, A, S], None where it has none.
+        labels: the data set's own structures [R, A, S], None where it has none.
+    """
+
+    subject: str
+    group: str
+    path: Path
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    mask: NDArray[np.bool_] | None
+    labels: NDArray[np.int32] | None
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel sizes along R, A, S, mm."""
+        return spacing_of(self.affine)
+
+    @property
+    def data_range(self) -> float:
+        """Intensity between the 1st and the 99th percentile."""
+        low, high = np.percentile(self.data, PERCENTILES)
+        return float(high - low)
+
+
+def choose_animals(data: Path, subjects: list[str] | None, split: str | None) -> list[Animal]:
+    """List the isotropic scans of a BIDS data set: those named, else those of a split, ``val`` where it has splits.
+
+    Raises:
+        SettingsError: A subject is not there, or has several images, or nothing is left.
+    """
+    if subjects is None and split is None and data.is_dir():
+        split = "val" if has_splits(data) else None
+    animals = find_animals([data], split=split, include=subjects)
+    names = [animal.subject for animal in animals]
+    missing = sorted(set(subjects or []) - set(names))
+    if missing:
+        raise SettingsError(f"{data}: --subjects must be in the data set, got {', '.join(missing)}; correct them")
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise SettingsError(
+            f"{data}: each subject must have one image, {', '.join(double)} has more; remove the others"
+        )
+    return animals
+
+
+def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, n4: bool) -> Truth:
+    """Read an isotropic scan, turn it to RAS, divide its bias field out, resample it, and write it.
+
+    Args:
+        animal: the scan.
+        data: its BIDS data set, whose ``derivatives/masks`` and ``derivatives/labels`` are read too.
+        folder: where the prepared volume goes, as ``<subject>.nii.gz``; one that is there is read instead.
+        spacing_mm: voxel size to come to; its own when None.
+        n4: divide the bias field out (N4), as the paper does.
+
+    Raises:
+        ScanError: The scan cannot be used.
+        SettingsError: It is not isotropic, and no spacing is given.
+    """
+    path = make_folder(folder) / f"{animal.subject}.nii.gz"
+    if not path.exists():
+        steps: list[Any] = [LoadScand("image"), Orientationd("image", axcodes="RAS", labels=None)]
+        with plain_errors():
+            image = Compose([*steps, CorrectBiasd("image")] if n4 else steps)({"image": str(animal.path)})["image"]
+        volume, affine = image[0].numpy(), image.affine.numpy().astype(np.float64)
+        sizes = spacing_of(affine)
+        if spacing_mm is None and max(sizes) > ISOTROPIC * min(sizes):
+            found = " x ".join(f"{size:.4g}" for size in sizes)
+            raise SettingsError(
+                f"{animal.path}: truth must be isotropic, got {found} mm; give --spacing to resample it"
+            )
+        if spacing_mm is not None:
+            grids = [isotropic_axis(n, size, spacing_mm) for n, size in zip(volume.shape, sizes)]
+            volume, affine = resample(volume, sizes, grids), resampled_affine(affine, volume.shape, sizes, grids)
+        write_volume(path, volume, affine)
+    scan = read_scan(path)
+    mask = derivative(data, animal, "masks", "mask", scan.data.shape, scan.affine)
+    labels = derivative(data, animal, "labels", "dseg", scan.data.shape, scan.affine)
+    return Truth(
+        animal.subject,
+        group_of(data, animal.subject),
+        path,
+        scan.data,
+        scan.affine,
+        None if mask is None else mask > 0,
+        labels,
+    )
+
+
+def derivative(
+    data: Path, animal: Animal, kind: str, suffix: str, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> NDArray[np.int32] | None:
+    """Return an animal's mask or labels of whole numbers on a grid, by the nearest voxel; None where there is none."""
+    folder = data / "derivatives" / kind / animal.path.parent.relative_to(data)
+    found = sorted(folder.glob(f"*_{suffix}.nii*"))
+    if not found:
+        return None
+    image: Any = nib.as_closest_canonical(nib.load(found[0]))
+    values = np.asarray(image.dataobj)
+    if image.shape != shape or not np.allclose(image.affine, affine, atol=1e-3):
+        plain = nib.Nifti1Image(values.astype(np.float32), image.affine)
+        values = np.asarray(resample_from_to(plain, (shape, affine), order=0).dataobj)
+    return np.rint(values).astype(np.int32)
+
+
+def group_of(data: Path, subject: str) -> str:
+    """Return a subject's genotype, or group, from the data set's table; empty where it has none."""
+    table = data / TABLE
+    if table.exists():
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                if row.get("participant_id") == subject:
+                    return row.get("genotype") or row.get("group") or ""
+    return ""

@@ -1,0 +1,223 @@
+"""The experiment on small synthetic brains: cells are kept, a failure loses one cell, all paths give one table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bida.baselines import cubic
+from bida.cli import main
+from bida.design import Experiment
+from bida.errors import SettingsError
+from bida.eval import psnr
+from bida.experiment import run
+from bida.methods import METHODS, Choices, Method
+from bida.sample import synthetic_brain
+from bida.tables import read_results
+from bida.transforms import simulate_slices
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = {"methods": ["nearest", "cubic"], "metrics": ["psnr", "residual"], "factors": [2.5]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A BIDS data set of two animals that validate and one that trains, at 0.3 mm."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = ["participant_id\tgenotype\tsplit"]
+    for number, (genotype, split) in enumerate([("WT", "val"), ("TG", "val"), ("WT", "train")], 1):
+        subject = f"sub-{number:02d}"
+        volume, affine = synthetic_brain(0.3, (40, 64, 32), number)
+        brain = volume > 0.2 * volume.max()
+        for path, values in (
+            (f"{subject}/anat/{subject}_T2w.nii.gz", volume),
+            (f"derivatives/masks/{subject}/anat/{subject}_desc-brain_mask.nii.gz", brain),
+            (
+                f"derivatives/labels/{subject}/anat/{subject}_dseg.nii.gz",
+                brain * (1 + (volume > np.median(volume[brain]))),
+            ),
+        ):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values.astype(np.float32), affine), folder / path)
+        lines.append(f"{subject}\t{genotype}\t{split}")
+    (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def experiment(data: Path, output: Path, **changes) -> Experiment:
+    return Experiment(data, output, **{**FAST, "n4": False, "strippers": ["threshold"], "atlases": 0, **changes})
+
+
+def value(output: Path, **wanted) -> float:
+    rows = [row for row in read_results(output / "results.csv") if all(row[k] == v for k, v in wanted.items())]
+    assert len(rows) == 1, (wanted, rows)
+    return rows[0]["value"]
+
+
+def test_the_figures_are_those_of_the_library(data, tmp_path):
+    run(experiment(data, tmp_path))
+    truth = np.asarray(nib.load(data / "sub-01/anat/sub-01_T2w.nii.gz").dataobj, dtype=np.float32)
+    slices, geometry = simulate_slices(truth, 0.3, axis=1, factor=2.5)
+    low, high = np.percentile(truth, [1, 99])
+    expected = psnr(cubic(slices, geometry), truth, float(high - low))
+    found = value(tmp_path, subject="sub-01", factor=2.5, method="cubic", metric="psnr", region="whole")
+    assert found == pytest.approx(expected, abs=1e-3)  # volumes are kept as float32 files
+
+
+def test_animals_of_the_validation_split_are_taken_with_their_groups(data, tmp_path):
+    run(experiment(data, tmp_path))
+    rows = read_results(tmp_path / "results.csv")
+    assert {(row["subject"], row["group"]) for row in rows} == {("sub-01", "WT"), ("sub-02", "TG")}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["n"] == 2
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count the runs of a method of its own."""
+    calls: list[str] = []
+
+    def go(slices, choices):
+        calls.append(str(slices.path))
+        return cubic(slices.data, slices.geometry)
+
+    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    return calls
+
+
+def test_finished_cells_are_reused_and_changed_ones_run_again(data, tmp_path, counted):
+    first = experiment(data, tmp_path, methods=["counted"])
+    run(first)
+    assert len(counted) == 2
+    run(first)
+    run(experiment(data, tmp_path, methods=["counted"], metrics=["psnr", "ssim"]))
+    assert len(counted) == 2, "a new metric must not run the method again"
+    run(experiment(data, tmp_path, methods=["counted"], choices=Choices(seed=1)))
+    assert len(counted) == 4, "another seed must"
+    run(experiment(data, tmp_path, methods=["counted"], profile="gaussian", choices=Choices(seed=1)))
+    assert len(counted) == 6, "other slices must"
+
+
+def test_a_crash_loses_one_cell(data, tmp_path, counted, monkeypatch):
+    go = METHODS["counted"].run
+
+    def stop(slices, choices):
+        if "sub-02" in str(slices.path):
+            raise KeyboardInterrupt
+        return go(slices, choices)
+
+    monkeypatch.setitem(METHODS, "counted", Method(stop, ("seed",)))
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment(data, tmp_path, methods=["counted"]))
+    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    run(experiment(data, tmp_path, methods=["counted"]))
+    assert len(counted) == 2
+
+
+def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    run(experiment(copy, tmp_path / "out", methods=["counted"], subjects=["sub-01"]))
+    path = copy / "sub-01/anat/sub-01_T2w.nii.gz"
+    image = nib.load(path)
+    changed = np.asarray(image.dataobj)[::-1].copy()
+    nib.save(nib.Nifti1Image(changed, image.affine), path)
+    run(experiment(copy, tmp_path / "out", methods=["counted"], subjects=["sub-01"]))
+    assert len(counted) == 2
+    truth = np.asarray(nib.load(tmp_path / "out/sub-01/truth/sub-01.nii.gz").dataobj)
+    np.testing.assert_allclose(truth, changed, rtol=1e-6)
+
+
+def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
+    failing = "command:false {in} {out}"
+    with pytest.raises(SettingsError, match="every cell must finish, 6 failed"):
+        run(experiment(data, tmp_path, metrics=["psnr", "cdsc"], strippers=["threshold", failing]))
+    failures = json.loads((tmp_path / "failures.json").read_text())["failures"]
+    assert {failure["part"] for failure in failures} == {"cdsc"} and "traceback" not in failures[0]
+    rows = read_results(tmp_path / "results.csv")
+    assert len([row for row in rows if (row["metric"], row["region"]) == ("psnr", "whole")]) == 6
+    assert "false" in (tmp_path / "report.html").read_text()
+
+
+def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
+    def broken(slices, choices):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setitem(METHODS, "broken", Method(broken))
+    with pytest.raises(SettingsError, match=r"2 failed.*no luck"):
+        run(experiment(data, tmp_path, methods=["broken", "cubic"]))
+    assert value(tmp_path, subject="sub-02", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
+    assert "RuntimeError" in json.loads((tmp_path / "failures.json").read_text())["failures"][0]["traceback"]
+
+
+def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data, tmp_path):
+    run(experiment(data, tmp_path, metrics=["cdsc"]))
+    rows = read_results(tmp_path / "results.csv")
+    assert {row["metric"] for row in rows if row["method"] == "hr"} == {"dice_manual"}
+    found = value(tmp_path, subject="sub-01", factor=2.5, method="cubic", metric="cdsc", region="threshold")
+    assert 0.9 < found < 1
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_same_table(data, tmp_path):
+    run(experiment(data, tmp_path / "one"))
+    run(experiment(data, tmp_path / "two", jobs=2))
+    first, second = (
+        sorted(
+            (r["subject"], r["method"], r["metric"], r["region"], r["value"])
+            for r in read_results(tmp_path / name / "results.csv")
+            if r["metric"] != "seconds"
+        )
+        for name in ("one", "two")
+    )
+    assert first == second
+
+
+def test_the_command_reports_where_the_report_is(data, tmp_path, capsys):
+    arguments = ["--methods", "nearest", "--metrics", "psnr", "--factors", "2", "--subjects", "sub-01", "--no-n4"]
+    assert main(["evaluate", "--data", str(data), "--out", str(tmp_path), *arguments]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_the_bundle_runs_it(data, tmp_path):
+    from monai.bundle import ConfigWorkflow
+
+    workflow = ConfigWorkflow(
+        str(ROOT / "configs" / "evaluate.yaml"),
+        workflow_type="eval",
+        run_id="evaluating",
+        init_id="",
+        final_id="",
+        logging_file=str(ROOT / "configs" / "logging.conf"),
+        dataset_dir=str(data),
+        output_dir=str(tmp_path),
+        n4=False,
+        atlases=0,
+        **FAST,
+    )
+    workflow.initialize()
+    workflow.run()
+    assert value(tmp_path, subject="sub-01", factor=2.5, method="nearest", metric="psnr", region="whole") > 10
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"methods": ["magic"]}, "--methods: must be among .*, got magic"),
+        ({"metrics": ["beauty"]}, "--metrics: must be among .*, got beauty"),
+        ({"factors": [1.0]}, "--factors: must be above 1, got 1"),
+        ({"factors": [2.5, 2.5]}, "each once"),
+        ({"axis": "Z"}, "--axis: must be R, A or S, got Z"),
+        ({"jobs": 0}, "--jobs: must be at least 1, got 0"),
+        ({"subjects": ["sub-99"]}, "sub-99"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(data, tmp_path, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        run(experiment(data, tmp_path / "out", **changes))
+    assert not list((tmp_path / "out").glob("*/truth"))
