@@ -73,7 +73,7 @@ def test_animals_of_the_validation_split_are_taken_with_their_groups(data, tmp_p
     run(experiment(data, tmp_path))
     rows = read_results(tmp_path / "results.csv")
     assert {(row["subject"], row["group"]) for row in rows} == {("sub-01", "WT"), ("sub-02", "TG")}
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["n"] == 2
 
 
@@ -137,11 +137,11 @@ def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     failing = "command:false {in} {out}"
     with pytest.raises(SettingsError, match="every cell must finish, 6 failed"):
         run(experiment(data, tmp_path, metrics=["psnr", "cdsc"], strippers=["threshold", failing]))
-    failures = json.loads((tmp_path / "failures.json").read_text())["failures"]
+    failures = json.loads((tmp_path / "failures.json").read_text(encoding="utf-8"))["failures"]
     assert {failure["part"] for failure in failures} == {"cdsc"} and "traceback" not in failures[0]
     rows = read_results(tmp_path / "results.csv")
     assert len([row for row in rows if (row["metric"], row["region"]) == ("psnr", "whole")]) == 6
-    assert "false" in (tmp_path / "report.html").read_text()
+    assert "false" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=r"2 failed.*no luck"):
         run(experiment(data, tmp_path, methods=["broken", "cubic"]))
     assert value(tmp_path, subject="sub-02", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
-    assert "RuntimeError" in json.loads((tmp_path / "failures.json").read_text())["failures"][0]["traceback"]
+    assert "RuntimeError" in json.loads((tmp_path / "failures.json").read_text(encoding="utf-8"))["failures"][0]["traceback"]
 
 
 def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data, tmp_path):

@@ -98,6 +98,25 @@ def test_antspyx_puts_every_voxel_where_the_affine_does(codes, tilt):
     np.testing.assert_allclose(affine_of(image.origin, image.spacing, image.direction), affine, atol=1e-12)
 
 
+@pytest.mark.parametrize("codes, tilt", GRIDS)
+def test_the_coarse_image_stays_where_the_volume_is(codes, tilt):
+    """A blob far from the first voxel, so that the crop moves the origin; linear sampling keeps its centre of mass."""
+    import ants
+
+    shape, affine = grid_affine((60, 50, 70), (0.1, 0.15, 0.1), codes, tilt)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
+    place = np.tensordot(affine[:3, :3], index, axes=1)
+    centre = affine[:3, :3] @ (0.7 * np.array(shape))
+    blob = np.exp(-((place - centre.reshape(3, 1, 1, 1)) ** 2).sum(axis=0) / (2 * 0.4**2)).astype(np.float32)
+    coarse = registration._coarse(ants, np.where(blob > 0.01, blob, 0), affine, 0.3)
+    assert np.prod(coarse.image.shape) < 0.5 * np.prod(shape) * 0.1 * 0.15 * 0.1 / 0.3**3
+    np.testing.assert_allclose(coarse.image.spacing, 0.3)
+    mass = coarse.image.numpy()
+    at = [(mass * np.moveaxis(np.indices(mass.shape), 0, -1)[..., k]).sum() / mass.sum() for k in range(3)]
+    found = (affine_of(coarse.image.origin, coarse.image.spacing, coarse.image.direction) @ [*at, 1])[:3]
+    np.testing.assert_allclose(found, centre + affine[:3, 3], atol=0.02)  # mm, a fifteenth of a coarse voxel
+
+
 def test_a_sheared_or_singular_grid_is_refused():
     _, sheared = grid_affine((5, 6, 7), (0.1, 0.5, 0.2), shear=0.1)
     with pytest.raises(SettingsError, match=r"scan: axes must be at right angles, got .* resample it first"):

@@ -112,15 +112,15 @@ def head_radius(draw: Draw, frame: Frame) -> Tensor:
 
 
 def soft_tissue(draw: Draw, shape: Sequence[int], per_mm: float, brain: float) -> Tensor:
-    """Return muscles, glands and fat: regions of random shape, one intensity each, in half of the heads like brain's.
+    """Return muscles, glands and fat: regions of random shape, one intensity each, mostly like the brain's.
 
     Where muscle is as bright as brain, the skull between them alone tells where the brain ends.
     """
     regions = int(draw.integers(1, 7))
     fields = torch.stack([smooth_field(draw, shape, draw.uniform(1.5, 5) * per_mm) for _ in range(regions)])
     means = draw.uniform(0.05, draw.choice([0.6, 1.2]), regions)
-    if draw.random() < 0.5:
-        means = brain * draw.normal(1, draw.uniform(0.03, 0.25), regions)
+    if draw.random() < 0.65:
+        means = brain * draw.normal(1, draw.uniform(0.02, 0.2), regions)
     return torch.from_numpy(means.astype(np.float32))[fields.argmax(dim=0)]
 
 
