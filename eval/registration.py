@@ -30,7 +30,7 @@ SHEAR = 1e-4  # largest cosine between two axes that still counts as the roundin
 
 # Tuned on pairs of training animals (in vivo mice, T2w, 0.15 mm, 37 structures) by the mean Dice of carried labels with
 # the animal's own. On the hardest pair these gave 0.78 when they were chosen, and 0.75 with the crop and the mask as
-# they are here; a third, coarser level 0.76, radius 2 in place of 1 0.77 in twice the time, 0.2 mm with three levels 0.71,
+# they are here; a third, coarser level 0.76, radius 2 in place of 1 0.77 in twice the time, 0.2 mm 0.71,
 # 0.4 mm 0.69, mutual information in place of correlation 0.59.
 WORKING_MM = 0.3  # voxel of the coarse grid; the finest voxel of the images where that is larger
 AFFINE_ITERATIONS = (200, 100, 50, 10)  # at 6, 4, 2 and 1 times the coarse voxel
