@@ -152,7 +152,8 @@ def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=r"2 failed.*no luck"):
         run(experiment(data, tmp_path, methods=["broken", "cubic"]))
     assert value(tmp_path, subject="sub-02", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
-    assert "RuntimeError" in json.loads((tmp_path / "failures.json").read_text(encoding="utf-8"))["failures"][0]["traceback"]
+    failures = json.loads((tmp_path / "failures.json").read_text(encoding="utf-8"))["failures"]
+    assert "RuntimeError" in failures[0]["traceback"]
 
 
 def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data, tmp_path):

@@ -1,6 +1,7 @@
 """Programs of others: whatever they do, one clear error, and nothing of them is left running."""
 
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -132,8 +133,12 @@ def test_much_output_does_not_block():
 def test_an_interrupt_stops_the_program(tmp_path):
     """Ctrl-C, here sent by the program itself once it has started its child."""
     code = SPAWN + "; import os, signal; os.kill(os.getppid(), signal.SIGINT); child.wait()"
-    with pytest.raises(KeyboardInterrupt):
-        run_external(python(code, tmp_path / "pid"), 20, "x")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_external(python(code, tmp_path / "pid"), 20, "x")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 Draw = np.random.Generator
+Lengths = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,11 @@ def soft_tissue(draw: Draw, shape: Sequence[int], per_mm: float, brain: float) -
     return torch.from_numpy(means.astype(np.float32))[fields.argmax(dim=0)]
 
 
-def ellipsoid(frame: Frame, centre: Sequence[float], radii: Sequence[float]) -> Tensor:
+def ellipsoid(frame: Frame, centre: Lengths, radii: Lengths) -> Tensor:
     """Return the voxels within an ellipsoid, mm."""
     square = torch.zeros(frame.position_mm.shape[1:])
     for axis in range(3):
-        square += ((frame.position_mm[axis] - centre[axis]) / radii[axis]).square()
+        square += ((frame.position_mm[axis] - float(centre[axis])) / float(radii[axis])).square()
     return square < 1
 
 
