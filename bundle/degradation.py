@@ -204,18 +204,31 @@ class SliceOperator:
         return self._apply(self.Vt.T, c, dim, "range components")
 
     def _apply(self, matrix: Float, x: Tensor, dim: int | None, what: str) -> Tensor:
-        x, dim = _plain(x), self.axis if dim is None else dim
-        if not -x.ndim <= dim < x.ndim or x.shape[dim] != matrix.shape[1]:
-            raise SettingsError(
-                f"axis {dim} must hold {matrix.shape[1]} {what}, got a tensor of shape {tuple(x.shape)}"
-            )
-        # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
-        # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
-        exact = torch.float32 if x.device.type == "mps" else torch.float64
-        with torch.autocast(x.device.type, enabled=False):
-            weights = torch.tensor(matrix, dtype=exact, device=x.device)
-            product = x.movedim(dim, -1).to(exact) @ weights.mT
-            return product.to(x.dtype).movedim(-1, dim).contiguous()
+        return apply_along(matrix, x, self.axis if dim is None else dim, what)
+
+
+def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Tensor:
+    """Return the product of a matrix [k, l] with axis `dim` of a tensor: [..., l, ...] -> [..., k, ...].
+
+    Args:
+        matrix: float64.
+        x: real; the result is float64 for float64 input, else float32, whatever autocast says.
+        dim: the axis.
+        what: what an error calls the entries of that axis.
+
+    Raises:
+        SettingsError: the axis does not hold l entries.
+    """
+    x = _plain(x)
+    if not -x.ndim <= dim < x.ndim or x.shape[dim] != matrix.shape[1]:
+        raise SettingsError(f"axis {dim} must hold {matrix.shape[1]} {what}, got a tensor of shape {tuple(x.shape)}")
+    # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
+    # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
+    exact = torch.float32 if x.device.type == "mps" else torch.float64
+    with torch.autocast(x.device.type, enabled=False):
+        weights = torch.tensor(matrix, dtype=exact, device=x.device)
+        product = x.movedim(dim, -1).to(exact) @ weights.mT
+        return product.to(x.dtype).movedim(-1, dim).contiguous()
 
 
 def _degradation_matrix(geometry: SliceGeometry) -> Float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.transforms.resample import interpolation_matrix
+from bida.spline import interpolation_matrix
 from bida.volume import AxisGrid
 
 Float = NDArray[np.float32]

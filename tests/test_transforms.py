@@ -22,6 +22,7 @@ from bida.errors import ScanError, SettingsError
 from bida.output import write_volume
 from bida.plan import grids_to_json, plan_scan
 from bida.scan import spacing_of
+from bida.spline import interpolation_matrix
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
@@ -35,7 +36,7 @@ from bida.transforms import (
 )
 from bida.transforms.base import replaced
 from bida.transforms.bias import estimate_log_bias
-from bida.transforms.resample import interpolation_matrix, resample
+from bida.transforms.resample import resample
 from bida.volume import AxisGrid, resampled_affine
 
 CODES = [
