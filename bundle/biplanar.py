@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,14 +25,18 @@ class SlicePrior(Protocol):
         stride: H and W are multiples of it.
         prediction: "v", "eps" or "x0".
         x0_range: range that the clean slices of its training were clipped to.
+        guided: whether ``predict`` takes a guide and whether to draw grain.
     """
 
     alpha_bar: Tensor
     stride: int
     prediction: str
     x0_range: tuple[float, float]
+    guided: bool
 
-    def predict(self, x: Tensor, t: int, plane: str) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of slices x [B, 1, H, W] of a plane at time t, x0 not clipped."""
 
 
@@ -49,11 +53,23 @@ class PlaneDenoiser:
         y: the scan's slices [R, A, S], coarse along the through-plane axis.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
+        guide: what a guided prior is shown, [R, A, S]; None to sample without.
+        grain: whether a guided prior draws the grain of scans.
     """
 
-    def __init__(self, prior: SlicePrior, plane: str, y: Tensor, batch_size: int, micro_batch: int) -> None:
+    def __init__(
+        self,
+        prior: SlicePrior,
+        plane: str,
+        y: Tensor,
+        batch_size: int,
+        micro_batch: int,
+        guide: Tensor | None = None,
+        grain: bool = True,
+    ) -> None:
         """Find the slices that the prior is needed for."""
-        self.prior, self.plane, self.micro_batch = prior, plane, micro_batch
+        self.prior, self.plane, self.micro_batch, self.grain = prior, plane, micro_batch, grain
+        self.guides = None if guide is None else to_slices(guide, plane)
         self.group = math.ceil(batch_size / micro_batch) * micro_batch
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         self.constant = ((low + high) / 2)[:, None, None, None]
@@ -68,12 +84,22 @@ class PlaneDenoiser:
         for group in self.active.split(self.group) if len(self.active) else ():  # split makes an empty part of nothing
             gathered = slices[group]
             for index, part in zip(group.split(self.micro_batch), gathered.split(self.micro_batch)):
-                batch = part.new_zeros(self.micro_batch, *part.shape[1:])
-                batch[: len(part)] = part
-                clean, noise = self.prior.predict(batch, t, self.plane)
+                clean, noise = self.prior.predict(self._filled(part), t, self.plane, **self._condition(index))
                 x0[index] = clean[: len(part)].clamp(*self.prior.x0_range)
                 e[index] = noise[: len(part)]
         return from_slices(x0, self.plane), from_slices(e, self.plane)
+
+    def _filled(self, part: Tensor) -> Tensor:
+        """Return slices as a whole micro-batch."""
+        batch = part.new_zeros(self.micro_batch, *part.shape[1:])
+        batch[: len(part)] = part
+        return batch
+
+    def _condition(self, index: Tensor) -> dict[str, Any]:
+        """Return what a guided prior is told of a micro-batch."""
+        if not self.prior.guided:
+            return {}
+        return {"guide": None if self.guides is None else self._filled(self.guides[index]), "grain": self.grain}
 
 
 def fused_states(
@@ -85,8 +111,9 @@ def fused_states(
         return lambda x, t, step: denoiser(x, t)
 
     def averaged(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-        (x0, e), (other_x0, other_e) = (denoiser(x, t) for denoiser in denoisers)
-        return (x0 + other_x0) / 2, (e + other_e) / 2
+        estimates = [denoiser(x, t) for denoiser in denoisers]
+        x0, e = (sum(parts) / len(estimates) for parts in zip(*estimates))
+        return x0, e
 
     def in_turn(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
         return denoisers[step % len(denoisers)](x, t)

@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="run the paper's experiment, and report", **given))
     _volumes(commands.add_parser("volumes", help="measure structures by labels carried over from atlases"))
     _demo(commands.add_parser("demo", help="run the built-in sample and draw a picture"))
+    _adapt(commands.add_parser("adapt", help="fine-tune the priors on the sharp slices of scans", **given))
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
     return main
 
@@ -55,6 +56,13 @@ def _plan_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
 
 
+def _prior_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options that say what the priors are shown and asked for."""
+    sub.add_argument("--unguided", dest="guided", action="store_false",
+                     help="do not show the priors the interpolated scan, as published")  # fmt: skip
+    sub.add_argument("--grain", action="store_true", help="draw the grain of scans too, as published")
+
+
 def _spacing(text: str) -> str | float:
     """Return a name as it is, a number as a number."""
     if text in ("auto", "inplane"):
@@ -69,6 +77,11 @@ def _superres(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
     sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
     _plan_options(sub)
+    _prior_options(sub)
+    sub.add_argument("--self-check", choices=["on", "off"], type=str,
+                     help="measure the priors on the scan's own slices, and lean on interpolation where they do not "
+                     "help (on)")  # fmt: skip
+    sub.add_argument("--adapt", type=float, metavar="MINUTES", help="first fine-tune the priors on the scan's slices")
     sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
     sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
     sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
@@ -97,6 +110,18 @@ def _simulate(sub: argparse.ArgumentParser) -> None:
 def _info(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", metavar="SCAN", help="the scan")
     _plan_options(sub)
+    _prior_options(sub)
+    sub.add_argument("--self-check", action="store_true", dest="check",
+                     help="measure what the priors gain on the scan's own slices")  # fmt: skip
+
+
+def _adapt(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("scans", nargs="+", metavar="SCAN", help="scans to adapt to, alike in contrast and sequence")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE.pt", help="weights to write, for --model")
+    sub.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to spend (10)")
+    _plan_options(sub)
+    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -14,15 +14,18 @@ import numpy as np
 import torch
 
 from bida.errors import BidaError, SettingsError
-from bida.output import check_output, sidecar_path, write_volume
+from bida.familiarity import THRESHOLD_DB
+from bida.output import check_output, sidecar_path, stem, write_volume
 from bida.pipeline import (
-    console_progress,
+    check_warnings,
     load_prior,
+    make_inferer,
     plain_errors,
     released_prior,
     restore,
     scan_transform,
 )
+from bida.progress import adapt_progress, console_progress
 from bida.result import Result, versions
 from bida.scan import read_scan
 from bida.settings import Settings
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         "volumes": volumes,
         "demo": demo,
         "train": train,
+        "adapt": adapt,
     }
     with memory_errors():
         commands[arguments.command](arguments)
@@ -72,7 +76,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     """Return the settings that the given options make, over a preset where one is named."""
     given = vars(arguments)
     known = {field.name for field in fields(Settings)}
-    return Settings.of(given.get("preset"), **{name: value for name, value in given.items() if name in known})
+    options = {name: value for name, value in given.items() if name in known}
+    if "self_check" in options:
+        options["self_check"] = options["self_check"] == "on"
+    return Settings.of(given.get("preset"), **options)
 
 
 def superres(arguments: argparse.Namespace) -> None:
@@ -85,7 +92,8 @@ def superres(arguments: argparse.Namespace) -> None:
     if uncertainty is not None and settings.samples < 2:
         raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
     dtype = integer_type(arguments.input, settings) if given.get("keep_dtype") else np.dtype(np.float32)
-    result = restore(arguments.input, settings, console_progress())
+    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
+    result = restore(arguments.input, settings, console_progress(), on_adapt=adapt_progress(), checkpoint=checkpoint)
     for warning in result.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
     result.save(output, dtype, overwrite=overwrite)
@@ -145,6 +153,17 @@ def summary(output: Path, result: Result) -> str:
     return (
         f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
         f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
+        f"{gain(result.record['self_check'])}"
+    )
+
+
+def gain(check: Mapping[str, Any] | None) -> str:
+    """Return the line on the self-check that ends a run, empty where there was none."""
+    if check is None:
+        return ""
+    return (
+        f"\non the scan's own slices the priors gain {check['gain_shrunk_db']:+.2f} dB on cubic + projection, "
+        f"with a weight of {check['weight']:.0%}"
     )
 
 
@@ -155,6 +174,25 @@ def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> No
 
     thick, interpolated = restoration_panels(scan, settings)
     preview(path, {"thick slices": thick, "cubic": interpolated, "bida": ras(result.data, result.affine)})
+
+
+def adapt(arguments: argparse.Namespace) -> None:
+    """Fine-tune the priors on the slices of scans, and write the weights."""
+    from bida.adapt import adapt_prior
+    from bida.device import choose_device
+    from bida.weights import save_weights
+
+    settings = settings_of(arguments)
+    output = check_output(arguments.output, overwrite=vars(arguments).get("overwrite", False), suffixes=(".pt",))
+    device = choose_device(settings.device)
+    prior = load_prior(released_prior(), settings.model, device, settings.dtype)
+    transform = scan_transform(settings, prior.stride)
+    with plain_errors():
+        scans = [transform({"image": scan})["image"][None].to(device) for scan in arguments.scans]
+    checkpoint = output.with_suffix(".ckpt")
+    found = adapt_prior(prior, scans, arguments.minutes, checkpoint, adapt_progress())
+    save_weights(prior, output)
+    print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")
 
 
 def simulate(arguments: argparse.Namespace) -> None:
@@ -196,7 +234,8 @@ def info(arguments: argparse.Namespace) -> None:
     with plain_errors():
         transform = scan_transform(settings, prior.stride)
         # N4 takes seconds and changes no grid
-        chosen = [step for step in transform.transforms if type(step).__name__ != "CorrectBiasd"]
+        checking = vars(arguments).get("check", False)
+        chosen = [step for step in transform.transforms if checking or type(step).__name__ != "CorrectBiasd"]
         image = type(transform)(chosen)({"image": arguments.input})["image"]
     geometry = SliceGeometry.from_json(image.meta["slice_geometry"]).unpadded()
     grids = grids_from_json(image.meta["target_grids"])
@@ -215,8 +254,25 @@ def info(arguments: argparse.Namespace) -> None:
   network             {device}, {dtype}, {settings.steps} steps, {settings.samples} draw(s)
   weights             {settings.model or "released: brain-extracted mouse T2w; look twice at anything else"}
   time                about {seconds:.0f} s""")
-    for warning in json.loads(image.meta["warnings"]):
+    warnings = json.loads(image.meta["warnings"])
+    if checking:
+        check = make_inferer(settings, console_progress()).check(image[None].to(device), prior)
+        found = None if check is None else check.record()
+        print(self_check_lines(found))
+        warnings += check_warnings(settings, found)
+    for warning in warnings:
         print(f"  note                {warning}")
+
+
+def self_check_lines(check: Mapping[str, Any] | None) -> str:
+    """Return what the self-check found, for `info`."""
+    if check is None:
+        return "  self-check          not possible: the slices are too small or too empty"
+    where = f"{check['slices']} {check['plane']} slices made thick in their plane"
+    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
+    return f"""  self-check          {check["gain_db"]:+.2f} dB on cubic + projection, on {where}
+  weight of priors    {check["weight"]:.0%}, {shrunk}
+  familiarity         {check["familiarity_db"]:+.1f} dB, known above {THRESHOLD_DB:g}"""
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from bida.errors import SettingsError
+from bida.output import atomic
 from bida.prior import X0_RANGE
 from bida.scan import spacing_of
 from bida.volume import NORMAL, PLANES
+from bida.weights import sha256
 
 TABLE = "participants.tsv"  # of a BIDS data set
 
@@ -26,14 +28,19 @@ TABLE = "participants.tsv"  # of a BIDS data set
 SHARP = 1.05
 # A slice teaches something when this share of it rises above the background by 5% of the range.
 FOREGROUND_SHARE, FOREGROUND_LEVEL = 0.01, -0.9
+NLM_STRENGTH = 0.8  # cut-off of non-local means over the noise's standard deviation, scikit-image's advice
+
+Stack = tuple[NDArray[np.float32], NDArray[np.int64]]  # slices [N, H, W, C], indices of those that may be drawn
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Animal:
-    """One image of one animal: ``subject`` is its BIDS label, ``path`` the image."""
+    """One image of one animal: ``subject`` is its BIDS label, ``path`` the image, ``data_set`` its folder's name."""
 
     subject: str
     path: Path
+    data_set: str = ""
 
 
 def find_animals(
@@ -69,7 +76,7 @@ def find_animals(
                 subject = path.relative_to(folder).parts[0]
                 wanted = (include is None or subject in include) and subject not in exclude
                 if wanted and (split is None or _split_of(subject, splits, folder) == split):
-                    found.append(Animal(subject, path))
+                    found.append(Animal(subject, path, folder.resolve().name))
     if not found:
         raise SettingsError(
             f"{', '.join(map(str, folders))}: at least one image must be left, got none for split={split}, "
@@ -125,48 +132,92 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
     return data, spacing_of(image.affine)
 
 
-class SliceDataset(Dataset):
-    """Sharp slices of whole images, drawn at random but reproducibly: sample ``i`` is a function of the seed and ``i``.
+def denoised(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a normalised volume [R, A, S] without most of its noise, by non-local means (Buades et al. 2005).
 
-    An image serves the planes in which both spacings are as fine as its finest; an isotropic one serves all three.
-    The plane is drawn first, then an image that serves it, then one of its slices that holds more than background.
+    The noise level is taken from the wavelets of the finest scale (Donoho & Johnstone 1994) of the image's brighter
+    part; exact background stays as it is.
+    """
+    from skimage.restoration import denoise_nl_means, estimate_sigma
+
+    inside = volume > FOREGROUND_LEVEL
+    if not inside.any():
+        return volume
+    box = volume[tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(inside))]
+    sigma = float(np.median([estimate_sigma(part) for part in _middle_slices(box)]))
+    smooth = denoise_nl_means(volume, patch_size=3, patch_distance=4, h=NLM_STRENGTH * sigma, sigma=sigma)
+    return np.where(volume == X0_RANGE[0], volume, smooth).astype(np.float32)
+
+
+def denoised_image(path: Path, volume: NDArray[np.float32], cache: Path | None) -> NDArray[np.float32]:
+    """Return ``denoised`` of an image's volume, kept in a folder under the hash of the image's file."""
+    if cache is None:
+        return denoised(volume)
+    kept = cache / f"{sha256(path)}.npy"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with atomic(kept) as temporary:
+            np.save(temporary, denoised(volume))
+    return np.load(kept)
+
+
+def _middle_slices(box: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return the middle half of every second slice in the middle half of a volume, along its shortest axis."""
+    stack = np.moveaxis(box, int(np.argmin(box.shape)), 0)
+    quarter = [size // 4 for size in stack.shape]
+    rows, columns = (slice(q, max(size - q, q + 8)) for q, size in zip(quarter[1:], stack.shape[1:]))
+    return [one[rows, columns] for one in stack[quarter[0] : max(stack.shape[0] - quarter[0], quarter[0] + 1) : 2]]
+
+
+def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, Stack]:
+    """Return the slices of [R, A, S, C] in every plane in which they are sharp and hold more than background."""
+    found = {}
+    for plane in PLANES:
+        normal = NORMAL[plane]
+        in_plane = [spacing_mm[axis] for axis in range(3) if axis != normal]
+        stack = np.moveaxis(volume, normal, 0)
+        useful = np.flatnonzero((stack[..., 0] > FOREGROUND_LEVEL).mean(axis=(1, 2)) >= FOREGROUND_SHARE)
+        if max(in_plane) <= SHARP * min(spacing_mm) and len(useful):
+            found[plane] = (stack, useful)
+    return found
+
+
+def _weights(members: Sequence[str], shares: Mapping[str, float] | None) -> NDArray[np.float64]:
+    """Return the probability of each image, given the data set of each."""
+    if shares is None:
+        return np.full(len(members), 1 / len(members))
+    unnamed = sorted(set(members) - shares.keys())
+    if unnamed:
+        raise SettingsError(f"shares: every data set must have a weight, {', '.join(unnamed)} has none; name it")
+    weights = np.array([shares[name] / members.count(name) for name in members], dtype=np.float64)
+    return weights / weights.sum()
+
+
+class SliceStacks(Dataset):
+    """Slices drawn at random but reproducibly: sample ``i`` is a function of the seed and ``i``.
+
+    The plane is drawn first, then a stack that serves it, then one of its slices.
 
     Args:
-        data: The images, from ``find_animals``.
-        transform: MONAI transform of ``{"image": [1, H, W], "planes": int, "index": int}``; its random state is set
-            from the seed and the sample's index.
+        slices: For each plane its stacks.
+        transform: MONAI transform of ``{"image": [C, H, W], "planes": int, "index": int}``, or one for each stack; its
+            random state is set from the seed and the sample's index.
         seed: Seed of all draws.
-        planes: The planes to teach.
+        weights: Probability of each stack of a plane; alike when None.
         length: Number of samples of one pass.
-
-    Raises:
-        SettingsError: No image serves a plane.
     """
 
     def __init__(
         self,
-        data: Sequence[Animal],
-        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        slices: Mapping[str, Sequence[Stack]],
+        transform: Transform | Sequence[Transform],
         seed: int = 0,
-        planes: Sequence[str] = PLANES,
+        weights: Mapping[str, NDArray[np.float64]] | None = None,
         length: int = 256,
     ) -> None:
-        """Load every image into memory."""
-        self.transform, self.seed, self.planes, self.length = transform, seed, tuple(planes), length
-        self.slices: dict[str, list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = {plane: [] for plane in planes}
-        self.data = list(data)
-        for animal in data:
-            volume, spacing = load_normalised(animal.path)
-            for plane in planes:
-                normal = NORMAL[plane]
-                in_plane = [spacing[axis] for axis in range(3) if axis != normal]
-                stack = np.moveaxis(volume, normal, 0)
-                useful = np.flatnonzero((stack > FOREGROUND_LEVEL).mean(axis=(1, 2)) >= FOREGROUND_SHARE)
-                if max(in_plane) <= SHARP * min(spacing) and len(useful):
-                    self.slices[plane].append((stack, useful))
-        for plane, images in self.slices.items():
-            if not images:
-                raise SettingsError(f"data: the {plane} plane must have sharp slices, none has; drop it from planes")
+        """Keep the stacks."""
+        self.slices, self.transform, self.seed, self.length = slices, transform, seed, length
+        self.planes, self.weights = tuple(slices), weights or dict.fromkeys(slices)
 
     def __len__(self) -> int:
         """Return the number of samples of one pass; any index is valid."""
@@ -176,13 +227,68 @@ class SliceDataset(Dataset):
         """Return sample ``index``, transformed."""
         draw = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
         plane = self.planes[draw.integers(len(self.planes))]
-        images = self.slices[plane]
-        stack, useful = images[draw.integers(len(images))]
-        image = torch.from_numpy(stack[useful[draw.integers(len(useful))]].copy())[None]
-        set_state = getattr(self.transform, "set_random_state", None)
+        place = draw.choice(len(self.slices[plane]), p=self.weights[plane])
+        stack, useful = self.slices[plane][place]
+        image = torch.from_numpy(np.moveaxis(stack[useful[draw.integers(len(useful))]], -1, 0).copy())
+        transform = self.transform if callable(self.transform) else self.transform[place]
+        set_state = getattr(transform, "set_random_state", None)
         if set_state is not None:
             set_state(seed=int(draw.integers(2**32)))
-        return self.transform({"image": image, "planes": PLANES.index(plane), "index": index})
+        return transform({"image": image, "planes": PLANES.index(plane), "index": index})
+
+
+class SliceDataset(SliceStacks):
+    """Sharp slices of whole images.
+
+    An image serves the planes in which both spacings are as fine as its finest; an isotropic one serves all three.
+    With ``any_plane``, an image that is sharp in one plane serves every plane: what is sharp in its own plane looks
+    much alike in all (Jiang et al. 2024). Slices of mere background are left out.
+
+    Args:
+        data: The images, from ``find_animals``.
+        transform: See ``SliceStacks``.
+        seed: Seed of all draws.
+        planes: The planes to teach.
+        length: Number of samples of one pass.
+        pairs: Give ``image`` as a pair [2, H, W], as scanned and denoised.
+        any_plane: See above.
+        cache: Folder that keeps the denoised images of pairs, which take seconds each; None keeps nothing.
+        shares: Weight of each data set, by its folder's name; every image counts alike when None.
+
+    Raises:
+        SettingsError: No image serves a plane, or a data set has no share.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Animal],
+        transform: Transform,
+        seed: int = 0,
+        planes: Sequence[str] = PLANES,
+        length: int = 256,
+        pairs: bool = False,
+        any_plane: bool = False,
+        shares: Mapping[str, float] | None = None,
+        cache: Path | str | None = None,
+    ) -> None:
+        """Load every image into memory."""
+        cache = None if cache is None else Path(cache)
+        slices: dict[str, list[Stack]] = {plane: [] for plane in planes}
+        members: dict[str, list[str]] = {plane: [] for plane in planes}  # the data set of each of them
+        for animal in data:
+            volume, spacing = load_normalised(animal.path)
+            # [R, A, S, 1], or [R, A, S, 2] as scanned and denoised
+            channels = [volume, denoised_image(animal.path, volume, cache)] if pairs else [volume]
+            sharp = _sharp_stacks(np.stack(channels, axis=-1), spacing)
+            for plane in planes:
+                served = [plane] if plane in sharp else list(sharp) if any_plane else []
+                slices[plane] += [sharp[name] for name in served]
+                members[plane] += [animal.data_set] * len(served)
+        for plane, stacks in slices.items():
+            if not stacks:
+                raise SettingsError(f"data: the {plane} plane must have sharp slices, none has; drop it from planes")
+        weights = {plane: _weights(members[plane], shares) for plane in planes}
+        super().__init__(slices, transform, seed, weights, length)
 
 
 class CountingSampler(Sampler[int]):

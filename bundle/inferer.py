@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
 
 import torch
 from monai.data import MetaTensor
@@ -18,15 +17,16 @@ from torch import Tensor
 from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, fused_states
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.guide import guide
+from bida.inputs import Measurement, Padding
 from bida.moments import Moments
-from bida.noise import INITIAL, NO_PADDING, volume_noise
+from bida.noise import INITIAL, volume_noise
 from bida.samplers import DDNM, Condition, DDNMPlus, Denoise, sample
 from bida.schedule import first_time_above, timestep_pairs
-from bida.volume import AXES, planes_containing
+from bida.selfcheck import SelfCheck, self_check
+from bida.volume import planes_containing
 
 EPS_FLOOR = 1e-4  # alpha-bar from which a network that predicts the noise can tell the signal
-
-Padding = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Restoration:
         mean: mean of the draws, like the inputs.
         std: standard deviation over the draws (ddof 1), like the inputs; None for one draw.
         residual: max |A mean - y| / (max y - min y).
+        check: what the self-check found; None where there was none.
     """
 
     mean: Tensor
     std: Tensor | None
     residual: float
+    check: SelfCheck | None = None
 
 
 class BiplanarInferer(Inferer):
@@ -62,6 +64,10 @@ class BiplanarInferer(Inferer):
         seed: of the noise.
         batch_size: slices gathered at once, rounded up to whole micro-batches; the result does not depend on it.
         micro_batch: slices that the network sees at once; in bfloat16 the result depends on it.
+        self_check: measure the prior on the scan's own slices first, and draw the result towards the guide where the
+            prior does not help (`bida.selfcheck`).
+        guided: show a guided prior the interpolated scan (`bida.guide`); others take none.
+        grain: let a guided prior draw the grain of scans; else clean tissue.
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
 
     Raises:
@@ -78,6 +84,9 @@ class BiplanarInferer(Inferer):
         seed: int = 0,
         batch_size: int = 16,
         micro_batch: int = 8,
+        self_check: bool = False,
+        guided: bool = True,
+        grain: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Check the settings."""
@@ -96,6 +105,7 @@ class BiplanarInferer(Inferer):
             raise SettingsError(f"noise: must be a number >= 0, got {noise}")
         self.steps, self.samples, self.fusion, self.eta, self.noise = steps, samples, fusion, eta, noise
         self.seed, self.batch_size, self.micro_batch, self.progress = seed, batch_size, micro_batch, progress
+        self.self_check, self.guided, self.grain = self_check, guided, grain
 
     def __call__(  # type: ignore[override]  # a prior is more than the callable that MONAI's signature asks for
         self,
@@ -105,8 +115,11 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> Tensor:
-        """Return the mean of the draws; see `restore`."""
-        return self.restore(inputs, network, geometry, padding).mean
+        """Return the mean of the draws, what the self-check found in its meta (`self_check`, JSON); see `restore`."""
+        found = self.restore(inputs, network, geometry, padding)
+        if isinstance(found.mean, MetaTensor):
+            found.mean.meta["self_check"] = json.dumps(found.check and found.check.record())
+        return found.mean
 
     @torch.no_grad()
     def restore(
@@ -128,15 +141,15 @@ class BiplanarInferer(Inferer):
         Raises:
             SettingsError: the inputs, the geometry and the network do not fit each other.
         """
-        geometry = geometry or _geometry_of(inputs)
-        A = SliceOperator.build(geometry)
-        y = A.forward(_volume(inputs, network.stride))
+        scan = Measurement.of(inputs, network.stride, geometry, padding)
         moments = Moments()
-        for x in self.draws(inputs, network, geometry, padding):
+        check = self.check(inputs, network, geometry, padding) if self.self_check else None
+        for x in self.draws(inputs, network, geometry, padding, 1.0 if check is None else check.weight):
             moments.add(x)
         std = _like(moments.std, inputs) if self.samples > 1 else None
-        residual = float((A.forward(moments.mean) - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
-        return Restoration(_like(moments.mean, inputs), std, residual)
+        y, again = scan.y, SliceOperator.build(scan.geometry).forward(moments.mean)
+        residual = float((again - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
+        return Restoration(_like(moments.mean, inputs), std, residual, check)
 
     @torch.no_grad()
     def draws(
@@ -145,27 +158,70 @@ class BiplanarInferer(Inferer):
         network: SlicePrior,
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
+        weight: float = 1.0,
     ) -> Iterator[Tensor]:
-        """Yield the draws one by one, [R, A, S]; arguments as for `restore`."""
-        geometry = geometry or _geometry_of(inputs)
-        padding = _with_geometry(padding or _padding_of(inputs), geometry)
-        pinv_y = _volume(inputs, network.stride)
+        """Yield the draws one by one, [R, A, S]; arguments as for `restore`.
+
+        Each is drawn towards the guide g (`bida.guide`), g + weight (x - g), see `bida.selfcheck`.
+        """
+        scan = Measurement.of(inputs, network.stride, geometry, padding)
+        planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale
+        A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
+        for x in self.sampled(scan, network, planes, self.samples, self.fusion, noise):
+            if weight < 1:
+                # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x
+                g = reference + A.pinv(A.forward(x) - scan.y) if noise else reference
+                x = g + weight * (x - g)
+            yield x
+
+    @torch.no_grad()
+    def check(
+        self,
+        inputs: Tensor,
+        network: SlicePrior,
+        geometry: SliceGeometry | None = None,
+        padding: Padding | None = None,
+    ) -> SelfCheck | None:
+        """Return what the self-check finds (`bida.selfcheck`), as many volumes averaged as in a run; see `restore`."""
+        scan = Measurement.of(inputs, network.stride, geometry, padding)
+        samples = 2 * self.samples  # of the one plane, where a run averages two
+
+        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
+            moments = Moments()
+            for x in self.sampled(Measurement(thick, own), network, (plane,), samples):
+                moments.add(x)
+            return moments.mean
+
+        return self_check(scan.inside(), scan.geometry, network, restored)
+
+    def sampled(
+        self,
+        scan: Measurement,
+        network: SlicePrior,
+        planes: Sequence[str],
+        samples: int,
+        fusion: str = "final",
+        noise: float = 0.0,
+    ) -> Iterator[Tensor]:
+        """Yield draws [R, A, S] for a scan by the priors of some planes; noise is in the units of its y."""
+        y, geometry = scan.y, scan.geometry
         A = SliceOperator.build(geometry)
-        y = A.forward(pinv_y)
-        condition: Condition = DDNMPlus(A, y, self.noise * _scale_of(inputs)) if self.noise else DDNM(A, y)
+        condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
         start = first_time_above(network.alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
         pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
-        planes = planes_containing(geometry.axis)
-        denoisers = [PlaneDenoiser(network, plane, y, self.batch_size, self.micro_batch) for plane in planes]
-        states = fused_states(self.fusion, planes, denoisers)
-        report = self._reporter(self.samples * len(states) * len(pairs))
-        keyed = partial(volume_noise, pinv_y.shape, padding=padding, device=pinv_y.device)
-        for draw in range(self.samples):
-            total = torch.zeros_like(pinv_y)
+        shown = guide(y, geometry) if self.guided and network.guided else None
+        sizes = self.batch_size, self.micro_batch
+        denoisers = [PlaneDenoiser(network, plane, y, *sizes, shown, self.grain) for plane in planes]
+        states = fused_states(fusion, planes, denoisers)
+        report = self._reporter(samples * len(states) * len(pairs))
+        shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
+        keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
+        for draw in range(samples):
+            total = torch.zeros(shape, device=y.device)
             for stream, plane, denoise in states:
-                noise = partial(keyed, plane, self.seed, draw, stream)
-                x_T = noise(INITIAL)
-                total += sample(x_T, report(denoise), pairs, network.alpha_bar, condition, noise, self.eta)
+                drawn = partial(keyed, plane, self.seed, draw, stream)
+                x_T = drawn(INITIAL)
+                total += sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta)
             yield total / len(states)
 
     def _reporter(self, total: int) -> Callable[[Denoise], Denoise]:
@@ -182,49 +238,6 @@ class BiplanarInferer(Inferer):
             return reporting
 
         return report
-
-
-def _volume(inputs: Tensor, stride: int) -> Tensor:
-    """Return the volume [R, A, S], float32 and plain, of inputs [1, 1, R, A, S]."""
-    if inputs.ndim != 5 or inputs.shape[:2] != (1, 1):
-        raise SettingsError(f"inputs: must be one volume [1, 1, R, A, S], got shape {tuple(inputs.shape)}")
-    for axis, size in zip(AXES, inputs.shape[2:]):
-        if size % stride:
-            raise SettingsError(
-                f"inputs: axis {axis} must be a multiple of {stride} for this network, got {size}; pad it"
-            )
-    return inputs.as_subclass(Tensor)[0, 0].float()
-
-
-def _meta(inputs: Tensor, key: str) -> Any:
-    """Return an entry of a MetaTensor's metadata, out of the list that collation made of it; None when absent."""
-    value = inputs.meta.get(key) if isinstance(inputs, MetaTensor) else None
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
-def _geometry_of(inputs: Tensor) -> SliceGeometry:
-    text = _meta(inputs, "slice_geometry")
-    if text is None:
-        raise SettingsError("geometry: must be given, or be in the inputs' metadata as slice_geometry, got neither")
-    return SliceGeometry.from_json(text)
-
-
-def _scale_of(inputs: Tensor) -> float:
-    """Return the inputs' units a unit of the scan's intensities, 1 where their meta does not tell."""
-    low, high = _meta(inputs, "intensity_low"), _meta(inputs, "intensity_high")
-    return 1.0 if low is None or high is None else 2.0 / float(high - low)
-
-
-def _padding_of(inputs: Tensor) -> Padding:
-    text = _meta(inputs, "padding")
-    return NO_PADDING if text is None else [(int(before), int(after)) for before, after in json.loads(text)]
-
-
-def _with_geometry(padding: Padding, geometry: SliceGeometry) -> Padding:
-    """Return the padding of the three axes, the through-plane one as the geometry has it."""
-    full = list(padding)
-    full[geometry.axis] = (geometry.pad_before, geometry.pad_after)
-    return full
 
 
 def _like(volume: Tensor, inputs: Tensor) -> Tensor:

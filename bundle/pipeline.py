@@ -16,14 +16,15 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from bida.device import choose_device, choose_dtype
 from bida.errors import BidaError, ScanError
+from bida.familiarity import THRESHOLD_DB
 from bida.inferer import BiplanarInferer
 from bida.moments import Moments
 from bida.output import NIFTI_SUFFIXES, result_path, source_header
-from bida.prior import PlanePrior
+from bida.prior import CLASSES, PlanePrior
+from bida.progress import Progress, Report
 from bida.result import Clock, Result, versions
 from bida.settings import Settings
 from bida.transforms import (
@@ -41,7 +42,6 @@ from bida.transforms import (
 from bida.unet import SliceUNet
 from bida.weights import load_weights
 
-Progress = Callable[[int, int], None]
 Source = str | Path | nib.Nifti1Pair
 
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
@@ -99,7 +99,7 @@ def preprocessing(
 
 def released_prior() -> PlanePrior:
     """Return the network of the released weights, not yet loaded."""
-    return PlanePrior(SliceUNet())
+    return PlanePrior(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided=True)
 
 
 def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
@@ -114,7 +114,7 @@ def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype
 
 def make_inferer(settings: Settings, progress: Progress | None = None) -> BiplanarInferer:
     """Return the sampler under the settings of a run."""
-    names = ("steps", "samples", "fusion", "eta", "noise", "seed", "batch_size")
+    names = ("steps", "samples", "fusion", "eta", "self_check", "guided", "grain", "noise", "seed", "batch_size")
     return BiplanarInferer(**{name: getattr(settings, name) for name in names}, progress=progress)
 
 
@@ -123,6 +123,8 @@ def restore(
     settings: Settings | None = None,
     progress: Progress | None = None,
     on_draw: Callable[[NDArray[np.float32]], None] | None = None,
+    on_adapt: Report | None = None,
+    checkpoint: Path | None = None,
 ) -> Result:
     """Turn a thick-slice scan into an isotropic volume.
 
@@ -131,9 +133,12 @@ def restore(
         settings: Choices of the run; the defaults when None.
         progress: Called with (steps done, steps in all).
         on_draw: Called with each draw, like the result's ``data``.
+        on_adapt: Called after each step of an adaptation with (seconds done, seconds in all, loss).
+        checkpoint: File from which an adaptation that was cut off goes on; removed when it ends.
 
     Returns:
-        The volume, its uncertainty where ``samples`` is above 1, and the record of the run.
+        The volume, the record of the run, and where ``samples`` is above 1 the uncertainty: the standard deviation over
+        the draws times the prior's ``uncertainty_scale``.
 
     Raises:
         ScanError: The scan cannot be used.
@@ -151,9 +156,18 @@ def restore(
         item = transform({"image": source})
     clock.lap("preprocess")
     undo = undoing("draw", transform, settings.like)
+    inputs = item["image"][None].to(device)
+    adapted = None
+    if settings.adapt is not None:
+        from bida.adapt import adapt_prior  # training code loads when it is used
+
+        adapted = adapt_prior(prior, [inputs], settings.adapt, checkpoint, on_adapt)
+        clock.lap("adapt")
+    check = inferer.check(inputs, prior) if settings.self_check else None
+    clock.lap("self_check")
     moments = Moments()
     residuals: dict[str, float | None] = dict.fromkeys(RESIDUALS, 0.0)
-    for draw in inferer.draws(item["image"][None].to(device), prior):
+    for draw in inferer.draws(inputs, prior, weight=1.0 if check is None else check.weight):
         clock.lap("sample")
         last = undo({"image": item["image"], "draw": MetaTensor(draw[None].cpu())})["draw"]
         volume = last[0].cpu().numpy()
@@ -163,8 +177,12 @@ def restore(
             on_draw(volume)
         clock.lap("postprocess")
     mean, affine = moments.mean.astype(np.float32), last.affine.cpu().numpy().astype(np.float64)
-    std = moments.std.astype(np.float32) if settings.samples > 1 else None
-    record = describe({**last.meta, **residuals}, settings, prior, clock)
+    std = None
+    if settings.samples > 1:
+        std = (moments.std * float(prior.uncertainty_scale)).astype(np.float32)
+    found = json.dumps(None if check is None else check.record())
+    made = {"self_check": found, "adapted": json.dumps(adapted)}
+    record = describe({**last.meta, **residuals, **made}, settings, prior, clock)
     return Result(mean, affine, std, record, tuple(record["warnings"]), source_header(source))
 
 
@@ -175,6 +193,7 @@ def worst(residual: float | None, other: float | None) -> float | None:
 
 def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
     """Return the record of a run, as JSON can hold it, from the meta of its result."""
+    check = json.loads(meta.get("self_check", "null"))
     return {
         "source": str(meta["filename_or_obj"]),
         "settings": asdict(settings),
@@ -184,10 +203,35 @@ def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clo
         "slice_geometry": json.loads(meta["slice_geometry"]),
         "grid_ras": json.loads(meta["target_grids"]),
         "data_consistency": {name: meta.get(name) for name in RESIDUALS},
-        "warnings": json.loads(meta["warnings"]),
+        "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
+        "adapted": json.loads(meta.get("adapted", "null")),
+        "self_check": check,
+        "warnings": [*json.loads(meta["warnings"]), *check_warnings(settings, check)],
         "seconds": dict(clock.seconds),
         "versions": versions(),
     }
+
+
+def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[str]:
+    """Return what the user should know of the self-check, a sentence each."""
+    if not settings.self_check:
+        return []
+    if check is None:
+        return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
+    found = []
+    known = check["familiarity_db"]
+    if known < THRESHOLD_DB:
+        found.append(
+            f"the scan is unlike what the priors know (familiarity {known:.1f} dB, below {THRESHOLD_DB:g}): "
+            "look at the result, and try --adapt 10"
+        )
+    if check["weight"] < 0.95:
+        found.append(
+            f"on the scan's own slices the priors gain {check['gain_db']:+.2f} dB on cubic + projection: the result "
+            f"takes {check['weight']:.0%} from them and the rest from cubic + projection, and an uncertainty map is "
+            "smaller by the same share"
+        )
+    return found
 
 
 def postprocessing(
@@ -258,20 +302,6 @@ def undoing(keys: str, transform: Compose, like: str | None) -> Compose:
     if like is not None:
         steps.append(OrientLiked(keys, like))
     return Compose(steps)
-
-
-def console_progress() -> Progress:
-    """Return a callback that shows a bar on the standard error, one for each scan."""
-    bar: list[tqdm] = []
-
-    def progress(done: int, total: int) -> None:
-        if not bar:
-            bar.append(tqdm(total=total, desc="sampling", unit="step", mininterval=0.5))
-        bar[0].update(done - bar[0].n)
-        if done == total:
-            bar.pop().close()
-
-    return progress
 
 
 def superres(source: Source, *, preset: str | None = None, progress: Progress | None = None, **options: Any) -> Result:

@@ -16,6 +16,7 @@ PREDICTIONS = ("v", "eps", "x0")
 # clipped half a range above: in a brain on black 6-7% of the brain lies above the volume's 99th percentile,
 # and would be flattened.
 X0_RANGE = (-1.0, 2.0)
+CLASSES = 4 * len(PLANES)  # of a guided prior
 
 
 def diffuse(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -41,15 +42,30 @@ def prediction_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: 
     return noise if prediction == "eps" else x0
 
 
+def condition_class(plane: int, guided: bool, grain: bool) -> int:
+    """Return the class of a guided prior, one of `CLASSES`: the plane, a guide or none, clean tissue or grain."""
+    return plane + len(PLANES) * (int(guided) + 2 * int(not grain))
+
+
+def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
+    """Return slices [B, 1, H, W] with their guides, clipped like x0, as [B, 2, H, W]; zero where there is none."""
+    return torch.cat([x, torch.zeros_like(x) if guide is None else guide.clamp(*X0_RANGE)], dim=1)
+
+
 class PlanePrior(nn.Module):
     """A 2D diffusion prior for axial, coronal and sagittal slices.
 
+    A guided prior has a second input channel, the guide (`bida.guide`), and is told by its class whether it is there
+    and whether to draw the grain of a scan or clean tissue: one network serves sampling with and without.
+
     Args:
-        network: One network conditioned on the plane by ``class_labels`` (``SliceUNet``, or MONAI's
-            ``DiffusionModelUNet`` with ``num_class_embeds=3``), or a mapping from plane to network.
+        network: One network conditioned on the class by ``class_labels`` (``SliceUNet``, or MONAI's
+            ``DiffusionModelUNet``), or a mapping from plane to network. The class is the plane, ``num_class_embeds=3``;
+            with ``guided`` one of `CLASSES`, ``num_class_embeds=12`` and ``in_channels=2``.
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
         timesteps: Length T of the cosine schedule.
         dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
+        guided: The network takes a guide.
 
     Raises:
         ValueError: ``prediction`` or ``dtype`` is unknown, or a plane has no network.
@@ -61,6 +77,7 @@ class PlanePrior(nn.Module):
         prediction: str = "v",
         timesteps: int = 1000,
         dtype: str = "float32",
+        guided: bool = False,
     ) -> None:
         """Hold the planes' networks as submodules."""
         super().__init__()
@@ -74,9 +91,12 @@ class PlanePrior(nn.Module):
             )
         self.networks = nn.ModuleDict(networks)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-        self.prediction, self.x0_range = prediction, X0_RANGE
+        self.prediction, self.x0_range, self.guided = prediction, X0_RANGE, guided
         # in the state dict, so that weights of another prediction or schedule are refused and not misread
         self.register_buffer("kind", torch.tensor([PREDICTIONS.index(prediction), timesteps], dtype=torch.int32))
+        # what the standard deviation over draws is multiplied by to be the error's; 1 where nobody measured it
+        self.register_buffer("uncertainty_scale", torch.ones(()))
+        self.uncertainty_scale: Tensor
         self.weights_sha256 = ""  # of the file that the weights were loaded from
         self.kind: Tensor
         self.alpha_bar: Tensor = cosine_alpha_bar(timesteps)
@@ -86,6 +106,7 @@ class PlanePrior(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Refuse weights that were trained for another prediction or schedule, as a mismatch that torch reports."""
+        state_dict.setdefault(f"{prefix}uncertainty_scale", torch.ones(()))
         found, expected = state_dict.get(f"{prefix}kind"), self.kind
         if found is not None and found.tolist() != expected.tolist():
             errors = args[-1]  # torch's list of messages
@@ -106,9 +127,9 @@ class PlanePrior(nn.Module):
         """Return the raw prediction, float32.
 
         Args:
-            x: Noised slices [B, 1, H, W], float32.
+            x: Noised slices [B, 1, H, W], float32; [B, 2, H, W] with their guides where the prior is guided.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
-            planes: Indices into ``bida.volume.PLANES``, [B] or [1].
+            planes: Classes, [B] or [1]: indices into ``bida.volume.PLANES``, or `condition_class` of them.
 
         Returns:
             Tensor [B, 1, H, W].
@@ -116,27 +137,36 @@ class PlanePrior(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
             if self.shared:
                 return self.networks["shared"](x, timesteps=timesteps, class_labels=planes).float()
-            out = torch.empty_like(x)
+            out = torch.empty_like(x[:, :1])
             for index in planes.unique().tolist():
                 mine = (planes == index).expand(x.shape[0])
+                labels = {"class_labels": planes.expand(x.shape[0])[mine]} if self.guided else {}
                 times = timesteps.expand(x.shape[0])[mine]
-                out[mine] = self.networks[PLANES[index]](x[mine], timesteps=times).float()
+                out[mine] = self.networks[PLANES[index % len(PLANES)]](x[mine], timesteps=times, **labels).float()
             return out
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: int, plane: str) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Estimate the clean slices and the noise in slices of one plane at one time.
 
         Args:
             x: Noised slices [B, 1, H, W], float32.
             t: Time, 0 <= t < T.
             plane: A name in ``bida.volume.PLANES``.
+            guide: Their guides [B, 1, H, W]; a guided prior samples without one as well.
+            grain: Whether slices have the grain of scans; of guided priors alone.
 
         Returns:
             ``(x0, e)``, each [B, 1, H, W], float32; ``x0`` is not clipped.
         """
         times = torch.full((1,), t, device=x.device)
-        out = self(x, times, torch.full((1,), PLANES.index(plane), device=x.device))
+        label, seen = PLANES.index(plane), x
+        if self.guided:
+            label = condition_class(label, guide is not None, grain)
+            seen = with_guide(x, guide)
+        out = self(seen, times, torch.full((1,), label, device=x.device))
         ab = float(self.alpha_bar[t])
         a, s = ab**0.5, (1 - ab) ** 0.5
         if self.prediction == "v":  # Salimans & Ho 2022, appendix D

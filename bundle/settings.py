@@ -8,8 +8,18 @@ from typing import Any
 from bida.errors import SettingsError
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end
-    "paper": {"profile": "gaussian", "spacing": 0.2, "steps": 16, "samples": 1, "fusion": "final"},
+    # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end, the
+    # priors of scans as they are and not shown the scan
+    "paper": {
+        "profile": "gaussian",
+        "spacing": 0.2,
+        "steps": 16,
+        "samples": 1,
+        "fusion": "final",
+        "guided": False,
+        "grain": True,
+        "self_check": False,
+    },
 }
 
 
@@ -29,6 +39,11 @@ class Settings:
         samples: Draws; the result is their mean.
         fusion: ``final``, ``step`` or ``alternate``.
         eta: 0 for the deterministic sampler, 1 for the noise of DDPM.
+        guided: Show the priors the interpolated scan; else they sample from the constraint alone, as published.
+        grain: Draw the grain of scans where the scan did not measure it; else clean tissue.
+        self_check: Measure the priors on the scan's own slices first, and draw the result towards the interpolated scan
+            where they do not help.
+        adapt: Minutes to fine-tune the priors on the scan's own slices for; not at all when None.
         noise: Standard deviation of the scan's noise, in its intensities; above 0 DDNM+ replaces DDNM.
         n4: Divide out the bias field before sampling.
         bias_corrected: Leave the bias field out of the result.
@@ -52,6 +67,10 @@ class Settings:
     samples: int = 1
     fusion: str = "final"
     eta: float = 0.0
+    guided: bool = True
+    grain: bool = False
+    self_check: bool = True
+    adapt: float | None = None
     noise: float = 0.0
     n4: bool = True
     bias_corrected: bool = False

@@ -97,8 +97,9 @@ class SliceUNet(nn.Module):
     Args:
         channels: Width of each level, from half resolution down; each level halves the resolution.
         blocks: Residual blocks a level, on the way down and again on the way up.
-        num_class_embeds: Number of planes that the network is conditioned on.
-        embedding: Features of the time and plane embedding.
+        num_class_embeds: Number of classes (planes, and what `PlanePrior` makes of them) to be conditioned on.
+        embedding: Features of the time and class embedding.
+        in_channels: Channels of the input: the noised slice, and its guide where the prior has one.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class SliceUNet(nn.Module):
         blocks: int = 2,
         num_class_embeds: int = 3,
         embedding: int = 256,
+        in_channels: int = 1,
     ) -> None:
         """Make the network; its output starts at zero."""
         super().__init__()
@@ -115,7 +117,7 @@ class SliceUNet(nn.Module):
         self.embedding = embedding
         self.time = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.plane = nn.Embedding(num_class_embeds, embedding)
-        self.stem = nn.Conv2d(4, self.channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * in_channels, self.channels[0], 3, padding=1)
 
         pairs = list(zip(self.channels[:-1], self.channels[1:]))
         self.down = nn.ModuleList(Level(width, blocks, embedding) for width in self.channels)
@@ -130,9 +132,9 @@ class SliceUNet(nn.Module):
         """Return the prediction for a batch of slices.
 
         Args:
-            x: Noised slices [B, 1, H, W]; H and W multiples of ``stride``.
+            x: Noised slices [B, in_channels, H, W]; H and W multiples of ``stride``.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
-            class_labels: Plane index [B] or [1]; the first plane when absent.
+            class_labels: Class [B] or [1]; the first one when absent.
 
         Returns:
             Tensor [B, 1, H, W].
@@ -145,7 +147,7 @@ class SliceUNet(nn.Module):
         if class_labels is None:
             class_labels = torch.zeros_like(timesteps)
         emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
-        h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # [B, 4, H/2, W/2]
+        h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # [B, 4 in_channels, H/2, W/2]
         h = self.stem(h)
         skips = []
         for i, level in enumerate(self.down):

@@ -36,11 +36,53 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert record["weights_sha256"] == sha256(released_path("model.pt"))
     assert record["slice_geometry"]["slices"] == 8
     assert record["data_consistency"]["scan_residual"] < 1e-5
-    assert set(record["seconds"]) == {"load_weights", "preprocess", "sample", "postprocess"}
+    assert set(record["seconds"]) == {"load_weights", "preprocess", "self_check", "sample", "postprocess"}
     assert {"bida", "torch", "monai"} <= set(record["versions"])
     printed = capsys.readouterr().out
     assert "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm" in printed
     assert "degraded again" in printed
+    check = record["self_check"]
+    assert 0 <= check["weight"] <= 1 and check["plane"] == "coronal"
+    assert f"with a weight of {check['weight']:.0%}" in printed
+    assert record["uncertainty_scale"] > 0
+
+
+def test_the_self_check_can_be_left_out(scan, tmp_path, capsys):
+    for number, extra in enumerate((["--self-check", "off"], ["--preset", "paper", "--spacing", "inplane"])):
+        assert main(["superres", scan, str(tmp_path / f"{number}.nii.gz"), *FAST, *extra]) == 0
+        record = json.loads((tmp_path / f"{number}.json").read_text())
+        assert record["self_check"] is None and "self_check" not in str(record["warnings"])
+        assert "on the scan's own slices" not in capsys.readouterr().out
+    assert record["settings"]["guided"] is False and record["settings"]["grain"] is True
+
+
+def test_info_reports_the_self_check_on_request(scan, capsys):
+    assert main(["info", scan, "--steps", "2"]) == 0
+    assert "self-check" not in capsys.readouterr().out
+    assert main(["info", scan, "--steps", "2", "--self-check"]) == 0
+    printed = capsys.readouterr().out
+    assert "dB on cubic + projection, on 4 coronal slices made thick in their plane" in printed
+    assert "weight of priors" in printed and "familiarity" in printed
+
+
+def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):
+    def blocks(shape, affine):
+        rng = np.random.default_rng(0)
+        return 100 + 50 * np.kron(rng.standard_normal((10, shape[1], 9)), np.ones((2, 1, 2)))
+
+    path, weights = str(make_scan(values=blocks)), tmp_path / "own.pt"
+    arguments = ["--no-n4", "--device", "cpu"]
+    assert main(["adapt", path, "-o", str(weights), "--minutes", "0.02", *arguments]) == 0
+    assert f"use it with --model {weights}" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["own.pt", "scan.nii.gz"]  # no checkpoint is left
+    assert main(["adapt", path, "-o", str(weights), *arguments]) == 2
+    assert "output must not exist" in capsys.readouterr().err
+    out = tmp_path / "sr.nii.gz"
+    assert main(["superres", path, str(out), *FAST, "--model", str(weights), "--adapt", "0.02"]) == 0
+    record = json.loads((tmp_path / "sr.json").read_text())
+    assert record["weights_sha256"] == sha256(weights)
+    assert record["adapted"]["steps"] >= 1 and record["adapted"]["scans"] == 1
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 @pytest.mark.parametrize(

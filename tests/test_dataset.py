@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from bida.dataset import CountingSampler, SliceDataset, find_animals, load_normalised
+from bida.dataset import CountingSampler, SliceDataset, denoised, find_animals, load_normalised
 from bida.errors import SettingsError
 from bida.prior import X0_RANGE
 from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd
@@ -100,6 +100,58 @@ def test_thick_slices_teach_their_own_plane_alone(bids):
     assert {plane: len(stacks) for plane, stacks in dataset.slices.items()} == {"axial": 2, "coronal": 3, "sagittal": 2}
     with pytest.raises(SettingsError, match="the axial plane must have sharp slices"):
         SliceDataset(find_animals([bids], include=["sub-thick"]), lambda item: item)
+
+
+def test_sharp_slices_may_teach_any_plane(bids):
+    dataset = SliceDataset(find_animals([bids], include=["sub-thick"]), lambda item: item, any_plane=True)
+    assert {plane: len(stacks) for plane, stacks in dataset.slices.items()} == dict.fromkeys(PLANES, 1)
+    shapes = {tuple(dataset[i]["image"].shape) for i in range(20)}
+    assert shapes == {(1, 24, 16)}  # always its own, coronal, slices
+    assert {dataset[i]["planes"] for i in range(40)} == {0, 1, 2}
+
+
+def test_shares_weigh_data_sets(bids, tmp_path):
+    other = tmp_path / "other"
+    (other / "sub-z" / "anat").mkdir(parents=True)
+    source = bids / "sub-a/anat/sub-a_T2w.nii.gz"
+    image = nib.load(source)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(data[::-1], image.affine), other / "sub-z/anat/sub-z_T2w.nii.gz")
+    animals = find_animals([bids, other], include=["sub-a", "sub-b", "sub-z"])
+    shares = {bids.name: 1.0, "other": 3.0}
+    dataset = SliceDataset(animals, lambda item: item, shares=shares)
+    np.testing.assert_allclose(sorted(dataset.weights["axial"]), [0.125, 0.125, 0.75])
+    with pytest.raises(SettingsError, match="shares: every data set must have a weight, other has none"):
+        SliceDataset(animals, lambda item: item, shares={bids.name: 1.0})
+
+
+def test_pairs_hold_the_slice_as_scanned_and_denoised(bids, tmp_path):
+    animals = find_animals([bids], include=["sub-a"])
+    plain = SliceDataset(animals, lambda item: item, seed=2)
+    cached = SliceDataset(animals, lambda item: item, seed=2, pairs=True, cache=tmp_path / "kept")
+    for i in range(5):
+        one, two = plain[i]["image"], cached[i]["image"]
+        assert torch.equal(one[0], two[0])
+        assert not torch.equal(two[0], two[1])
+    assert len(list((tmp_path / "kept").glob("*.npy"))) == 1
+    again = SliceDataset(animals, lambda item: item, seed=2, pairs=True, cache=tmp_path / "kept")
+    assert torch.equal(again[3]["image"], cached[3]["image"])
+
+
+def test_denoising_takes_noise_and_leaves_edges_and_background():
+    rng = np.random.default_rng(0)
+    clean = np.full((40, 40, 40), -1, np.float32)
+    clean[8:32, 8:32, 8:32] = 0.2
+    clean[8:32, 8:20, 8:32] = 0.8
+    noisy = np.where(clean > -1, clean + 0.1 * rng.standard_normal(clean.shape).astype(np.float32), clean)
+    out = denoised(noisy)
+    inside = np.zeros(clean.shape, bool)
+    inside[10:30, 10:30, 10:30] = True
+    assert (out - clean)[inside].std() < 0.5 * (noisy - clean)[inside].std()
+    assert (out[clean == -1] == -1).all()
+    edge = out[20, 18:22, 10:30].mean(axis=1)
+    assert edge[1] - edge[2] > 0.9 * 0.6  # the step stays one voxel wide
+    assert np.array_equal(denoised(np.full((8, 8, 8), -1, np.float32)), np.full((8, 8, 8), -1, np.float32))
 
 
 def test_background_slices_are_left_out(bids):

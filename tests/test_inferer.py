@@ -34,6 +34,7 @@ class PointwisePrior:
     stride = 4
     prediction = "v"
     x0_range = (-1.0, 2.0)
+    guided = False
 
     def __init__(self):
         self.seen = []

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from bida.prior import PlanePrior, diffuse, prediction_target
+from bida.prior import CLASSES, X0_RANGE, PlanePrior, condition_class, diffuse, prediction_target, with_guide
 from bida.unet import SliceUNet
 from bida.volume import PLANES
 
@@ -117,3 +117,55 @@ def test_bad_arguments_are_named():
         PlanePrior(nn.Identity(), dtype="half")
     with pytest.raises(ValueError, match=r"multiples of 4 pixels, got \(10, 16\)"):
         small_unet()(torch.zeros(1, 1, 10, 16), torch.tensor([0]))
+
+
+class Listener(nn.Module):
+    """Keeps what it is shown and told."""
+
+    stride = 1
+
+    def forward(self, x, timesteps, class_labels=None):
+        self.seen, self.told = x, class_labels
+        return x[:, :1]
+
+
+def test_classes_are_all_different():
+    found = [condition_class(p, guided, grain) for p in range(3) for guided in (False, True) for grain in (True, False)]
+    assert sorted(found) == list(range(CLASSES))
+    assert [condition_class(p, False, True) for p in range(3)] == [0, 1, 2]  # those of a prior without a guide
+
+
+@pytest.mark.parametrize("grain", [True, False])
+def test_a_guided_prior_is_shown_the_guide_and_told_of_it(grain):
+    listener = Listener()
+    prior = PlanePrior(listener, guided=True)
+    x, guide = torch.randn(2, 1, 8, 8), 3 * torch.randn(2, 1, 8, 8)
+    prior.predict(x, 500, "sagittal", guide, grain)
+    assert torch.equal(listener.seen[:, :1], x)
+    assert torch.equal(listener.seen[:, 1:], guide.clamp(*X0_RANGE))
+    assert listener.told.tolist() == [condition_class(2, True, grain)]
+    prior.predict(x, 500, "sagittal", None, grain)
+    assert torch.equal(listener.seen, with_guide(x, None)) and listener.seen[:, 1].abs().max() == 0
+    assert listener.told.tolist() == [condition_class(2, False, grain)]
+    PlanePrior(listener).predict(x, 500, "sagittal")
+    assert listener.seen.shape[1] == 1 and listener.told.tolist() == [2]
+
+
+def test_a_guided_prior_may_have_a_network_for_each_plane():
+    networks = {plane: Listener() for plane in PLANES}
+    prior = PlanePrior(networks, guided=True)
+    x = torch.randn(2, 1, 8, 8)
+    prior.predict(x, 10, "coronal", x, False)
+    assert networks["coronal"].told.tolist() == [condition_class(1, True, False)] * 2
+    assert not hasattr(networks["axial"], "told")
+
+
+def test_weights_without_a_measured_scale_of_uncertainty_have_one():
+    prior = PlanePrior(small_unet())
+    state = prior.state_dict()
+    state["uncertainty_scale"] = torch.tensor(1.7)
+    prior.load_state_dict(state)
+    assert float(prior.uncertainty_scale) == pytest.approx(1.7)
+    del state["uncertainty_scale"]
+    prior.load_state_dict(state)
+    assert float(prior.uncertainty_scale) == 1

@@ -122,3 +122,41 @@ class RandContrastd(MapTransform, RandomizableTransform):
                 u = ((result[key] + 1) / 2).clamp_min(0)
                 result[key] = (2 * gain * u**gamma - 1).clamp(*self.clip)
         return result
+
+
+class RandScanNoised(MapTransform, RandomizableTransform):
+    """Add the noise of a magnitude image to the slice as scanned, the first of a pair; the denoised one stays.
+
+    The magnitude of a complex signal with Gaussian noise in both parts: Rician (Gudbjartsson & Patz 1995).
+
+    Args:
+        keys: Pairs [2, H, W], as scanned and denoised, on the scale of [-1, 1] with air at -1.
+        sigma: Largest standard deviation, on that scale; drawn evenly from 0.
+        bare: Share of slices whose exact background stays without noise, as in brain-extracted scans.
+        prob: Probability.
+    """
+
+    def __init__(self, keys: KeysCollection, sigma: float = 0.15, bare: float = 0.5, prob: float = 0.5) -> None:
+        """Store the parameters."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        if not sigma >= 0:
+            raise ValueError(f"sigma must be >= 0, got {sigma}")
+        self.sigma, self.bare = sigma, bare
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data, noise added by chance."""
+        self.randomize(None)
+        result = dict(data)
+        if self._do_transform:
+            for key in self.key_iterator(result):
+                result[key] = self._noised(torch.as_tensor(result[key]))
+        return result
+
+    def _noised(self, pair: torch.Tensor) -> torch.Tensor:
+        sigma = self.R.uniform(0, self.sigma) / 2  # of (x + 1) / 2
+        real, imaginary = (torch.from_numpy(sigma * self.R.standard_normal(pair.shape[1:])).to(pair) for _ in range(2))
+        noised = 2 * torch.hypot((pair[0] + 1) / 2 + real, imaginary) - 1
+        if self.R.random() < self.bare:
+            noised = torch.where(pair[0] == -1, pair[0], noised)
+        return torch.stack([noised, pair[1]])

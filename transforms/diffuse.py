@@ -21,12 +21,13 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
     """Replace ``image`` by ``x_t``, and add its time and the prediction target.
 
     Args:
-        keys: The clean slice [1, H, W], on the scale of [-1, 1].
+        keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [2, H, W].
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
         timesteps: Length T of the cosine schedule.
         index_key: Where the sample's index is, which sets its time.
         label_key: Where the target goes.
         timesteps_key: Where the time goes.
+        guide_key: Where the guide [1, H, W] of a guided prior is; it is put behind the slice as it is.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         index_key: str = "index",
         label_key: str = "label",
         timesteps_key: str = "timesteps",
+        guide_key: str = "guide",
     ) -> None:
         """Make the schedule."""
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
         self.prediction, self.alpha_bar = prediction, cosine_alpha_bar(timesteps)
         self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
+        self.guide_key = guide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the noised slice, its target and its time."""
@@ -54,5 +57,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
             noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32))
             result[self.label_key] = prediction_target(x0, noise, ab, self.prediction)[0]
             result[key] = diffuse(x0, noise, ab)[0]
+            if self.guide_key in result:
+                result[key] = torch.cat([result[key], result[self.guide_key]])
         result[self.timesteps_key] = t
         return result

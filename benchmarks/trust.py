@@ -1,0 +1,237 @@
+"""Measure what the trust in a result rests on: calibration, familiarity, and the self-check's promise.
+
+    python benchmarks/trust.py calibrate DATA/mouse-rtg4510 --subjects sub-15 sub-17 sub-24 [--write models/model.pt]
+    python benchmarks/trust.py familiarity DATA
+    python benchmarks/trust.py promise DATA
+    python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10]
+
+`calibrate` restores thick slices of isotropic animals and prints which share of the brain's voxels a 90% interval,
+mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write stores that with the weights.
+`familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
+`promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
+under the self-check's weight with cubic + projection.
+`rat` does so with every slice of one scan at 5x, against cubic; with --adapt with the slices kept from the adaptation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bida.adapt import adapt_prior
+from bida.baselines import spline
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.device import choose_device
+from bida.errors import BidaError
+from bida.inputs import Measurement
+from bida.pictures import ras
+from bida.pipeline import load_prior, make_inferer, released_prior, restore, scan_transform
+from bida.prior import PlanePrior
+from bida.progress import adapt_progress
+from bida.selfcheck import Errors, chosen_indices, measure, slice_geometry, window
+from bida.settings import Settings
+from bida.simulation import simulate_file
+from bida.truth import choose_animals, prepare
+from bida.weights import save_weights
+
+Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
+SHARP = ("*_T2w.nii.gz", "*_T1w.nii.gz", "*_run-1_boldref.nii.gz")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["calibrate", "familiarity", "promise", "rat"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--subjects", nargs="+", help="animals to calibrate on")
+    parser.add_argument("--factors", nargs="+", type=float, default=[2.5, 5.0])
+    parser.add_argument("--scans", type=int, default=2, help="scans of each data set, at most")
+    parser.add_argument("--adapt", type=float, metavar="MINUTES")
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=Settings().steps)
+    parser.add_argument("--model")
+    parser.add_argument("--write", type=Path, help="weights file that gets the scale")
+    arguments = parser.parse_args()
+    {"calibrate": calibrate, "familiarity": familiar, "promise": promise, "rat": rat}[arguments.what](arguments)
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    ratios: dict[str, NDArray] = {}
+    work = Path(tempfile.mkdtemp())
+    for animal in choose_animals(arguments.data, arguments.subjects, None):
+        truth = prepare(animal, arguments.data, work, None, n4=True)
+        brain = truth.data > 0 if truth.mask is None else truth.mask
+        for factor in arguments.factors:
+            path = work / f"{animal.subject}_{factor:g}x.nii.gz"
+            simulate_file(truth.path, path, factor, "A")
+            options = {"samples": arguments.samples, "steps": arguments.steps, "model": arguments.model}
+            settings = Settings.of(like=str(truth.path), n4=False, **options)
+            result = restore(path, settings)
+            mean, std = (ras(values, result.affine)[0] for values in (result.data, result.std))
+            scale = result.record["uncertainty_scale"]
+            error = np.abs(mean - truth.data)[brain] / (Z90 * np.maximum(std, 1e-6)[brain])
+            ratios[f"{animal.subject} {factor:g}x"] = error * scale
+            print(f"{animal.subject} {factor:g}x: a 90% interval holds {np.mean(error <= 1):.1%} (scale {scale:g})")
+    best = float(np.quantile(np.concatenate(list(ratios.values())), 0.9))
+    print(f"scale for 90% over all: {best:.3f}")
+    for name, ratio in ratios.items():
+        print(f"{name}: with it {np.mean(ratio <= best):.1%}")
+    if arguments.write:
+        prior = released_prior()
+        prior.load_state_dict(torch.load(arguments.write, weights_only=True))
+        prior.uncertainty_scale.fill_(best)
+        save_weights(prior, arguments.write)
+
+
+def scans_of(data: Path, limit: int) -> Iterator[tuple[str, Any]]:
+    """Yield name and source of some scans of every data set below a folder."""
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        found = sorted(path for pattern in SHARP for path in folder.glob(f"[st]*-*/**/{pattern}"))
+        for path in found[:limit] if folder.name != "mouse-rtg4510" else found:
+            yield f"{folder.name} {path.name.partition('.')[0]}", path
+
+
+def strange(data: Path) -> Iterator[tuple[str, Any]]:
+    """Yield scans of no animal: noise, a checkerboard, and microCT where it is at hand."""
+    rng = np.random.default_rng(0)
+    board = np.indices((96, 16, 96)) // 6
+    volumes = {
+        "white noise": rng.normal(100, 20, (96, 16, 96)),
+        "magnitude noise": np.abs(rng.normal(0, 20, (96, 16, 96)) + 1j * rng.normal(0, 20, (96, 16, 96))),
+        "checkerboard": 100.0 * ((board[0] + board[1] + board[2]) % 2) + rng.normal(0, 1, (96, 16, 96)),
+    }
+    for path in sorted((data / "microscopy" / "xbrain-microct").rglob("*.tif*")):
+        import tifffile
+
+        stack = tifffile.imread(path).astype(np.float32)
+        half = stack.reshape(100, 2, 100, 2, 100, 2).mean(axis=(1, 3, 5))
+        volumes[f"microCT {path.name}"] = half[:, :80].reshape(100, 16, 5, 100).mean(axis=2)
+    for name, volume in volumes.items():
+        yield name, nib.Nifti1Image(volume.astype(np.float32), np.diag([0.15, 0.75, 0.15, 1]))
+
+
+def prepared(source: Any, arguments: argparse.Namespace) -> tuple[Any, PlanePrior, torch.Tensor, Measurement]:
+    """Return the sampler, the prior, its inputs and the measurement of a scan at the defaults of a run."""
+    settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
+    prior = load_prior(released_prior(), settings.model, choose_device("auto"), "auto")
+    inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
+    return make_inferer(settings), prior, inputs, Measurement.of(inputs, prior.stride)
+
+
+def familiar(arguments: argparse.Namespace) -> None:
+    for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
+        try:
+            sampler, prior, inputs, _ = prepared(thickened(source), arguments)
+            check = sampler.check(inputs, prior)
+        except BidaError as error:
+            print(f"{name}: {error}")
+            continue
+        print(f"{name}: " + (str(check.record()) if check else "no self-check"), flush=True)
+
+
+def thickened(source: Any) -> Any:
+    """Return an isotropic scan as thick coronal slices, five voxels apart; others as they are."""
+    image = source if isinstance(source, nib.Nifti1Image) else nib.load(source)
+    sizes = image.header.get_zooms()[:3]
+    if max(sizes) > 1.05 * min(sizes):
+        return source
+    folder = Path(tempfile.mkdtemp())
+    simulate_file(source, folder / "thick.nii.gz", 5.0, "A")
+    return folder / "thick.nii.gz"
+
+
+def restored_by(sampler: Any, prior: PlanePrior, samples: int) -> Any:
+    """Return what restores thick slices of one plane, the mean of some draws."""
+
+    def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> torch.Tensor:
+        return torch.stack(list(sampler.sampled(Measurement(thick, own), prior, (plane,), samples))).mean(dim=0)
+
+    return run
+
+
+def unseen(scan: Measurement, stride: int, count: int = 4) -> torch.Tensor | None:
+    """Return slices that the self-check does not see, cut to their content; None where none is left."""
+    y, axis = scan.inside(), scan.geometry.axis
+    held = set(chosen_indices(y, axis))
+    left = y.index_select(axis, torch.tensor([i for i in range(y.shape[axis]) if i not in held]))
+    chosen = chosen_indices(left, axis)[:count]
+    return window(left.index_select(axis, torch.tensor(chosen)), axis, stride) if chosen else None
+
+
+def promise(arguments: argparse.Namespace) -> None:
+    for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
+        try:
+            sampler, prior, inputs, scan = prepared(thickened(source), arguments)
+            check, sharp = sampler.check(inputs, prior), unseen(scan, prior.stride)
+        except BidaError as error:
+            print(f"{name}: {error}")
+            continue
+        run = restored_by(sampler, prior, 2 * arguments.samples)
+        errors = None if sharp is None else measure(sharp, scan.geometry, run)
+        if check is None or errors is None:
+            print(f"{name}: no self-check, or no slice left")
+            continue
+        print(
+            f"{name}: weight {check.weight:.2f}, promised {check.gain_shrunk_db:+.2f} dB, "
+            f"on slices not seen {errors.gain_db(check.weight):+.2f} dB (bare {errors.gain_db(1.0):+.2f} dB)",
+            flush=True,
+        )
+
+
+def rat(arguments: argparse.Namespace) -> None:
+    sampler, prior, inputs, scan = prepared(arguments.data, arguments)
+    y, axis = scan.inside(), scan.geometry.axis
+    held = chosen_indices(y, axis)
+    if arguments.adapt:
+        print(adapt_prior(prior, [inputs], arguments.adapt, report=adapt_progress()))
+    chosen = held if arguments.adapt else list(range(y.shape[axis]))
+    sharp = y.index_select(axis, torch.tensor(chosen))
+    sharp = cut_to_stride(sharp, axis, prior.stride)
+    geometry = five_times(scan.geometry)
+    for samples in (1, arguments.samples):
+        errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
+        cubic = cubic_errors(sharp, geometry)
+        bare = psnr_of(errors, 1.0, sharp)
+        print(
+            f"{len(chosen)} slices at 5x along both axes, mean of {samples}: {bare - cubic:+.2f} dB on cubic, "
+            f"{errors.gain_db(1.0):+.2f} dB on cubic + projection",
+            flush=True,
+        )
+
+
+def five_times(geometry: SliceGeometry) -> SliceGeometry:
+    return replace(geometry, slice_spacing_mm=5 * geometry.voxel_mm, thickness_mm=5 * geometry.voxel_mm)
+
+
+def cut_to_stride(volume: torch.Tensor, axis: int, stride: int) -> torch.Tensor:
+    for other in (other for other in range(3) if other != axis):
+        volume = volume.narrow(other, 0, volume.shape[other] // stride * stride)
+    return volume
+
+
+def cubic_errors(sharp: torch.Tensor, geometry: SliceGeometry) -> float:
+    """Return the PSNR of cubic interpolation along both axes, dB of the range of 2."""
+    errors = []
+    for axis in (axis for axis in range(3) if axis != geometry.axis):
+        own = slice_geometry(geometry, axis, sharp.shape[axis])
+        thick = SliceOperator.build(own).forward(sharp).numpy()
+        errors.append(np.square(spline(thick, own, 3) - sharp.numpy()).mean())
+    return float(10 * np.log10(4 / np.mean(errors)))
+
+
+def psnr_of(errors: Errors, weight: float, sharp: torch.Tensor) -> float:
+    """Return the PSNR of restored slices, dB of the range of 2."""
+    error = float(errors.xx.sum() - 2 * weight * errors.xr.sum() + weight**2 * errors.rr.sum())
+    return float(10 * np.log10(4 * 2 * sharp.numel() / error))
+
+
+if __name__ == "__main__":
+    main()

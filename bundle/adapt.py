@@ -1,0 +1,265 @@
+"""Adaptation: fine-tune the prior on the sharp slices of the scans that it shall restore.
+
+What is sharp in its own plane looks much alike in every plane (Jiang et al. 2024), so the slices of one orientation
+teach all three. They are made thick by the scan's own operator, as in training. The weights are pulled back to the
+released ones at every step (Li et al. 2018, L2-SP), so that a few slices do not unteach what the prior knows, and the
+average over the last steps is kept. Slices that the self-check uses are never shown.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, RandFlipd, RandRotate90d, RandSpatialCropd
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bida.dataset import CountingSampler, SliceStacks, denoised
+from bida.degradation import SliceGeometry
+from bida.errors import SettingsError
+from bida.inputs import Measurement
+from bida.output import atomic
+from bida.prior import X0_RANGE, PlanePrior
+from bida.progress import Report
+from bida.selfcheck import chosen_indices, with_content
+from bida.training import warmup_cosine
+from bida.transforms.augment import RandContrastd, RandSimilarityd
+from bida.transforms.diffuse import DiffuseSliced
+from bida.transforms.thicken import ThickenSliced
+from bida.volume import PLANES
+
+STRIDE = 8  # crops are multiples of the released network's stride
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How to fine-tune; the defaults were chosen on tuning animals (`docs/prior.md`).
+
+    Attributes:
+        minutes: time to spend.
+        rate: largest learning rate.
+        pull: share of the way back to the released weights at each step at the largest rate.
+        batch_size: crops a step.
+        crop: height and width of a crop, voxels; less where slices are smaller.
+        scale: range of the random scale.
+        decay: of the average of the weights.
+        save_seconds: time between checkpoints.
+        seed: of all chance.
+    """
+
+    minutes: float
+    rate: float = 2e-4
+    pull: float = 2e-4
+    batch_size: int = 16
+    crop: int = 96
+    scale: tuple[float, float] = (0.8, 1.3)
+    decay: float = 0.99
+    save_seconds: float = 30.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the time."""
+        if not 0 < self.minutes < float("inf"):
+            raise SettingsError(f"adapt: minutes must be a number above 0, got {self.minutes:g}")
+
+
+@dataclass(frozen=True)
+class ScanSlices:
+    """The sharp slices of a scan, in the prior's space.
+
+    Attributes:
+        slices: [R, A, S], thin slices along ``geometry.axis``.
+        geometry: how thick slices lie, the scan's own.
+    """
+
+    slices: NDArray[np.float32]
+    geometry: SliceGeometry
+
+
+def adapt(
+    prior: PlanePrior,
+    scans: Sequence[ScanSlices],
+    how: Adaptation,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> int:
+    """Fine-tune a prior, in place.
+
+    Args:
+        prior: with the released weights.
+        scans: what to adapt to.
+        how: time and rates.
+        checkpoint: file of the state of the run, taken up where it exists and written from time to time.
+        report: called after each step.
+
+    Returns:
+        Number of steps that it has now been trained for.
+
+    Raises:
+        SettingsError: the prior takes no guide, no scan has slices left, or the checkpoint is another run's.
+    """
+    if not prior.guided:
+        raise SettingsError("adapt: the prior must be a guided one, it is not; name other weights with --model")
+    run = _Run(prior, how)
+    if checkpoint is not None and checkpoint.exists():
+        run.load(checkpoint)
+    sampler = CountingSampler()
+    sampler.start = run.step * how.batch_size
+    loader = DataLoader(training_slices(scans, how), how.batch_size, sampler=sampler, num_workers=1)
+    prior.train()
+    total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()
+    for batch in loader:
+        if run.seconds >= total:
+            break
+        loss = run.train(batch, run.seconds / total)
+        now = time.perf_counter()
+        run.seconds, last = run.seconds + now - last, now
+        if checkpoint is not None and run.seconds - saved >= how.save_seconds:
+            run.save(checkpoint)
+            saved = run.seconds
+        if report is not None:
+            report(min(run.seconds, total), total, loss)
+    if checkpoint is not None:
+        run.save(checkpoint)
+    prior.load_state_dict(run.average.state_dict())
+    prior.eval()
+    return run.step
+
+
+def adapt_prior(
+    prior: PlanePrior,
+    scans: Sequence[Tensor],
+    minutes: float,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> dict[str, float]:
+    """Fine-tune a prior, in place, on the sharp slices of scans; see ``bida.adapt``.
+
+    Args:
+        prior: The prior, loaded.
+        scans: A network's inputs, one for each scan.
+        minutes: Time to spend.
+        checkpoint: File from which a run that was cut off goes on; removed when it ends.
+        report: Called after each step with (seconds done, seconds in all, loss).
+
+    Returns:
+        What was done, for the record.
+    """
+    found = (Measurement.of(inputs, prior.stride) for inputs in scans)
+    slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded()) for scan in found]
+    steps = adapt(prior, slices, Adaptation(minutes), checkpoint, report)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return {"minutes": minutes, "steps": steps, "scans": len(slices)}
+
+
+class _Run:
+    """The state of a run: network, average, optimizer, steps and seconds so far."""
+
+    def __init__(self, prior: PlanePrior, how: Adaptation) -> None:
+        self.prior, self.how, self.step, self.seconds = prior, how, 0, 0.0
+        self.released = [parameter.detach().clone() for parameter in prior.parameters()]
+        self.average = copy.deepcopy(prior).eval()
+        self.optimizer = torch.optim.AdamW(prior.parameters(), lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def train(self, batch: dict[str, Tensor], progress: float) -> float:
+        """Take a step at a share of the time; return its loss."""
+        device = next(self.prior.parameters()).device
+        x, target, t, classes = (batch[key].to(device) for key in ("image", "label", "timesteps", "planes"))
+        rate = self.how.rate * warmup_cosine(round(1000 * progress), 20, 1000)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss = nn.functional.mse_loss(self.prior(x, t, classes), target)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.how.decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mine, released, mean in zip(self.prior.parameters(), self.released, self.average.parameters()):
+                mine.lerp_(released, self.how.pull * rate / self.how.rate)
+                mean.lerp_(mine, 1 - decay)
+        return float(loss)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.prior.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the state, atomically."""
+        counters = {"step": self.step, "seconds": self.seconds, "weights": self.prior.weights_sha256}
+        with atomic(path) as temporary:
+            torch.save({**self.state(), **counters}, temporary)
+
+    def load(self, path: Path) -> None:
+        """Take up a state."""
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        if kept.get("weights") != self.prior.weights_sha256:
+            raise SettingsError(f"{path}: must have begun with the same weights, it has not; remove it to begin anew")
+        self.prior.load_state_dict(kept["network"])
+        self.average.load_state_dict(kept["average"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
+
+
+def training_slices(scans: Sequence[ScanSlices], how: Adaptation) -> SliceStacks:
+    """Return random crops of the scans' slices, made thick by the scans' own operator.
+
+    Raises:
+        SettingsError: slices are too small, or no scan has slices left beside those of the self-check.
+    """
+    sizes = [size for scan in scans for axis, size in enumerate(scan.slices.shape) if axis != scan.geometry.axis]
+    crop = min(how.crop, min(sizes) // STRIDE * STRIDE)
+    if crop < STRIDE:
+        raise SettingsError(
+            f"adapt: slices must have at least {STRIDE} x {STRIDE} voxels, the smallest has {min(sizes)}"
+        )
+    stacks, transforms = [], []
+    for scan in scans:
+        axis = scan.geometry.axis
+        volume = np.clip(scan.slices, *X0_RANGE)
+        held = chosen_indices(torch.from_numpy(volume), axis)
+        free = [i for i in with_content(torch.from_numpy(volume), axis) if i not in held]
+        if free:
+            pair = np.moveaxis(np.stack([volume, denoised(volume)], axis=-1), axis, 0)  # [N, H, W, 2]
+            stacks.append((pair, np.array(free)))
+            transforms.append(_transform(scan.geometry, how, crop))
+    if not stacks:
+        raise SettingsError("adapt: scans must have slices beside those that the self-check keeps, none has")
+    return SliceStacks(dict.fromkeys(PLANES, stacks), transforms, how.seed)
+
+
+def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
+    share = geometry.thickness_mm / geometry.slice_spacing_mm
+    return Compose(
+        [
+            RandSimilarityd("image", rotate=10, translate=5, scale=how.scale, prob=0.7),
+            RandFlipd("image", prob=0.5, spatial_axis=0),
+            RandFlipd("image", prob=0.5, spatial_axis=1),
+            RandRotate90d("image", prob=0.5, max_k=1),
+            RandContrastd("image"),
+            RandSpatialCropd("image", roi_size=(crop, crop), random_size=False),
+            ThickenSliced(
+                "image",
+                factors=(geometry.factor, geometry.factor),
+                thickness=(share, share),
+                nominal=0.0,
+                profiles=(geometry.profile,),
+                weights=(1.0,),
+                voxel_mm=geometry.voxel_mm,
+            ),
+            DiffuseSliced("image"),
+        ]
+    )

@@ -1,0 +1,187 @@
+"""The self-check: what the prior is worth on this scan, measured on the scan's own sharp slices.
+
+Within its slices a scan is sharp, so they are the truth of an experiment: some are made thick along each of their own
+two axes by the scan's own operator, restored, and compared with what physics alone makes of them (`bida.guide`). Where
+the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by the weight w that served these
+slices best; both g and r agree with the scan, so r' does for any w.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bida.biplanar import CONSTANT, SlicePrior
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.familiarity import familiarity
+from bida.guide import guide
+from bida.volume import NORMAL, PLANES
+
+SLICES = 4  # checked along each axis
+WINDOW = 128  # voxels: a slice is cut down to it around its content
+CONTENT = 0.25  # of the largest standard deviation within a slice: what has less is at the edge of the head
+CAUTION = 1.0  # standard errors over the slices by which the weight is kept below its best estimate
+Restore = Callable[[Tensor, SliceGeometry, str], Tensor]  # slices y, their geometry, plane -> volume
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the self-check found.
+
+    Attributes:
+        gain_db: PSNR of the restored slices less that of the guide, dB.
+        gain_shrunk_db: the same after drawing the slices towards the guide by the weight.
+        weight: of the prior in the result, 0 to 1.
+        plane: of the slices that were checked; the result is made by the other two.
+        slices: number of slices checked, each along both of its axes.
+        familiarity_db: how well the prior knows such slices (`bida.familiarity`), dB.
+    """
+
+    gain_db: float
+    gain_shrunk_db: float
+    weight: float
+    plane: str
+    slices: int
+    familiarity_db: float
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of restored slices, x the truth, g the guide and r what was restored; each [N], a slice an axis.
+
+    Attributes:
+        xx: |x - g|^2.
+        rr: |r - g|^2.
+        xr: <x - g, r - g>.
+    """
+
+    xx: Tensor
+    rr: Tensor
+    xr: Tensor
+
+    def gain_db(self, weight: float) -> float:
+        """Return the PSNR of g + weight (r - g) less that of g, dB; 0 where neither has an error."""
+        guided, tiny = float(self.xx.sum()), 1e-12
+        error = guided - 2 * weight * float(self.xr.sum()) + weight**2 * float(self.rr.sum())
+        return 10 * math.log10((guided + tiny) / (max(error, 0.0) + tiny))
+
+
+def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore: Restore) -> SelfCheck | None:
+    """Measure what a prior gains on the slices of a scan, made thick within their own plane.
+
+    Args:
+        y: the scan's slices [R, A, S], in the prior's space.
+        geometry: of the scan's slices.
+        network: the prior.
+        restore: the way of restoring that is checked, for slices of the one plane.
+
+    Returns:
+        What was found; None where no slice is larger than two slices' spacing, or none has content.
+    """
+    chosen = chosen_indices(y, geometry.axis)
+    if not chosen:
+        return None
+    sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
+    errors = measure(sharp, geometry, restore)
+    if errors is None:
+        return None
+    weight, plane = best_weight(errors.rr, errors.xr), plane_across(geometry.axis)
+    known = familiarity(sharp, plane, network)
+    return SelfCheck(errors.gain_db(1.0), errors.gain_db(weight), weight, plane, len(chosen), known)
+
+
+def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore) -> Errors | None:
+    """Make sharp slices thick along each of their two axes, restore them, and return the errors.
+
+    Args:
+        sharp: slices [R, A, S], stacked along ``geometry.axis``.
+        geometry: how thick slices lie.
+        restore: see `self_check`.
+
+    Returns:
+        The errors; None where an axis is too short for two thick slices.
+    """
+    sums: list[Tensor] = []
+    for axis in (axis for axis in range(3) if axis != geometry.axis):
+        own = slice_geometry(geometry, axis, sharp.shape[axis])
+        if own.slices < 2:
+            return None
+        thick = SliceOperator.build(own).forward(sharp)
+        reference = guide(thick, own)
+        x, r = sharp - reference, restore(thick, own, plane_across(geometry.axis)) - reference
+        sums += [sums_over_slices(a, b, geometry.axis) for a, b in ((x, x), (r, r), (x, r))]
+    return Errors(*(torch.cat(sums[part::3]) for part in range(3)))
+
+
+def plane_across(axis: int) -> str:
+    """Return the plane whose slices stack along an axis."""
+    return next(name for name in PLANES if NORMAL[name] == axis)
+
+
+def best_weight(rr: Tensor, xr: Tensor) -> float:
+    """Return the weight in [0, 1] that minimises sum |x - w r|^2, made smaller by its uncertainty over the slices.
+
+    Args:
+        rr: |r|^2 of each slice [N].
+        xr: <x, r> of each slice [N].
+    """
+    square = float(rr.sum())
+    if square <= 0:
+        return 1.0  # the prior changes nothing
+    weight = float(xr.sum()) / square
+    residual = xr - weight * rr  # of the estimating equation; the ratio's standard error by linearisation
+    error = math.sqrt(float(residual.square().sum())) / square
+    return min(1.0, max(0.0, weight - CAUTION * error))
+
+
+def sums_over_slices(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """Return the inner product of each slice of two volumes along an axis, [N], float64."""
+    return (a.double() * b.double()).movedim(axis, 0).flatten(1).sum(dim=1)
+
+
+def chosen_indices(y: Tensor, axis: int) -> list[int]:
+    """Return the indices of `SLICES` slices along an axis, spread evenly over those with content."""
+    useful = with_content(y, axis)
+    places = [int((i + 0.5) / SLICES * len(useful)) for i in range(SLICES)]
+    return sorted({useful[place] for place in places}) if useful else []
+
+
+def with_content(y: Tensor, axis: int) -> list[int]:
+    """Return the indices of the slices along an axis that hold more than the edge of the head."""
+    spread = y.movedim(axis, 0).flatten(1).std(dim=1)
+    return torch.nonzero(spread > max(CONTENT * float(spread.max()), CONSTANT)).squeeze(1).tolist()
+
+
+def window(slices: Tensor, axis: int, stride: int) -> Tensor:
+    """Return the part of slices, at most `WINDOW` voxels along each of their axes, whose content is largest."""
+    out = slices
+    for other in (other for other in range(3) if other != axis):
+        size = out.shape[other]
+        keep = min(WINDOW, size) // stride * stride
+        content = (out - out.amin()).movedim(other, 0).flatten(1).sum(dim=1)
+        middle = float((content * torch.arange(size, device=out.device)).sum() / content.sum())
+        start = min(max(round(middle - keep / 2), 0), size - keep)
+        out = out.narrow(other, start, keep)
+    return out
+
+
+def slice_geometry(geometry: SliceGeometry, axis: int, voxels: int) -> SliceGeometry:
+    """Return the scan's slices laid along another axis of its grid."""
+    return replace(
+        geometry,
+        axis=axis,
+        slices=max(1, math.floor(voxels / geometry.factor)),
+        voxels=voxels,
+        offset_mm=0.0,
+        pad_before=0,
+        pad_after=0,
+    )

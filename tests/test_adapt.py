@@ -1,0 +1,116 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from bida.adapt import Adaptation, ScanSlices, adapt, training_slices
+from bida.degradation import SliceGeometry
+from bida.errors import SettingsError
+from bida.prior import CLASSES, PlanePrior
+from bida.selfcheck import chosen_indices
+from bida.unet import SliceUNet
+
+GEOMETRY = SliceGeometry(1, 10, 0.6, 0.6, 40, 0.15)
+
+
+def scan(seed=0):
+    """Ten slices; each voxel tells its slice, so that it can be found in a crop."""
+    rng = np.random.default_rng(seed)
+    slices = np.repeat(rng.uniform(-0.2, 0.2, (24, 1, 32)), 10, axis=1)
+    return ScanSlices((slices + np.linspace(-0.7, 0.7, 10)[None, :, None]).astype(np.float32), GEOMETRY)
+
+
+def prior():
+    torch.manual_seed(0)
+    return PlanePrior(SliceUNet([64], 1, CLASSES, 32, in_channels=2), guided=True)
+
+
+def how(minutes=0.02, **options):
+    return Adaptation(minutes, batch_size=4, crop=16, **options)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def test_the_loss_falls_and_the_prior_is_ready_to_sample():
+    network = prior()
+    losses = []
+    steps = adapt(network, [scan()], how(0.1, rate=2e-3), report=lambda done, total, loss: losses.append(loss))
+    assert steps == len(losses) > 10
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+    assert not network.training
+
+
+def test_the_slices_of_the_self_check_are_never_shown():
+    held = chosen_indices(torch.from_numpy(scan().slices), 1)
+    dataset = training_slices([scan()], how())
+    (stack, free), *_ = dataset.slices["axial"]
+    assert stack.shape == (10, 24, 32, 2)
+    assert held and not set(free) & set(held)
+    assert set(free) | set(held) == set(range(10))
+    item = dataset[0]
+    assert item["image"].shape == (2, 16, 16) and item["label"].shape == (1, 16, 16)
+    assert {dataset[i]["planes"] % 3 for i in range(30)} == {0, 1, 2}  # what is sharp in its plane teaches all
+
+
+def test_slices_are_made_thick_by_the_scans_own_operator():
+    drawn = training_slices([scan()], how()).transform[0].transforms[-2].draw_geometry(24)
+    assert drawn.factor == pytest.approx(GEOMETRY.factor)
+    assert (drawn.thickness_mm, drawn.voxel_mm, drawn.profile) == (pytest.approx(0.6), 0.15, "slr")
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path):
+    file = tmp_path / "run.ckpt"
+
+    class CutOffError(Exception):
+        pass
+
+    def cut(done, total, loss):
+        if done > 0.3 * total:
+            raise CutOffError
+
+    network = prior()
+    with pytest.raises(CutOffError):
+        adapt(network, [scan()], how(0.05, save_seconds=0.0), file, cut)
+    kept = torch.load(file, weights_only=True)
+    assert 0 < kept["seconds"] < 0.05 * 60
+    seen = []
+    steps = adapt(prior(), [scan()], how(0.05), file, lambda done, total, loss: seen.append(done))
+    assert steps > kept["step"] and min(seen) > kept["seconds"]
+
+    other = prior()
+    other.weights_sha256 = "others"
+    with pytest.raises(SettingsError, match=r"run\.ckpt: must have begun with the same weights"):
+        adapt(other, [scan()], how(), file)
+
+
+def test_the_pull_holds_the_released_weights():
+    start = prior()
+    free, held = copy.deepcopy(start), copy.deepcopy(start)
+    adapt(free, [scan()], how(pull=0.0))
+    adapt(held, [scan()], how(pull=1.0))
+    assert not same(free, start)
+
+    def distance(network):
+        pairs = zip(network.parameters(), start.parameters())
+        return sum(float((a - b).square().sum()) for a, b in pairs)
+
+    assert distance(held) < 0.25 * distance(free)
+
+
+def test_what_cannot_be_adapted():
+    with pytest.raises(SettingsError, match="minutes must be a number above 0, got 0"):
+        Adaptation(0)
+    with pytest.raises(SettingsError, match="the prior must be a guided one"):
+        adapt(PlanePrior(SliceUNet([64], 1)), [scan()], how())
+    empty = ScanSlices(np.zeros((24, 10, 32), np.float32), GEOMETRY)
+    with pytest.raises(SettingsError, match="scans must have slices beside those"):
+        training_slices([empty], how())
+    few = ScanSlices(scan().slices[:, :4], GEOMETRY)
+    with pytest.raises(SettingsError, match="scans must have slices beside those"):
+        training_slices([few], how())
+    small = ScanSlices(scan().slices[:6], GEOMETRY)
+    with pytest.raises(SettingsError, match="slices must have at least 8 x 8 voxels, the smallest has 6"):
+        training_slices([small], how())

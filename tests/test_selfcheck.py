@@ -1,0 +1,180 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.familiarity import familiarity, wiener
+from bida.guide import guide
+from bida.inferer import BiplanarInferer
+from bida.schedule import cosine_alpha_bar
+from bida.selfcheck import SLICES, best_weight, chosen_indices, self_check, slice_geometry, window
+
+GEOMETRY = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
+
+
+def scan(seed=0, shape=(40, 12, 48)):
+    """Slices with edges, which interpolation blurs."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.uniform(-0.8, 0.8, (shape[0] // 4, shape[1], shape[2] // 4)).astype(np.float32)
+    return torch.from_numpy(np.repeat(np.repeat(blocks, 4, axis=0), 4, axis=2))
+
+
+class FlatPrior:
+    """A prior without knowledge: the clean estimate is the noised slice, scaled to its own power."""
+
+    alpha_bar = cosine_alpha_bar()
+    stride = 8
+    prediction = "v"
+    x0_range = (-1.0, 2.0)
+    guided = False
+
+    def predict(self, x, t, plane, guide=None, grain=True):
+        ab = float(self.alpha_bar[t])
+        x0 = math.sqrt(ab) * x
+        return x0, (x - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
+
+
+def truth_of(y):
+    return window(y[:, chosen_indices(y, 1)], 1, 8)
+
+
+def test_a_prior_that_knows_the_truth_gets_all_the_weight():
+    y = scan()
+    check = self_check(y, GEOMETRY, FlatPrior(), lambda thick, own, plane: truth_of(y))
+    assert check.weight == 1
+    assert check.gain_db > 60 and check.gain_shrunk_db == check.gain_db
+    assert check.plane == "coronal" and check.slices == SLICES
+
+
+def test_a_prior_that_paints_noise_gets_none():
+    noise = torch.randn(40, SLICES, 48, generator=torch.Generator().manual_seed(1))
+
+    def painting(thick, own, plane):
+        A = SliceOperator.build(own)
+        return A.project(guide(thick, own) + 0.5 * noise, thick)
+
+    check = self_check(scan(), GEOMETRY, FlatPrior(), painting)
+    assert check.gain_db < -1
+    assert check.weight < 0.05
+    assert check.gain_shrunk_db >= -1e-9
+
+
+def test_half_of_the_way_is_found():
+    """Truth plus an error as large as the guide's own, independent of it: the best weight is one half."""
+    y, noise = scan(), torch.randn(40, SLICES, 48, generator=torch.Generator().manual_seed(2))
+
+    def noisy(thick, own, plane):
+        reference = guide(thick, own)
+        return truth_of(y) + (truth_of(y) - reference).std() * noise
+
+    check = self_check(y, GEOMETRY, FlatPrior(), noisy)
+    assert check.weight == pytest.approx(0.5, abs=0.05)
+    assert check.gain_shrunk_db == pytest.approx(10 * math.log10(2), abs=0.15)
+    assert abs(check.gain_db) < 0.3
+
+
+def test_the_best_weight_is_that_of_least_squares_and_careful():
+    rr, xr = torch.tensor([4.0, 4.0, 4.0, 4.0]), torch.tensor([2.0, 2.0, 2.0, 2.0])
+    assert best_weight(rr, xr) == 0.5  # all slices agree: no caution
+    assert best_weight(rr, torch.tensor([4.0, 0.0, 4.0, 0.0])) == pytest.approx(0.5 - 4 / 16)
+    assert best_weight(rr, -xr) == 0
+    assert best_weight(rr, 3 * xr) == 1
+    assert best_weight(0 * rr, 0 * xr) == 1
+
+
+def test_slices_are_spread_over_those_with_content():
+    y = torch.zeros(16, 20, 16)
+    y[:, 4:16] = torch.randn(16, 12, 16)
+    assert chosen_indices(y, 1) == [5, 8, 11, 14]
+    assert chosen_indices(torch.zeros(8, 8, 8), 1) == []
+
+
+def test_the_window_holds_the_content():
+    y = torch.full((300, 2, 40), -1.0)
+    y[200:260] = 1.0
+    cut = window(y, 1, 8)
+    assert cut.shape == (128, 2, 40)
+    assert (cut == 1).any(dim=2)[:, 0].sum() == 60
+
+
+def test_slices_of_another_axis_lie_as_the_scans_do():
+    own = slice_geometry(GEOMETRY, 2, 48)
+    assert (own.axis, own.slices, own.voxels, own.factor) == (2, 9, 48, pytest.approx(5))
+    assert own.thickness_mm == GEOMETRY.thickness_mm
+
+
+def test_no_check_where_there_is_nothing_to_check():
+    def never(thick, own, plane):
+        raise AssertionError("nothing to restore")
+
+    assert self_check(torch.zeros(40, 12, 48), GEOMETRY, FlatPrior(), never) is None
+    assert self_check(scan(shape=(8, 12, 8)), GEOMETRY, FlatPrior(), never) is None  # one slice of five voxels
+
+
+def test_the_result_of_any_weight_agrees_with_the_scan():
+    y = scan()
+    inputs = SliceOperator.build(GEOMETRY).pinv(y)
+    inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
+    geometry = GEOMETRY.padded(2, 2)
+    inferer = BiplanarInferer(steps=2)
+    plain = next(inferer.draws(inputs, FlatPrior(), geometry))
+    for weight in (0.0, 0.3, 1.0):
+        x = next(inferer.draws(inputs, FlatPrior(), geometry, weight=weight))
+        torch.testing.assert_close(SliceOperator.build(geometry).forward(x), y, rtol=0, atol=1e-5)
+        torch.testing.assert_close(x, guide(y, geometry) + weight * (plain - guide(y, geometry)), rtol=0, atol=1e-5)
+
+
+def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
+    y = scan()
+    inputs = torch.nn.functional.pad(SliceOperator.build(GEOMETRY).pinv(y), (0, 0, 2, 2))[None, None]
+    geometry = GEOMETRY.padded(2, 2)
+    A, inferer = SliceOperator.build(geometry), BiplanarInferer(steps=3, noise=0.3)
+    plain = next(inferer.draws(inputs, FlatPrior(), geometry))
+    assert (A.forward(plain) - y).abs().max() > 0.01
+    drawn = next(inferer.draws(inputs, FlatPrior(), geometry, weight=0.2))
+    torch.testing.assert_close(A.forward(drawn), A.forward(plain), rtol=0, atol=1e-5)
+    smooth = guide(y, geometry)
+    null = smooth - A.pinv(A.forward(smooth))
+    expected = A.pinv(A.forward(plain)) + null + 0.2 * (plain - A.pinv(A.forward(plain)) - null)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
+
+
+def test_a_run_with_the_check_uses_its_weight():
+    y = scan()
+    inputs = SliceOperator.build(GEOMETRY).pinv(y)
+    inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
+    geometry = GEOMETRY.padded(2, 2)
+    found = BiplanarInferer(steps=2, samples=2, self_check=True).restore(inputs, FlatPrior(), geometry)
+    plain = BiplanarInferer(steps=2, samples=2).restore(inputs, FlatPrior(), geometry)
+    assert plain.check is None
+    assert found.check.weight < 1
+    torch.testing.assert_close(found.std, found.check.weight * plain.std, rtol=0, atol=1e-5)
+
+
+def test_familiarity_is_zero_for_the_filter_itself_and_rises_with_knowledge():
+    slices = scan()[:, :4]
+
+    class Filter(FlatPrior):
+        knowledge = 0.0
+
+        def predict(self, x, t, plane, guide=None, grain=True):
+            ab = float(self.alpha_bar[t])
+            clean = slices.movedim(1, 0).unsqueeze(1)
+            filtered = wiener(x / math.sqrt(ab), clean, math.sqrt((1 - ab) / ab))
+            return clean + (1 - self.knowledge) * (filtered - clean), x
+
+    prior = Filter()
+    assert familiarity(slices, "coronal", prior) == pytest.approx(0, abs=0.2)  # x0 is clipped, the filter is not
+    prior.knowledge = 0.5
+    assert familiarity(slices, "coronal", prior) == pytest.approx(20 * math.log10(2), abs=0.3)
+    assert familiarity(slices, "coronal", FlatPrior()) < 0
+
+
+def test_the_filter_is_wieners_on_white_noise():
+    """White signal of variance v: every frequency is scaled by v / (v + sigma^2)."""
+    clean = torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    error = (wiener(clean + noise, clean, 1.0) - clean).square().mean()
+    assert float(error) == pytest.approx(0.5, rel=0.05)

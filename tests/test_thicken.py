@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+
+from bida.degradation import SliceOperator
+from bida.guide import guide
+from bida.prior import CLASSES, X0_RANGE
+from bida.transforms.augment import RandScanNoised
+from bida.transforms.diffuse import DiffuseSliced
+from bida.transforms.thicken import ThickenSliced
+from bida.volume import PLANES
+
+
+class Recorder(ThickenSliced):
+    """Keeps the geometries that it draws."""
+
+    def draw_geometry(self, voxels):
+        self.geometry = super().draw_geometry(voxels)
+        return self.geometry
+
+
+def pair(shape=(48, 40), seed=0):
+    rng = np.random.default_rng(seed)
+    clean = rng.uniform(-0.9, 0.9, shape).astype(np.float32)
+    return torch.from_numpy(np.stack([clean + 0.05 * rng.standard_normal(shape).astype(np.float32), clean]))
+
+
+def cases(count=60, **options):
+    for seed in range(count):
+        transform = Recorder("image", **options).set_random_state(seed=seed)
+        transform.geometry = None
+        yield seed, transform, transform({"image": pair(seed=seed), "planes": seed % 3})
+
+
+def test_the_target_has_the_slices_of_the_scan_and_the_rest_of_the_wanted_image():
+    for seed, transform, item in cases(unguided=0.0):
+        scanned, clean = pair(seed=seed)
+        A = SliceOperator.build(transform.geometry)
+        axis = next(k for k in (0, 1) if scanned.shape[k] == transform.geometry.padded_voxels)
+        y = A.forward(scanned, axis)
+        grain = item["planes"] // (2 * len(PLANES)) == 0
+        wanted = scanned if grain else clean
+        torch.testing.assert_close(A.forward(item["image"][0], axis), y, rtol=0, atol=1e-5)
+        null = (item["image"][0] - wanted) - A.pinv(A.forward(item["image"][0] - wanted, axis), axis)
+        assert null.abs().max() < 1e-5
+        shown = guide(y, transform.geometry, axis).clamp(*X0_RANGE)
+        torch.testing.assert_close(item["guide"][0], shown, rtol=0, atol=1e-6)
+
+
+def test_without_a_guide_the_target_is_the_image_itself():
+    for seed, _, item in cases(20, unguided=1.0):
+        scanned, clean = pair(seed=seed)
+        grain = item["planes"] < 2 * len(PLANES)
+        assert torch.equal(item["image"][0], scanned if grain else clean)
+        assert item["guide"].abs().max() == 0
+
+
+def test_every_class_comes_up_in_its_share():
+    found = [item["planes"] for _, _, item in cases(300, unguided=0.25, grain=0.5)]
+    assert set(found) == set(range(CLASSES))
+    guided = np.mean([label // 3 % 2 for label in found])
+    clean = np.mean([label // 6 for label in found])
+    assert abs(guided - 0.75) < 0.1 and abs(clean - 0.5) < 0.1  # 4 standard errors of 300 draws
+
+
+def test_factors_and_thickness_stay_in_their_ranges():
+    geometries = [t.geometry for _, t, _ in cases(80, unguided=0.0, factors=(2.0, 6.0), thickness=(0.5, 0.8))]
+    factors = [g.factor for g in geometries]
+    shares = np.array([g.thickness_mm / g.slice_spacing_mm for g in geometries])
+    assert 2 <= min(factors) < 2.5 and 5 < max(factors) <= 6
+    assert 0.3 < np.mean(shares == 1) < 0.7
+    rest = shares[shares != 1]
+    assert rest.min() >= 0.5 and rest.max() <= 0.8
+    assert {g.profile for g in geometries} == {"slr", "gaussian", "box"}
+    assert any(g.pad_before for g in geometries) and not all(g.pad_before for g in geometries)
+
+
+def test_any_geometry_can_be_built_even_on_a_small_crop():
+    for size in (16, 24, 96):
+        transform = ThickenSliced("image")
+        for seed in range(150):
+            geometry = transform.set_random_state(seed=seed).draw_geometry(size)
+            assert SliceOperator.build(geometry).matrix.shape == (geometry.slices, size)
+
+
+def test_factors_below_one_are_refused():
+    with pytest.raises(ValueError, match="factors must be a rising range from 1"):
+        ThickenSliced("image", factors=(0.5, 2))
+
+
+def test_the_guide_goes_behind_the_noised_slice_as_it_is():
+    item = ThickenSliced("image", unguided=0.0).set_random_state(seed=0)({"image": pair(), "planes": 1, "index": 5})
+    guided = item["guide"]
+    noised = DiffuseSliced("image").set_random_state(seed=1)(item)
+    assert noised["image"].shape == (2, 48, 40) and noised["label"].shape == (1, 48, 40)
+    assert torch.equal(noised["image"][1:], guided)
+
+
+def test_scan_noise_is_that_of_a_magnitude_image():
+    """Far above the noise it is Gaussian; in air its mean is sigma sqrt(pi / 2) (Gudbjartsson & Patz 1995)."""
+    shape = (200, 200)
+    image = torch.full((2, *shape), 0.6)
+    image[:, :, 100:] = -1
+    transform = RandScanNoised("image", sigma=0.1, bare=0.0, prob=1.0)
+    levels = []
+    for seed in range(5):
+        out = transform.set_random_state(seed=seed)({"image": image})["image"]
+        assert torch.equal(out[1], image[1])
+        bright, air = (out[0, :, :100] - 0.6), (out[0, :, 100:] + 1)
+        levels.append(float(bright.std()))
+        assert float(air.mean()) == pytest.approx(levels[-1] * np.sqrt(np.pi / 2), rel=0.03)  # 20,000 voxels: 0.5%
+    assert 0 < min(levels) < max(levels) <= 0.1 * 1.02
+    bare = RandScanNoised("image", sigma=0.1, bare=1.0, prob=1.0).set_random_state(seed=3)({"image": image})["image"]
+    assert (bare[0, :, 100:] == -1).all() and not torch.equal(bare[0, :, :100], image[0, :, :100])
