@@ -110,12 +110,11 @@ def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
 
 
 def carried_labels(case: Case) -> NDArray[np.int32]:
-    """Return the structures that the atlases' labels show in a case's volume."""
-
-    from bida.eval.volumetry import carry_labels, fuse_labels
+    """Return the structures that the atlases' labels show in a case's volume, as ``bida volumes`` finds them."""
+    from bida.eval.volumetry import volumetry
 
     def carry() -> NDArray[np.int32]:
-        return fuse_labels([carry_labels(atlas, case.volume, case.truth.affine) for atlas in case.atlases])
+        return volumetry(case.volume, case.truth.affine, case.atlases).labels
 
     return case.kept("labels_" + "_".join(atlas.name for atlas in case.atlases), carry).astype(np.int32)
 

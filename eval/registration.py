@@ -73,14 +73,6 @@ def affine_of(origin: ArrayLike, spacing: ArrayLike, direction: ArrayLike) -> Af
     return RAS_TO_LPS @ lps
 
 
-@dataclass(frozen=True)
-class Carried:
-    """Labels on a volume's grid [X, Y, Z], and the correlation of the two images in the volume's foreground."""
-
-    labels: NDArray[np.int32]
-    similarity: float
-
-
 def check_volume(volume: ArrayLike, place: str) -> Volume:
     """Return a volume as float32.
 
@@ -103,7 +95,7 @@ def carry(
     affine: ArrayLike,
     seed: int = 1,
     place: str = "registration",
-) -> Carried:
+) -> NDArray[np.int32]:
     """Register an image to a volume and return its labels on the volume's grid.
 
     It runs on one thread, and the same input then gives the same labels. ITK fixes its number of threads when it is
@@ -129,14 +121,14 @@ def carry(
         _compare(fixed, moving, place)
         with _plain_errors(place):
             transforms, warped = _register(ants, fixed, moving, Path(folder))
-            similarity = _similarity(fixed, warped, place)
+            _check_overlap(fixed, warped, place)
             found = ants.apply_transforms(
                 _to_ants(ants, fixed_values, affine),
                 _to_ants(ants, compact.reshape(labels.shape), image_affine),
                 transforms,
                 interpolator="genericLabel",
             ).numpy()
-    return Carried(known[np.rint(found).astype(np.intp)].astype(np.int32), similarity)
+    return known[np.rint(found).astype(np.intp)].astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -253,20 +245,12 @@ def _register(ants: Any, fixed: _Coarse, moving: _Coarse, folder: Path) -> tuple
     return found["fwdtransforms"], found["warpedmovout"]
 
 
-def _similarity(fixed: _Coarse, warped: Any, place: str) -> float:
-    """Return the correlation of two registered images in the fixed one's foreground.
-
-    Raises:
-        SettingsError: the registration did not bring the two foregrounds together.
-    """
-    values = warped.numpy()
-    shown = values > fixed.level
+def _check_overlap(fixed: _Coarse, warped: Any, place: str) -> None:
+    """Refuse a registration that did not bring the two foregrounds together."""
+    shown = warped.numpy() > fixed.level
     overlap = 2 * float((shown & fixed.shown).sum()) / max(float(shown.sum() + fixed.shown.sum()), 1.0)
     if overlap < LEAST_OVERLAP:
         raise SettingsError(
             f"{place}: must bring the atlas over the scan, their Dice is {overlap:.2f} < {LEAST_OVERLAP}; "
             "check the orientation in both headers, or leave the atlas out"
         )
-    pair = np.stack([values[fixed.shown], fixed.image.numpy()[fixed.shown]]).astype(np.float64)
-    flat = float(np.ptp(pair, axis=1).min()) == 0  # an image without contrast is like no other
-    return 0.0 if flat else float(np.corrcoef(pair)[0, 1])

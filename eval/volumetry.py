@@ -1,4 +1,4 @@
-"""Volumetry: labels of atlases carried onto a volume by registration, joined by a weighted vote, and measured."""
+"""Volumetry: labels of atlases carried onto a volume by registration, joined by a vote, and measured."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
-from bida.eval.registration import Carried, carry, check_volume, itk_grid
+from bida.eval.registration import carry, check_volume, itk_grid
 from bida.eval.structures import structure_volumes
 
 Labels = NDArray[np.int32]
 Progress = Callable[[int, int], None]  # done, total
-
-# Largest correlation that a weight is made of: an atlas that is the scan itself outvotes the others, by a finite weight
-MOST_SIMILAR = 0.999
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,8 @@ def whole_labels(values: ArrayLike, place: str = "labels") -> Labels:
     return whole
 
 
-def carry_atlas(atlas: Atlas, volume: ArrayLike, affine: ArrayLike, seed: int = 1) -> Carried:
-    """Register an atlas to a volume and return its labels on the volume's grid, with the likeness of the two images.
+def carry_labels(atlas: Atlas, volume: ArrayLike, affine: ArrayLike, seed: int = 1) -> Labels:
+    """Register an atlas to a volume and return its labels on the volume's grid, [X, Y, Z].
 
     Nothing is shared between calls: two volumes of one animal are registered each from the start.
 
@@ -118,58 +115,36 @@ def carry_atlas(atlas: Atlas, volume: ArrayLike, affine: ArrayLike, seed: int = 
     return carry(atlas.labels, atlas.image, atlas.affine, volume, affine, seed, place)
 
 
-def carry_labels(atlas: Atlas, volume: ArrayLike, affine: ArrayLike, seed: int = 1) -> Labels:
-    """Return the labels of `carry_atlas` alone, [X, Y, Z]."""
-    return carry_atlas(atlas, volume, affine, seed).labels
-
-
-def vote_weight(similarity: float) -> float:
-    """Return the weight of an atlas's vote: the inverse of the mean squared difference of the two images.
-
-    Of images brought to mean 0 and variance 1 that difference is 2 (1 - r), with r their correlation.
-
-    Source: global weighted voting of Artaechevarria et al., IEEE Trans. Med. Imaging 28(8):1266-1277, 2009.
-    """
-    return 1 / (2 * (1 - min(similarity, MOST_SIMILAR)))
-
-
-def fuse_labels(maps: Sequence[NDArray[np.integer[Any]]], weights: Sequence[float] | None = None) -> Labels:
+def fuse_labels(maps: Sequence[NDArray[np.integer[Any]]]) -> Labels:
     """Return the label with the most votes, voxel by voxel; where several tie, that of the map that comes first.
 
     Args:
         maps: label maps of one shape, at least one.
-        weights: of the maps' votes, > 0; all 1 when None.
 
     Raises:
-        SettingsError: no map, shapes differ, or weights that are not one positive number a map.
+        SettingsError: no map, or shapes differ.
     """
     if len({one.shape for one in maps}) != 1:
         raise SettingsError(f"fuse_labels: needs maps of one shape, got {[one.shape for one in maps]}")
-    votes = np.ones(len(maps)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if votes.shape != (len(maps),) or not (np.isfinite(votes).all() and (votes > 0).all()):
-        raise SettingsError(f"fuse_labels: needs a weight > 0 for each of {len(maps)} maps, got {votes.tolist()}")
     stack = np.stack(maps)
-    given = np.stack([np.tensordot(votes, stack == one, axes=1) for one in stack])  # votes for what each map says
-    winner = given.argmax(axis=0)  # the first of several largest
+    votes = np.stack([(stack == one).sum(axis=0) for one in stack])  # for what each map says
+    winner = votes.argmax(axis=0)  # the first of several largest
     return np.take_along_axis(stack, winner[None], axis=0)[0].astype(np.int32)
 
 
-def measure(
-    maps: Sequence[Labels], affine: ArrayLike, labels: Sequence[int], weights: Sequence[float] | None = None
-) -> Volumetry:
+def measure(maps: Sequence[Labels], affine: ArrayLike, labels: Sequence[int]) -> Volumetry:
     """Join label maps by vote and measure structures, with their spread over the maps.
 
     Args:
         maps: one from every atlas, on one grid.
         affine: 4 x 4, voxel index to mm (RAS+).
         labels: structures to measure; one without a voxel measures 0.
-        weights: of the maps' votes; all 1 when None.
 
     Raises:
         SettingsError: see `fuse_labels`, `structure_volumes`.
     """
     names = {label: str(label) for label in labels}
-    fused = fuse_labels(maps, weights)
+    fused = fuse_labels(maps)
     alone = [structure_volumes(one, affine, names) for one in maps]
     voxels, volumes = structure_volumes(fused, np.eye(4), names), structure_volumes(fused, affine, names)
 
@@ -185,7 +160,7 @@ def volumetry(
 ) -> Volumetry:
     """Carry the labels of atlases onto a volume, join them by vote and measure every structure that an atlas knows.
 
-    An atlas that looks more like the volume once it lies on it has the weightier vote, see `vote_weight`.
+    Every atlas has one vote.
 
     Args:
         volume: [X, Y, Z].
@@ -201,10 +176,9 @@ def volumetry(
         raise SettingsError("volumetry: needs at least one atlas, got none")
     tell = progress or (lambda done, total: None)
     tell(0, len(atlases))
-    carried: list[Carried] = []
+    carried: list[Labels] = []
     for atlas in atlases:
-        carried.append(carry_atlas(atlas, volume, affine, seed))
+        carried.append(carry_labels(atlas, volume, affine, seed))
         tell(len(carried), len(atlases))
     known = set().union(*(np.unique(atlas.labels).tolist() for atlas in atlases))
-    weights = [vote_weight(one.similarity) for one in carried]
-    return measure([one.labels for one in carried], affine, sorted(known - {0}), weights)
+    return measure(carried, affine, sorted(known - {0}))

@@ -16,12 +16,10 @@ from bida.eval.registration import affine_of, carry, itk_grid
 from bida.eval.structures import structure_dice
 from bida.eval.volumetry import (
     Atlas,
-    carry_atlas,
     carry_labels,
     fuse_labels,
     measure,
     volumetry,
-    vote_weight,
     whole_labels,
 )
 from bida.sample import synthetic_brain
@@ -155,22 +153,6 @@ def test_vote_is_the_most_frequent_label():
     np.testing.assert_array_equal(fuse_labels([maps[0]]), maps[0])
 
 
-def test_a_weighted_vote_is_the_largest_sum():
-    maps, weights = RNG.integers(0, 3, (4, 5, 5, 5)), np.array([0.4, 2.0, 1.1, 1.0])
-    sums = np.stack([(weights.reshape(4, 1, 1, 1) * (maps == label)).sum(axis=0) for label in range(3)])
-    np.testing.assert_array_equal(fuse_labels(list(maps), weights.tolist()), sums.argmax(axis=0))
-    for wrong in ([1.0, 1.0], [1.0, 0.0, 1.0, 1.0], [1.0, math.nan, 1.0, 1.0]):
-        with pytest.raises(SettingsError, match="a weight > 0 for each of 4 maps"):
-            fuse_labels(list(maps), wrong)
-
-
-def test_the_weight_is_one_over_the_mean_squared_difference():
-    x, y = RNG.standard_normal((2, 1000))
-    a, b = ((v - v.mean()) / v.std() for v in (x, 0.7 * x + 0.3 * y))
-    assert vote_weight(np.corrcoef(a, b)[0, 1]) == pytest.approx(1 / np.mean((a - b) ** 2), rel=1e-9)
-    assert math.isfinite(vote_weight(1.0)) and 0 < vote_weight(-1.0) < vote_weight(0.5) < vote_weight(1.0)
-
-
 def test_vote_needs_maps_of_one_shape():
     for maps in ([], [np.zeros((2, 2, 2), int), np.zeros((2, 2, 3), int)]):
         with pytest.raises(SettingsError, match="maps of one shape"):
@@ -193,9 +175,7 @@ def test_labels_follow_a_brain_that_was_turned_and_bent(atlas, few_iterations, c
     shape, affine = grid_affine(SHAPE, (VOXEL_MM,) * 3, codes, tilt)
     affine[:3, 3] -= (affine @ [*(np.array(shape) - 1) / 2, 1])[:3] - (0.4, -0.3, 0.2)
     volume, truth = seen_from(atlas, shape, affine, turn_deg=12, bend_mm=0.8)
-    carried = carry_atlas(atlas, volume, affine)
-    found = carried.labels
-    assert 0.8 < carried.similarity < 1
+    found = carry_labels(atlas, volume, affine)
     assert found.shape == shape and found.dtype == np.int32
     assert set(np.unique(found)) == {0, *NUMBERS}
     before = mean_dice(seen_from(atlas, shape, affine)[1], truth)
@@ -227,6 +207,8 @@ def test_several_atlases_are_joined_and_told_of(atlas, few_iterations):
         assert one.spread_mm3 < 0.1 * one.volume_mm3
     assert any(one.spread_mm3 > 0 for one in found.structures)
     assert mean_dice(found.labels, atlas.labels) > 0.95
+    maps = [carry_labels(one, atlas.image, atlas.affine) for one in (atlas, other)]
+    np.testing.assert_array_equal(found.labels, fuse_labels(maps), "one atlas, one vote")
     with pytest.raises(SettingsError, match="at least one atlas"):
         volumetry(atlas.image, atlas.affine, [])
 
