@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from bida.degradation import SliceOperator
 from bida.errors import SettingsError
@@ -83,11 +83,11 @@ class Case:
         found: dict[str, NDArray[np.bool_] | None] = {"whole": None}
         return found if self.truth.mask is None else {**found, "brain": self.truth.mask}
 
-    def kept(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return an array of whole numbers that was made before, or make it and keep it as NIfTI."""
+    def kept(self, name: str, make: Callable[[], NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of whole numbers that was made before, or make it and keep it as NIfTI of a type."""
         path = make_folder(self.folder) / f"{name}.nii.gz"
         if not path.exists():
-            write_volume(path, make(), self.truth.affine, dtype=np.int16)
+            write_volume(path, make(), self.truth.affine, dtype=dtype)
         image: Any = nib.load(path)
         return np.asarray(image.dataobj)
 
@@ -106,7 +106,7 @@ def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
         found = make_stripper(stripper) if own else make_stripper(stripper, timeout_s=case.timeout_s)
         return check_mask(found(case.volume, case.truth.affine), case.volume, stripper)
 
-    return case.kept(f"mask_{fingerprint(stripper)}", strip) > 0
+    return case.kept(f"mask_{fingerprint(stripper)}", strip, np.int16) > 0
 
 
 def carried_labels(case: Case) -> NDArray[np.int32]:
@@ -116,7 +116,8 @@ def carried_labels(case: Case) -> NDArray[np.int32]:
     def carry() -> NDArray[np.int32]:
         return volumetry(case.volume, case.truth.affine, case.atlases).labels
 
-    return case.kept("labels_" + "_".join(atlas.name for atlas in case.atlases), carry).astype(np.int32)
+    # int32: numbers of the Allen atlas reach 614454277
+    return case.kept("labels_" + "_".join(atlas.name for atlas in case.atlases), carry, np.int32)
 
 
 def fingerprint(stripper: str) -> str:
