@@ -66,23 +66,39 @@ def find_animals(
     Raises:
         SettingsError: A folder is missing, a table does not say an animal's split, or nothing is left.
     """
-    found = []
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
-        splits = _splits(folder)
-        for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
-            for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
-                subject = path.relative_to(folder).parts[0]
-                wanted = (include is None or subject in include) and subject not in exclude
-                if wanted and (split is None or _split_of(subject, splits, folder) == split):
-                    found.append(Animal(subject, path, folder.resolve().name))
+    found = [
+        animal for folder in map(Path, folders) for animal in animals_of(folder, split, include, exclude, suffixes)
+    ]
     if not found:
         raise SettingsError(
             f"{', '.join(map(str, folders))}: at least one image must be left, got none for split={split}, "
             f"include={include}, exclude={list(exclude)}, suffixes={list(suffixes)}; "
             "check participants.tsv and the subjects asked for (validation takes its split val, or tuning_subjects)"
         )
+    return sorted(found, key=lambda animal: str(animal.path))
+
+
+def animals_of(
+    folder: Path,
+    split: str | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    suffixes: Sequence[str] = ("T2w", "T1w"),
+) -> list[Animal]:
+    """List the anatomical images of one BIDS folder, as `find_animals` does; there may be none.
+
+    Raises:
+        SettingsError: The folder is missing, or its table does not say an animal's split.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
+    splits, found = _splits(folder), []
+    for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
+        for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
+            subject = path.relative_to(folder).parts[0]
+            wanted = (include is None or subject in include) and subject not in exclude
+            if wanted and (split is None or _split_of(subject, splits, folder) == split):
+                found.append(Animal(subject, path, folder.resolve().name))
     return sorted(found, key=lambda animal: str(animal.path))
 
 

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,9 @@ def attempt(experiment: Experiment, cell: Cell) -> list[dict[str, str]]:
     """Run a cell; return what failed, a line each, so that the other cells and metrics go on."""
     failures = []
     try:
-        for name, score in scoring(experiment, cell):
+        for name, compute in scoring(experiment, cell):
             try:
-                score()
+                compute()
             except Exception as error:  # whatever a metric raises, the rest goes on
                 failures.append(failure_of(cell, name, error))
     except Exception as error:
@@ -140,7 +141,7 @@ def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
 
 
 def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Make a cell's volume where it is missing; yield for every metric that is missing what computes and keeps it."""
+    """Make a cell's volume where it is missing; yield for every metric what computes and keeps it where missing."""
     folder = make_folder(Path(experiment.output) / cell.animal.subject)
     truth, inputs = truth_of(experiment, cell.animal)
     place = folder / cell.name
@@ -157,16 +158,17 @@ def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[
         case = case_of(experiment, cell, truth, read_scan(place / "volume.nii.gz").data, slices)
     make_folder(place)
     for name in experiment.metrics:
-        needs = score_inputs(name, case)
-        if record["scores"].get(name, {}).get("made_from") == needs:
-            continue
+        yield name, partial(score, name, case, record)
 
-        def score(name: str = name, needs: Any = needs) -> None:
-            rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name)(case)]
-            record["scores"][name] = {"made_from": needs, "rows": rows}
-            write_json(place / "cell.json", record, overwrite=True)
 
-        yield name, score
+def score(name: str, case: Case, record: dict[str, Any]) -> None:
+    """Compute a metric and keep its rows in the cell's record, unless they are there, of the same inputs."""
+    needs = score_inputs(name, case)
+    if record["scores"].get(name, {}).get("made_from") == needs:
+        return
+    rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name)(case)]
+    record["scores"][name] = {"made_from": needs, "rows": rows}
+    write_json(case.folder / "cell.json", record, overwrite=True)
 
 
 def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, Any]]:
@@ -231,11 +233,6 @@ def make(experiment: Experiment, cell: Cell, slices: Slices, place: Path, inputs
 
 def case_of(experiment: Experiment, cell: Cell, truth: Truth, volume: Any, slices: Slices | None) -> Case:
     """Return a cell's volume with what the metrics need."""
-    atlases = []
-    if "volumes" in experiment.metrics and experiment.atlases > 0:
-        from bida.volumes import read_atlases
-
-        atlases = read_atlases(Path(experiment.data), experiment.atlases, cell.animal.subject)
     return Case(
         cell.method,
         volume,
@@ -243,6 +240,7 @@ def case_of(experiment: Experiment, cell: Cell, truth: Truth, volume: Any, slice
         slices,
         tuple(experiment.strippers),
         experiment.choices.timeout_s,
-        atlases,
+        Path(experiment.data),
+        experiment.atlases,
         Path(experiment.output) / cell.animal.subject / cell.name,
     )

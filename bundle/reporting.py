@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bida.design import Cell, Experiment, threads_each
+from bida.design import HR, Cell, Experiment, threads_each
 from bida.montage import montage
 from bida.output import write_json
 from bida.pictures import ras
@@ -36,6 +36,10 @@ STRIPPER_NOTE = (
 EXTRACTED_NOTE = (
     "The scans of this data set are brain-extracted: their background is exactly zero, so that any stripper finds the "
     "brain easily and cDSC says little. Repeating the paper's cDSC needs isotropic scans of whole heads."
+)
+ATLASES_NOTE = (
+    "Volumes of structures were not measured for {names}: the data set has no labels (derivatives/labels, "
+    "*_dseg.nii.gz) of other, training animals that could be carried over."
 )
 VALIDATION_NOTE = (
     "PSNR and SSIM take the range between the truth's 1st and 99th percentile as data range; 'whole' is the scan's "
@@ -118,17 +122,28 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
 def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     """Return the limits that a reader must know."""
     notes = [VALIDATION_NOTE]
+    subjects = sorted({row["subject"] for row in rows})
     if "cdsc" in experiment.metrics:
         if "rbm" not in experiment.strippers:
             notes.append(STRIPPER_NOTE.format(names=", ".join(experiment.strippers)))
-        if any(extracted(experiment, subject) for subject in sorted({row["subject"] for row in rows})):
+        if any(extracted(experiment, subject) for subject in subjects):
             notes.append(EXTRACTED_NOTE)
+    bare = [subject for subject in subjects if without_atlases(experiment, subject)]
+    if "volumes" in experiment.metrics and experiment.atlases > 0 and bare:
+        notes.append(ATLASES_NOTE.format(names=", ".join(bare)))
     if "selfsr" in experiment.methods:
         notes.append(
             "selfsr is a self-supervised method in the manner of SMORE and ECLARE, written for this comparison; it is "
             "neither of them. The published ECLARE can be compared as the method eclare where it is installed."
         )
     return notes
+
+
+def without_atlases(experiment: Experiment, subject: str) -> bool:
+    """Return whether no other animal's labels were there to be carried over to an animal."""
+    file = Path(experiment.output) / subject / HR / "cell.json"
+    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"scores": {}}
+    return "volumes" in record["scores"] and not record["scores"]["volumes"]["made_from"]["atlases"]
 
 
 def extracted(experiment: Experiment, subject: str) -> bool:

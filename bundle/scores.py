@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -31,14 +31,13 @@ from bida.eval import (
 )
 from bida.eval.brain_mask import check_mask
 from bida.eval.brain_unet import WEIGHTS
+from bida.eval.volumetry import volumetry
 from bida.methods import Slices
 from bida.output import make_folder, write_volume
 from bida.truth import Truth
 from bida.volume import AXES
+from bida.volumes import AtlasFiles, find_atlases, read_atlas
 from bida.weights import released_path, sha256
-
-if TYPE_CHECKING:
-    from bida.eval.volumetry import Atlas
 
 # Carrying labels takes minutes a volume: only these methods' volumes get them, beside the truth's
 VOLUMETRY_METHODS = ("hr", "cubic", "selfsr", "bida", "eclare")
@@ -64,7 +63,8 @@ class Case:
         slices: what the method was given; None for ``hr``.
         strippers: names of skull strippers.
         timeout_s: limit of an external stripper, seconds.
-        atlases: animals whose labels are carried over.
+        data: BIDS data set, whose training animals' labels are carried over.
+        atlas_count: how many of them, at most.
         folder: where masks and carried labels are kept.
     """
 
@@ -74,8 +74,14 @@ class Case:
     slices: Slices | None
     strippers: Sequence[str]
     timeout_s: float
-    atlases: Sequence[Atlas]
+    data: Path
+    atlas_count: int
     folder: Path
+
+    @cached_property
+    def atlases(self) -> list[AtlasFiles]:
+        """Return the other animals whose labels are carried over, none where the data set has no such labels."""
+        return find_atlases(self.data, self.atlas_count, self.truth.subject)
 
     @cached_property
     def regions(self) -> dict[str, NDArray[np.bool_] | None]:
@@ -95,7 +101,7 @@ class Case:
 def case_of_truth(case: Case) -> Case:
     """Return the truth's own case beside a method's: its masks and labels are made once an animal."""
     folder = case.folder.parent / "hr"
-    return Case("hr", case.truth.data, case.truth, None, case.strippers, case.timeout_s, case.atlases, folder)
+    return replace(case, method="hr", volume=case.truth.data, slices=None, folder=folder)
 
 
 def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
@@ -111,13 +117,12 @@ def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
 
 def carried_labels(case: Case) -> NDArray[np.int32]:
     """Return the structures that the atlases' labels show in a case's volume, as ``bida volumes`` finds them."""
-    from bida.eval.volumetry import volumetry
 
     def carry() -> NDArray[np.int32]:
-        return volumetry(case.volume, case.truth.affine, case.atlases).labels
+        return volumetry(case.volume, case.truth.affine, [read_atlas(*files) for files in case.atlases]).labels
 
     # int32: numbers of the Allen atlas reach 614454277
-    return case.kept("labels_" + "_".join(atlas.name for atlas in case.atlases), carry, np.int32)
+    return case.kept("labels_" + "_".join(files.animal.subject for files in case.atlases), carry, np.int32)
 
 
 def fingerprint(stripper: str) -> str:
@@ -130,7 +135,7 @@ def score_inputs(name: str, case: Case) -> dict[str, Any]:
     """Return what a metric depends on, beside the volume and its truth, as JSON holds it."""
     if name == "cdsc":
         return {"strippers": [fingerprint(stripper) for stripper in case.strippers]}
-    return {"atlases": [atlas.name for atlas in case.atlases]} if name == "volumes" else {}
+    return {"atlases": [files.animal.subject for files in case.atlases]} if name == "volumes" else {}
 
 
 def score_psnr(case: Case) -> list[Score]:

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from bida.dataset import Animal, find_animals, has_splits
+from bida.dataset import Animal, animals_of, find_animals, has_splits
 from bida.errors import ScanError, SettingsError
 from bida.eval.volumetry import Atlas, Structure, Volumetry, volumetry, whole_labels
 from bida.output import atomic, check_output, write_volume
@@ -30,6 +30,13 @@ THICK = 1.5  # coarsest over finest voxel size from which a scan is better resto
 SAME_GRID_MM = 1e-3  # headers are float32
 
 _SUBJECT = re.compile(r"(?:^|[\\/_])(sub-[0-9A-Za-z]+)")
+
+
+class AtlasFiles(NamedTuple):
+    """A training animal's image, and its label map."""
+
+    animal: Animal
+    labels: Path
 
 
 def volumes(arguments: argparse.Namespace) -> None:
@@ -105,15 +112,32 @@ def read_atlases(data: Path, count: int, own: str | Sequence[str] = (), labels: 
     folder = data / LABELS if labels is None else labels
     if not folder.is_dir():
         raise SettingsError(f"{folder}: the folder of labels must exist, it does not; name it by --labels")
-    animals = find_animals([data], split="train", exclude=[own] if isinstance(own, str) else own)
-    names = [animal.subject for animal in animals]
+    names = [animal.subject for animal in find_animals([data], split="train", exclude=subjects(own))]
+    found = find_atlases(data, count, own, folder)
+    if not found:
+        raise SettingsError(f"{folder}: must hold sub-*/**/*_dseg.nii.gz of {', '.join(names)}, none is there")
+    return [read_atlas(*files) for files in found]
+
+
+def find_atlases(data: Path, count: int, own: str | Sequence[str] = (), labels: Path | None = None) -> list[AtlasFiles]:
+    """List the files of `read_atlases` without reading them; there may be none.
+
+    Raises:
+        SettingsError: An animal with labels has several images or label maps.
+    """
+    folder = data / LABELS if labels is None else labels
+    animals = animals_of(data, split="train", exclude=subjects(own))
+    found = [AtlasFiles(animal, path) for animal in animals if (path := label_file(folder, animal.subject)) is not None]
+    names = [files.animal.subject for files in found]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise SettingsError(f"{data}: each atlas must have one image, {', '.join(double)} has more; remove the others")
-    found = [(animal, path) for animal in animals if (path := label_file(folder, animal.subject)) is not None]
-    if not found:
-        raise SettingsError(f"{folder}: must hold sub-*/**/*_dseg.nii.gz of {', '.join(names)}, none is there")
-    return [read_atlas(animal, path) for animal, path in found[:count]]
+    return found[:count]
+
+
+def subjects(own: str | Sequence[str]) -> Sequence[str]:
+    """Return subjects as a sequence, where one may be given by itself."""
+    return [own] if isinstance(own, str) else own
 
 
 def label_file(folder: Path, subject: str) -> Path | None:

@@ -144,6 +144,34 @@ def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     assert "false" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("missing", ["labels", "atlases"])
+def test_without_labels_of_others_all_but_volumes_is_measured(data, tmp_path, missing):
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    if missing == "labels":
+        shutil.rmtree(copy / "derivatives" / "labels")
+    else:  # those of the animals themselves stay
+        shutil.rmtree(copy / "sub-03")
+    run(experiment(copy, tmp_path / "out", metrics=["psnr", "volumes"], atlases=3))
+    rows = read_results(tmp_path / "out" / "results.csv")
+    assert {row["metric"] for row in rows} == {"psnr", "seconds"}
+    assert value(tmp_path / "out", subject="sub-01", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Volumes of structures were not measured for sub-01, sub-02: the data set has no labels" in report
+
+
+def test_labels_that_cannot_be_used_fail_volumes_alone(data, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    folder = copy / "derivatives" / "labels" / "sub-03"
+    shutil.copy(folder / "anat" / "sub-03_dseg.nii.gz", folder / "sub-03_dseg.nii.gz")
+    with pytest.raises(SettingsError, match=r"each atlas must have one label map"):
+        run(experiment(copy, tmp_path / "out", metrics=["psnr", "volumes"], atlases=3))
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text(encoding="utf-8"))["failures"]
+    assert {failure["part"] for failure in failures} == {"volumes"}
+    assert value(tmp_path / "out", subject="sub-01", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
+
+
 def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     def broken(slices, choices):
         raise RuntimeError("no luck")
