@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +38,7 @@ from bida.methods import METHODS, Slices
 from bida.output import make_folder, sidecar_path, write_json, write_volume
 from bida.reporting import collect, write_outputs
 from bida.scan import read_scan, read_sidecar
-from bida.scores import Case, metric, score_inputs
+from bida.scores import Case, metric, parts, score_inputs
 from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
 from bida.weights import sha256
@@ -141,7 +142,7 @@ def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
 
 
 def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Make a cell's volume where it is missing; yield for every metric what computes and keeps it where missing."""
+    """Make a cell's volume where it is missing; yield for every part of a metric what computes and keeps it."""
     folder = make_folder(Path(experiment.output) / cell.animal.subject)
     truth, inputs = truth_of(experiment, cell.animal)
     place = folder / cell.name
@@ -158,17 +159,20 @@ def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[
         case = case_of(experiment, cell, truth, read_scan(place / "volume.nii.gz").data, slices)
     make_folder(place)
     for name in experiment.metrics:
-        yield name, partial(score, name, case, record)
+        for part, strippers in parts(name, case.strippers).items():
+            yield part, partial(score, name, part, replace(case, strippers=strippers), record)
 
 
-def score(name: str, case: Case, record: dict[str, Any]) -> None:
-    """Compute a metric and keep its rows in the cell's record, unless they are there, of the same inputs."""
-    needs = score_inputs(name, case)
-    if record["scores"].get(name, {}).get("made_from") == needs:
+def score(name: str, part: str, case: Case, record: dict[str, Any]) -> None:
+    """Compute a part of a metric and keep its rows in the cell's record, unless they are there, of the same inputs."""
+    needs, file = score_inputs(name, case), case.folder / "cell.json"
+    if record["scores"].get(part, {}).get("made_from") == needs:
         return
+    if record["scores"].pop(part, None) is not None:  # should this fail, nothing of other inputs is reported
+        write_json(file, record, overwrite=True)
     rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name)(case)]
-    record["scores"][name] = {"made_from": needs, "rows": rows}
-    write_json(case.folder / "cell.json", record, overwrite=True)
+    record["scores"][part] = {"made_from": needs, "rows": rows}
+    write_json(file, record, overwrite=True)
 
 
 def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, Any]]:

@@ -20,7 +20,7 @@ from bida.pictures import ras
 from bida.report import write_report
 from bida.result import versions
 from bida.scan import read_scan
-from bida.scores import fingerprint
+from bida.scores import fingerprint, parts
 from bida.summary import summarise
 from bida.tables import write_results
 from bida.truth import group_of
@@ -66,7 +66,8 @@ def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Ro
     record = json.loads(file.read_text(encoding="utf-8"))
     group = group_of(Path(experiment.data), cell.animal.subject)
     head = {"subject": cell.animal.subject, "group": group, "factor": factor, "method": cell.method}
-    scores = [score for name in experiment.metrics for score in record["scores"].get(name, {}).get("rows", [])]
+    names = [part for name in experiment.metrics for part in parts(name, experiment.strippers)]
+    scores = [score for name in names for score in record["scores"].get(name, {}).get("rows", [])]
     if "seconds" in record:
         scores.append(["seconds", "", record["seconds"], "s"])
     return [

@@ -131,6 +131,11 @@ def fingerprint(stripper: str) -> str:
     return hashlib.sha256(f"{stripper}{weights}".encode()).hexdigest()[:8]
 
 
+def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return what of a metric is computed, kept and reported each by itself, with its strippers: cDSC, for each one."""
+    return {f"{name}, {one}": [one] for one in strippers} if name == "cdsc" else {name: strippers}
+
+
 def score_inputs(name: str, case: Case) -> dict[str, Any]:
     """Return what a metric depends on, beside the volume and its truth, as JSON holds it."""
     if name == "cdsc":

@@ -136,11 +136,16 @@ def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
 def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     failing = "command:false {in} {out}"
     with pytest.raises(SettingsError, match="every cell must finish, 6 failed"):
-        run(experiment(data, tmp_path, metrics=["psnr", "cdsc"], strippers=["threshold", failing]))
+        run(experiment(data, tmp_path, metrics=["psnr", "cdsc"], strippers=[failing, "threshold"]))
     failures = json.loads((tmp_path / "failures.json").read_text(encoding="utf-8"))["failures"]
-    assert {failure["part"] for failure in failures} == {"cdsc"} and "traceback" not in failures[0]
+    assert {failure["part"] for failure in failures} == {f"cdsc, {failing}"} and "traceback" not in failures[0]
     rows = read_results(tmp_path / "results.csv")
     assert len([row for row in rows if (row["metric"], row["region"]) == ("psnr", "whole")]) == 6
+    for subject in ("sub-01", "sub-02"):
+        for method in ("nearest", "cubic"):
+            wanted = {"subject": subject, "method": method, "factor": 2.5, "region": "threshold"}
+            assert 0.9 < value(tmp_path, **wanted, metric="cdsc") < 1
+            assert value(tmp_path, **wanted, metric="hd95") > 0
     assert "false" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
