@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,12 @@ def score(name: str, part: str, case: Case, record: dict[str, Any]) -> None:
 def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, Any]]:
     """Return the prepared scan of an animal, prepared anew where the scan or the choices changed, and its inputs."""
     folder = make_folder(Path(experiment.output) / animal.subject / "truth")
-    inputs = {"scan": sha256(animal.path), "spacing_mm": experiment.spacing_mm, "n4": experiment.n4}
+    inputs = {
+        "bida": version("bida"),
+        "scan": sha256(animal.path),
+        "spacing_mm": experiment.spacing_mm,
+        "n4": experiment.n4,
+    }
     if read_sidecar(folder / f"{animal.subject}.nii.gz") != inputs:
         (folder / f"{animal.subject}.nii.gz").unlink(missing_ok=True)
         sidecar_path(folder / f"{animal.subject}.nii.gz").unlink(missing_ok=True)
@@ -190,7 +196,10 @@ def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, A
 
 def simulation_inputs(experiment: Experiment, factor: float) -> dict[str, Any]:
     """Return what thick slices depend on, beside the truth."""
-    return {"factor": factor, "axis": experiment.axis, "profile": experiment.profile}
+    profile = {"profile": experiment.profile}
+    if Path(experiment.profile).is_file():
+        profile["profile_sha256"] = sha256(experiment.profile)
+    return {"factor": factor, "axis": experiment.axis, **profile}
 
 
 def slices_of(

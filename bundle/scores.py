@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,6 +85,11 @@ class Case:
         return find_atlases(self.data, self.atlas_count, self.truth.subject)
 
     @cached_property
+    def atlas_hashes(self) -> dict[str, list[str]]:
+        """Return subject to SHA-256 of image and labels of the atlases."""
+        return {files.animal.subject: [sha256(files.animal.path), sha256(files.labels)] for files in self.atlases}
+
+    @cached_property
     def regions(self) -> dict[str, NDArray[np.bool_] | None]:
         """Return the regions of PSNR and SSIM: the whole field of view, and the brain where its mask is known."""
         found: dict[str, NDArray[np.bool_] | None] = {"whole": None}
@@ -122,13 +128,18 @@ def carried_labels(case: Case) -> NDArray[np.int32]:
         return volumetry(case.volume, case.truth.affine, [read_atlas(*files) for files in case.atlases]).labels
 
     # int32: numbers of the Allen atlas reach 614454277
-    return case.kept("labels_" + "_".join(files.animal.subject for files in case.atlases), carry, np.int32)
+    return case.kept(f"labels_{short_hash(json.dumps(case.atlas_hashes))}", carry, np.int32)
 
 
 def fingerprint(stripper: str) -> str:
     """Return what tells a stripper's masks from another's, as part of a file's name."""
     weights = sha256(released_path(WEIGHTS)) if stripper == "builtin" else ""
-    return hashlib.sha256(f"{stripper}{weights}".encode()).hexdigest()[:8]
+    return short_hash(f"{stripper}{weights}")
+
+
+def short_hash(text: str) -> str:
+    """Return eight digits that tell a text from another's."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -138,9 +149,12 @@ def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
 
 def score_inputs(name: str, case: Case) -> dict[str, Any]:
     """Return what a metric depends on, beside the volume and its truth, as JSON holds it."""
-    if name == "cdsc":
-        return {"strippers": [fingerprint(stripper) for stripper in case.strippers]}
-    return {"atlases": [files.animal.subject for files in case.atlases]} if name == "volumes" else {}
+    if name == "residual":
+        return {}
+    if name == "volumes":
+        return {"atlases": case.atlas_hashes, "labels": case.truth.files.get("labels")}
+    mask = {"mask": case.truth.files.get("mask")}
+    return {**mask, "strippers": [fingerprint(one) for one in case.strippers]} if name == "cdsc" else mask
 
 
 def score_psnr(case: Case) -> list[Score]:

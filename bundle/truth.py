@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bida.scan import read_scan, spacing_of
 from bida.transforms import CorrectBiasd, LoadScand
 from bida.transforms.resample import resample
 from bida.volume import isotropic_axis, resampled_affine
+from bida.weights import sha256
 
 ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel
 PERCENTILES = (1.0, 99.0)  # of the truth; the range between them is the data range of PSNR and SSIM
@@ -38,6 +40,7 @@ class Truth:
         affine: 4 x 4, voxel index to mm.
         mask: the data set's own brain mask [R, A, S], None where it has none.
         labels: the data set's own structures [R, A, S], None where it has none.
+        files: SHA-256 of the files of ``mask`` and ``labels``, where there are such.
     """
 
     subject: str
@@ -47,6 +50,7 @@ class Truth:
     affine: NDArray[np.float64]
     mask: NDArray[np.bool_] | None
     labels: NDArray[np.int32] | None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -112,31 +116,34 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
             volume, affine = resample(volume, sizes, grids), resampled_affine(affine, volume.shape, sizes, grids)
         write_volume(path, volume, affine)
     scan = read_scan(path)
-    mask = derivative(data, animal, "masks", "mask", scan.data.shape, scan.affine)
-    labels = derivative(data, animal, "labels", "dseg", scan.data.shape, scan.affine)
+    files = {"mask": derivative(data, animal, "masks", "mask"), "labels": derivative(data, animal, "labels", "dseg")}
+    arrays = {
+        name: whole_numbers(file, scan.data.shape, scan.affine) for name, file in files.items() if file is not None
+    }
     return Truth(
         animal.subject,
         group_of(data, animal.subject),
         path,
         scan.data,
         scan.affine,
-        None if mask is None else mask > 0,
-        labels,
+        arrays["mask"] > 0 if "mask" in arrays else None,
+        arrays.get("labels"),
+        {name: sha256(file) for name, file in files.items() if file is not None},
     )
 
 
-def derivative(
-    data: Path, animal: Animal, kind: str, suffix: str, shape: tuple[int, ...], affine: NDArray[np.float64]
-) -> NDArray[np.int32] | None:
-    """Return an animal's mask or labels of whole numbers on a grid, by the nearest voxel; None where there is none."""
+def derivative(data: Path, animal: Animal, kind: str, suffix: str) -> Path | None:
+    """Return the file of an animal's mask or labels; None where there is none."""
     folder = data / "derivatives" / kind / animal.path.parent.relative_to(data)
-    found = sorted(folder.glob(f"*_{suffix}.nii*"))
-    if not found:
-        return None
-    image: Any = nib.as_closest_canonical(nib.load(found[0]))
+    return next(iter(sorted(folder.glob(f"*_{suffix}.nii*"))), None)
+
+
+def whole_numbers(file: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return a file's whole numbers on a grid, by the nearest voxel."""
+    image: Any = nib.as_closest_canonical(nib.load(file))
     values = np.asarray(image.dataobj)
     if image.shape != shape or not np.allclose(image.affine, affine, atol=1e-3):
-        plain = nib.Nifti1Image(values.astype(np.float32), image.affine)
+        plain = nib.Nifti1Image(values.astype(np.float64), image.affine)  # exact for 32-bit labels
         values = np.asarray(resample_from_to(plain, (shape, affine), order=0).dataobj)
     return np.rint(values).astype(np.int32)
 

@@ -133,6 +133,40 @@ def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
     np.testing.assert_allclose(truth, changed, rtol=1e-6)
 
 
+def test_another_version_makes_everything_anew(data, tmp_path, counted, monkeypatch):
+    run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
+    monkeypatch.setattr("bida.experiment.version", lambda name: "99")
+    run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
+    assert len(counted) == 2
+
+
+def test_a_changed_profile_file_makes_other_slices(data, tmp_path, counted):
+    profile = tmp_path / "profile.csv"
+    for half_width in (0.3, 0.4):
+        profile.write_text("".join(f"{mm},{max(0, 1 - abs(mm) / half_width)}\n" for mm in np.linspace(-0.5, 0.5, 101)))
+        run(experiment(data, tmp_path / "out", methods=["counted"], subjects=["sub-01"], profile=str(profile)))
+    assert len(counted) == 2
+
+
+def test_a_changed_mask_is_scored_anew(data, tmp_path, counted):
+    copy, metrics = tmp_path / "data", ["psnr", "cdsc"]
+    shutil.copytree(data, copy)
+    wanted = {"subject": "sub-01", "method": "counted", "factor": 2.5}
+    found = []
+    for _ in range(2):
+        run(experiment(copy, tmp_path / "out", methods=["counted"], metrics=metrics, subjects=["sub-01"]))
+        of = [("psnr", "whole"), ("psnr", "brain"), ("cdsc", "threshold"), ("dice_manual", "threshold")]
+        found.append([value(tmp_path / "out", **wanted, metric=name, region=region) for name, region in of])
+        path = copy / "derivatives/masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+        image = nib.load(path)
+        half = np.asarray(image.dataobj) * (np.arange(image.shape[0]) < image.shape[0] // 2)[:, None, None]
+        nib.save(nib.Nifti1Image(half.astype(np.float32), image.affine), path)
+    first, second = found
+    assert first[0] == second[0] and first[2] == second[2], "these do not depend on the mask"
+    assert first[1] != second[1] and second[3] < 0.8 < first[3]
+    assert len(counted) == 1
+
+
 def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     failing = "command:false {in} {out}"
     with pytest.raises(SettingsError, match="every cell must finish, 6 failed"):

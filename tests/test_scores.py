@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from bida.sample import synthetic_brain
-from bida.scores import Case, carried_labels
+from bida.scores import Case, carried_labels, score_inputs
 from bida.truth import Truth
 
 NUMBERS = (7, 526_157_192)  # the second of the Allen atlas, beyond what 16 bits and float32 hold
@@ -27,3 +29,25 @@ def test_kept_labels_keep_their_numbers(case, monkeypatch):
     first, again = carried_labels(case), carried_labels(case)
     np.testing.assert_array_equal(first, labels)
     np.testing.assert_array_equal(again, labels)
+
+
+def test_changed_labels_of_an_atlas_are_carried_anew(case, tmp_path, monkeypatch):
+    calls = []
+
+    def stand_in(volume, affine, atlases):
+        calls.append([atlas.name for atlas in atlases])
+        return SimpleNamespace(labels=atlases[0].labels)
+
+    monkeypatch.setattr("bida.scores.volumetry", stand_in)
+    for number in (1, 2):
+        for path, values in (
+            ("sub-02/anat/sub-02_T2w.nii.gz", case.volume),
+            ("derivatives/labels/sub-02/anat/sub-02_dseg.nii.gz", number * (case.volume > 0).astype(np.int16)),
+        ):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values, case.truth.affine), tmp_path / path)
+        fresh = replace(case, atlas_count=1)
+        assert [carried_labels(fresh).max(), carried_labels(fresh).max()] == [number, number]
+        assert score_inputs("volumes", fresh)["atlases"].keys() == {"sub-02"}
+    assert calls == [["sub-02"], ["sub-02"]]
+    assert score_inputs("volumes", case) == {"atlases": {}, "labels": None}
