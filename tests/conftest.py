@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bida.sample import synthetic_brain
+
 ROOT = Path(__file__).resolve().parents[1]
 MakeScan = Callable[..., Path]
 
@@ -93,3 +95,27 @@ def make_scan(tmp_path: Path) -> MakeScan:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """A BIDS data set of two animals that validate and one that trains, at 0.3 mm."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = ["participant_id\tgenotype\tsplit"]
+    for number, (genotype, split) in enumerate([("WT", "val"), ("TG", "val"), ("WT", "train")], 1):
+        subject = f"sub-{number:02d}"
+        volume, affine = synthetic_brain(0.3, (40, 64, 32), number)
+        brain = volume > 0.2 * volume.max()
+        for path, values in (
+            (f"{subject}/anat/{subject}_T2w.nii.gz", volume),
+            (f"derivatives/masks/{subject}/anat/{subject}_desc-brain_mask.nii.gz", brain),
+            (
+                f"derivatives/labels/{subject}/anat/{subject}_dseg.nii.gz",
+                brain * (1 + (volume > np.median(volume[brain]))),
+            ),
+        ):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values.astype(np.float32), affine), folder / path)
+        lines.append(f"{subject}\t{genotype}\t{split}")
+    (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
+    return folder

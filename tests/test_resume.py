@@ -1,0 +1,104 @@
+"""The experiment goes on where it was: what is kept is reused, what was made from something else is made anew."""
+
+from __future__ import annotations
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from test_experiment import experiment, value
+
+from bida.baselines import cubic
+from bida.experiment import run
+from bida.methods import METHODS, Choices, Method
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count the runs of a method of its own."""
+    calls: list[str] = []
+
+    def go(slices, choices):
+        calls.append(str(slices.path))
+        return cubic(slices.data, slices.geometry)
+
+    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    return calls
+
+
+def test_finished_cells_are_reused_and_changed_ones_run_again(data, tmp_path, counted):
+    first = experiment(data, tmp_path, methods=["counted"])
+    run(first)
+    assert len(counted) == 2
+    run(first)
+    run(experiment(data, tmp_path, methods=["counted"], metrics=["psnr", "ssim"]))
+    assert len(counted) == 2, "a new metric must not run the method again"
+    run(experiment(data, tmp_path, methods=["counted"], choices=Choices(seed=1)))
+    assert len(counted) == 4, "another seed must"
+    run(experiment(data, tmp_path, methods=["counted"], profile="gaussian", choices=Choices(seed=1)))
+    assert len(counted) == 6, "other slices must"
+
+
+def test_a_crash_loses_one_cell(data, tmp_path, counted, monkeypatch):
+    go = METHODS["counted"].run
+
+    def stop(slices, choices):
+        if "sub-02" in str(slices.path):
+            raise KeyboardInterrupt
+        return go(slices, choices)
+
+    monkeypatch.setitem(METHODS, "counted", Method(stop, ("seed",)))
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment(data, tmp_path, methods=["counted"]))
+    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    run(experiment(data, tmp_path, methods=["counted"]))
+    assert len(counted) == 2
+
+
+def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    run(experiment(copy, tmp_path / "out", methods=["counted"], subjects=["sub-01"]))
+    path = copy / "sub-01/anat/sub-01_T2w.nii.gz"
+    image = nib.load(path)
+    changed = np.asarray(image.dataobj)[::-1].copy()
+    nib.save(nib.Nifti1Image(changed, image.affine), path)
+    run(experiment(copy, tmp_path / "out", methods=["counted"], subjects=["sub-01"]))
+    assert len(counted) == 2
+    truth = np.asarray(nib.load(tmp_path / "out/sub-01/truth/sub-01.nii.gz").dataobj)
+    np.testing.assert_allclose(truth, changed, rtol=1e-6)
+
+
+def test_another_version_makes_everything_anew(data, tmp_path, counted, monkeypatch):
+    run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
+    monkeypatch.setattr("bida.experiment.version", lambda name: "99")
+    run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
+    assert len(counted) == 2
+
+
+def test_a_changed_profile_file_makes_other_slices(data, tmp_path, counted):
+    profile = tmp_path / "profile.csv"
+    for half_width in (0.3, 0.4):
+        profile.write_text("".join(f"{mm},{max(0, 1 - abs(mm) / half_width)}\n" for mm in np.linspace(-0.5, 0.5, 101)))
+        run(experiment(data, tmp_path / "out", methods=["counted"], subjects=["sub-01"], profile=str(profile)))
+    assert len(counted) == 2
+
+
+def test_a_changed_mask_is_scored_anew(data, tmp_path, counted):
+    copy, metrics = tmp_path / "data", ["psnr", "cdsc"]
+    shutil.copytree(data, copy)
+    wanted = {"subject": "sub-01", "method": "counted", "factor": 2.5}
+    found = []
+    for _ in range(2):
+        run(experiment(copy, tmp_path / "out", methods=["counted"], metrics=metrics, subjects=["sub-01"]))
+        of = [("psnr", "whole"), ("psnr", "brain"), ("cdsc", "threshold"), ("dice_manual", "threshold")]
+        found.append([value(tmp_path / "out", **wanted, metric=name, region=region) for name, region in of])
+        path = copy / "derivatives/masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+        image = nib.load(path)
+        half = np.asarray(image.dataobj) * (np.arange(image.shape[0]) < image.shape[0] // 2)[:, None, None]
+        nib.save(nib.Nifti1Image(half.astype(np.float32), image.affine), path)
+    first, second = found
+    assert first[0] == second[0] and first[2] == second[2], "these do not depend on the mask"
+    assert first[1] != second[1] and second[3] < 0.8 < first[3]
+    assert len(counted) == 1
