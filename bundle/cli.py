@@ -141,7 +141,8 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the scans' bias field where it is")
     sub.add_argument("--profile", metavar="slr|gaussian|box|FILE", help="slice profile (slr)")
     sub.add_argument("--strippers", nargs="+", metavar="STRIPPER",
-                     help="builtin, threshold, rbm, rs2net, antspynet or 'command:PROGRAM {in} {out}'")  # fmt: skip
+                     help="builtin, threshold, rbm, antspynet or 'command:PROGRAM {in} {out}'; RS2-Net with its "
+                          "weights: 'command:RS2_predict -i {in_dir} -o {out_dir} -m FILE -device cpu'")  # fmt: skip
     sub.add_argument("--atlases", type=int, metavar="N", help="training animals whose labels are carried over (3)")
     sub.add_argument("--samples", type=int, metavar="K", help="draws of bida, averaged (4)")
     sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")

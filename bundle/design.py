@@ -10,7 +10,7 @@ from pathlib import Path
 from bida.dataset import Animal
 from bida.errors import SettingsError
 from bida.methods import BUILT_IN, METHODS, Choices, method
-from bida.scores import METRICS, metric
+from bida.scores import METRICS, metric, stripper_of
 from bida.volume import AXES
 
 HR = "hr"  # the truth itself, scored where that means something
@@ -64,7 +64,10 @@ class Experiment:
             method(name)
         for name in self.metrics:
             metric(name)
-        for name, values in (("factors", self.factors), ("methods", self.methods), ("metrics", self.metrics)):
+        for name in self.strippers:
+            stripper_of(name, self.choices.timeout_s)
+        for name in ("factors", "methods", "metrics", "strippers"):
+            values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
         if min(self.factors) <= 1:

@@ -30,7 +30,7 @@ from bida.eval import (
     structure_volumes,
     volume_errors,
 )
-from bida.eval.brain_mask import check_mask
+from bida.eval.brain_mask import Stripper, check_mask
 from bida.eval.brain_unet import WEIGHTS
 from bida.eval.volumetry import volumetry
 from bida.methods import Slices
@@ -110,13 +110,20 @@ def case_of_truth(case: Case) -> Case:
     return replace(case, method="hr", volume=case.truth.data, slices=None, folder=folder)
 
 
+def stripper_of(name: str, timeout_s: float) -> Stripper:
+    """Return a skull stripper by its name; one that is a program, and may hang, with a limit of time, seconds.
+
+    Raises:
+        SettingsError: See ``bida.eval.make_stripper``.
+    """
+    return make_stripper(name) if name in ("builtin", "threshold") else make_stripper(name, timeout_s=timeout_s)
+
+
 def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
     """Return the brain that a skull stripper finds in a case's volume."""
 
     def strip() -> NDArray[np.bool_]:
-        own = stripper in ("builtin", "threshold")  # the others are programs, which may hang
-        found = make_stripper(stripper) if own else make_stripper(stripper, timeout_s=case.timeout_s)
-        return check_mask(found(case.volume, case.truth.affine), case.volume, stripper)
+        return check_mask(stripper_of(stripper, case.timeout_s)(case.volume, case.truth.affine), case.volume, stripper)
 
     return case.kept(f"mask_{fingerprint(stripper)}", strip, np.int16) > 0
 

@@ -191,8 +191,12 @@ def make_stripper(name: str, **options: Any) -> Stripper:
 def _from_preset(name: str, preset: Preset, options: Mapping[str, Any]) -> CommandStripper:
     for key, what in preset.needs.items():
         if key not in options:
+            command = preset.command.replace(f"{{{key}}}", key.upper())
+            for other, default in preset.values.items():
+                command = command.replace(f"{{{other}}}", default)
             raise SettingsError(
-                f"stripper {name}: {key} must be given, {what}; or give command:'{preset.command}' with it filled in"
+                f"stripper {name}: {key} must be given, {what}; on the command line name the stripper "
+                f"'{_COMMAND}{command}' with it for {key.upper()}, in Python give {key}=..."
             )
     filled = {key: str(options[key]) for key in options if key in {*preset.values, *preset.needs}}
     rest = {key: option for key, option in options.items() if key not in filled}

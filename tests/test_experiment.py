@@ -163,6 +163,11 @@ def test_the_bundle_runs_it(data, tmp_path):
     [
         ({"methods": ["magic"]}, "--methods: must be among .*, got magic"),
         ({"metrics": ["beauty"]}, "--metrics: must be among .*, got beauty"),
+        ({"strippers": ["magic"]}, "stripper must be one of builtin, .*, got 'magic'"),
+        ({"strippers": ["threshold", "threshold"]}, "--strippers: must name at least one, each once"),
+        ({"strippers": []}, "--strippers: must name at least one"),
+        ({"strippers": ["command:rbm {in}"]}, r"must hold \{in\} and \{out\}"),
+        ({"strippers": ["rs2net"]}, r"'command:RS2_predict -i \{in_dir\} -o \{out_dir\} -m WEIGHTS -device cpu'"),
         ({"factors": [1.0]}, "--factors: must be above 1, got 1"),
         ({"factors": [2.5, 2.5]}, "each once"),
         ({"axis": "Z"}, "--axis: must be R, A or S, got Z"),
@@ -171,6 +176,7 @@ def test_the_bundle_runs_it(data, tmp_path):
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(data, tmp_path, changes, message):
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError, match=message) as error:
         run(experiment(data, tmp_path / "out", **changes))
+    assert "\n" not in str(error.value)
     assert not list((tmp_path / "out").glob("*/truth"))
