@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +40,7 @@ from bida.scores import Case, metric, parts, score_inputs
 from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
 from bida.weights import sha256
+from bida.workers import side_by_side
 
 
 def run(experiment: Experiment, command: str = "") -> Path:
@@ -71,10 +69,11 @@ def run(experiment: Experiment, command: str = "") -> Path:
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
     for stage in (truths, cells):  # the truths' masks and labels are made before the cells that are compared with them
-        for cell, failure in finish(experiment, stage):
-            failures += failure
-            bar.set_description(f"{cell.animal.subject} {cell.name}", refresh=False)
-            bar.update(cell.cost)
+        with closing(finish(experiment, stage)) as finished:
+            for cell, failure in finished:
+                failures += failure
+                bar.set_description(f"{cell.animal.subject} {cell.name}", refresh=False)
+                bar.update(cell.cost)
     bar.close()
     write_json(output / "failures.json", {"failures": failures}, overwrite=True)
     rows = collect(experiment, truths, cells)
@@ -93,27 +92,17 @@ def run(experiment: Experiment, command: str = "") -> Path:
     return report
 
 
-def finish(experiment: Experiment, cells: Sequence[Cell]) -> Iterator[tuple[Cell, list[dict[str, str]]]]:
+def finish(experiment: Experiment, cells: Sequence[Cell]) -> Generator[tuple[Cell, list[dict[str, str]]], None, None]:
     """Run cells, one by one or in several processes; yield each with what failed in it, as it ends."""
     if experiment.jobs == 1:
         for cell in cells:
             yield cell, attempt(experiment, cell)
         return
-    limit = (threads_each(experiment.jobs),)
-    with ProcessPoolExecutor(experiment.jobs, get_context("spawn"), _limit_threads, limit) as pool:
-        futures = {pool.submit(attempt, experiment, cell): cell for cell in cells}
-        for future in as_completed(futures):
-            cell = futures[future]
-            try:
-                yield cell, future.result()
-            except BrokenProcessPool:
-                text = "its process died, or another one's beside it (too little memory?); give fewer --jobs"
-                yield cell, [failure_of(cell, "process", text)]
-
-
-def _limit_threads(threads: int) -> None:
-    torch.set_num_threads(threads)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+    work, threads = partial(attempt, experiment), threads_each(experiment.jobs)
+    with closing(side_by_side(work, cells, experiment.jobs, threads)) as ended:
+        for cell, failures in ended:
+            text = "its process died, or another one's beside it (too little memory?); give fewer --jobs"
+            yield cell, [failure_of(cell, "process", text)] if failures is None else failures
 
 
 def attempt(experiment: Experiment, cell: Cell) -> list[dict[str, str]]:
@@ -134,7 +123,7 @@ def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
     """Return the record of a failure; an error that no user can mend keeps its traceback."""
     text = " ".join(str(error).split())
     found = {"subject": cell.animal.subject, "cell": f"{cell.animal.subject} {cell.name}", "part": part, "error": text}
-    if part == "method" and cell.factor is not None:
+    if part in ("method", "process") and cell.factor is not None:
         found |= {"method": cell.method, "factor": f"{cell.factor:g}"}
     if isinstance(error, Exception) and not isinstance(error, BidaError):
         found["error"] = f"{type(error).__name__}: {text}"
