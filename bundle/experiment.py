@@ -72,7 +72,7 @@ def run(experiment: Experiment, command: str = "") -> Path:
         with closing(finish(experiment, stage)) as finished:
             for cell, failure in finished:
                 failures += failure
-                bar.set_description(f"{cell.animal.subject} {cell.name}", refresh=False)
+                bar.set_description_str(f"{cell.animal.subject} {cell.name}", refresh=False)
                 bar.update(cell.cost)
     bar.close()
     write_json(output / "failures.json", {"failures": failures}, overwrite=True)

@@ -134,7 +134,9 @@ def test_processes_side_by_side_give_the_same_table(data, tmp_path):
 def test_the_command_reports_where_the_report_is(data, tmp_path, capsys):
     arguments = ["--methods", "nearest", "--metrics", "psnr", "--factors", "2", "--subjects", "sub-01", "--no-n4"]
     assert main(["evaluate", "--data", str(data), "--out", str(tmp_path), *arguments]) == 0
-    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert str(tmp_path / "report.html") in told.out
+    assert "sub-01 2x_nearest: 100%" in told.err
 
 
 def test_the_bundle_runs_it(data, tmp_path):
