@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from bida.progress import adapt_progress, console_progress
 from bida.result import Result, versions
 from bida.scan import read_scan
 from bida.settings import Settings
+
+if TYPE_CHECKING:
+    from bida.design import Experiment
 
 
 class OutOfMemoryError(BidaError):
@@ -277,17 +280,20 @@ def self_check_lines(check: Mapping[str, Any] | None) -> str:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
-    import shlex
-
-    from bida.design import Experiment
     from bida.experiment import run
+
+    print(run(experiment_of(arguments)))
+
+
+def experiment_of(arguments: argparse.Namespace) -> Experiment:
+    """Return the experiment that the given options make."""
+    from bida.design import Experiment
     from bida.methods import Choices
 
     given = vars(arguments)
     choices = {field.name: given[field.name] for field in fields(Choices) if field.name in given}
     names = {field.name for field in fields(Experiment)} & given.keys()
-    experiment = Experiment(**{name: given[name] for name in names}, choices=Choices(**choices))
-    print(run(experiment, shlex.join(["bida", *sys.argv[1:]])))
+    return Experiment(**{name: given[name] for name in names}, choices=Choices(**choices))
 
 
 def volumes(arguments: argparse.Namespace) -> None:

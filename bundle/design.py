@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from bida.dataset import Animal
 from bida.errors import SettingsError
@@ -13,6 +15,7 @@ from bida.methods import BUILT_IN, METHODS, Choices, method
 from bida.scores import METRICS, metric, stripper_of
 from bida.volume import AXES
 
+OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
 HR = "hr"  # the truth itself, scored where that means something
 
 
@@ -77,6 +80,25 @@ class Experiment:
         for name, least in (("jobs", 1), ("atlases", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"--{name}: must be at least {least}, got {getattr(self, name)}; correct it")
+
+
+def command_line(experiment: Experiment) -> str:
+    """Return the command that repeats an experiment, with the options that are not the default."""
+    words = ["bida", "evaluate"]
+    for source in (experiment, experiment.choices):
+        for given in fields(source):
+            value = getattr(source, given.name)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            if given.name == "choices" or given.default == (tuple(value) if several else value):
+                continue
+            name = OPTIONS.get(given.name, given.name)
+            words += ["--no-n4"] if name == "n4" else [f"--{name}", *map(_word, value if several else [value])]
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    """Return a value as it is typed: 5, not 5.0, where that is the same number."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def threads_each(jobs: int) -> int:

@@ -43,12 +43,11 @@ from bida.weights import sha256
 from bida.workers import side_by_side
 
 
-def run(experiment: Experiment, command: str = "") -> Path:
+def run(experiment: Experiment) -> Path:
     """Run the experiment, or what is missing of it, and write its tables and report.
 
     Args:
         experiment: what to run.
-        command: the command line, for the report.
 
     Returns:
         The report.
@@ -82,7 +81,7 @@ def run(experiment: Experiment, command: str = "") -> Path:
             f"{output}: a cell must finish for a report, none did, the first because of: {failures[0]['error']}; "
             "mend the cause (see failures.json) and run the same command again"
         )
-    report = write_outputs(experiment, rows, failures, command)
+    report = write_outputs(experiment, rows, failures)
     if failures:
         first = failures[0]
         raise SettingsError(

@@ -38,7 +38,7 @@ def write_report(
         summary: What ``bida.summary.summarise`` returns for these rows.
         montages: (title, PNG) of each, in the order shown.
         settings: Name to value of what was used: data, versions, hash of the weights, and so on.
-        command: The command that repeats the evaluation.
+        command: The command that repeats the evaluation; empty where there is none.
         failures: What failed: ``subject``, ``error`` and whatever else names it; a ``traceback`` is not shown. A
             ``method`` named here keeps its place in tables and figures, with a gap for its numbers.
         notes: Limits that the reader must know, a sentence or more each.
@@ -119,12 +119,12 @@ def _making(settings: Mapping[str, Any], command: str, methods: Sequence[str], s
     metrics = [(m.label, m.meaning + direction[m.better]) for name, m in METRICS.items() if name in measured]
     text = (
         "Isotropic scans were made thick by a scanner's slice profile. Every method restored them from these "
-        "thick slices alone, and the result was compared with the isotropic scan. This command repeats it:"
+        "thick slices alone, and the result was compared with the isotropic scan."
     )
     return (
         heading("What was done")
-        + paragraph(text)
-        + code(command)
+        + paragraph(f"{text} This command repeats it:" if command else text)
+        + (code(command) if command else "")
         + definitions(facts)
         + heading("Methods", 3)
         + definitions(known)

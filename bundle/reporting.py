@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bida.design import HR, Cell, Experiment, threads_each
+from bida.design import HR, Cell, Experiment, command_line, threads_each
 from bida.montage import montage
 from bida.output import write_json
 from bida.pictures import ras
@@ -76,9 +76,7 @@ def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Ro
     ]
 
 
-def write_outputs(
-    experiment: Experiment, rows: Sequence[Row], failures: Sequence[Mapping[str, str]], command: str
-) -> Path:
+def write_outputs(experiment: Experiment, rows: Sequence[Row], failures: Sequence[Mapping[str, str]]) -> Path:
     """Write results.csv, summary.json and report.html; return the report."""
     output = Path(experiment.output)
     write_results(output / "results.csv", rows)
@@ -92,7 +90,7 @@ def write_outputs(
         summary,
         montages(experiment, rows),
         settings_of(experiment),
-        command,
+        command_line(experiment),
         failures,
         notes_of(experiment, rows),
     )

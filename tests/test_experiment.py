@@ -158,6 +158,10 @@ def test_the_bundle_runs_it(data, tmp_path):
     workflow.initialize()
     workflow.run()
     assert value(tmp_path, subject="sub-01", factor=2.5, method="nearest", metric="psnr", region="whole") > 10
+    command = "--methods nearest cubic --metrics psnr residual --no-n4 --atlases 0</pre>"
+    assert f"<pre>bida evaluate --data {data} --out {tmp_path} --factors 2.5 {command}" in (
+        tmp_path / "report.html"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

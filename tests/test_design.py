@@ -1,0 +1,41 @@
+"""The design of an experiment: the command that is reported makes it again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from bida.cli import parser
+from bida.commands import experiment_of
+from bida.design import Experiment, command_line
+from bida.methods import Choices
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"factors": [2.5, 5.0], "methods": ["cubic", "bida"], "metrics": ["psnr"], "subjects": ["sub-01", "sub-02"]},
+        {"split": "test", "axis": "S", "spacing_mm": 0.123456789, "n4": False, "profile": "my profile.csv"},
+        {"strippers": ["threshold", "command:rbm {in} {out}"], "atlases": 0, "jobs": 2},
+        {"choices": Choices(8, "weights.pt", 3, "cpu", "run-eclare --gpu 0", 60.5)},
+    ],
+)
+def test_the_command_makes_the_experiment_again(changes):
+    planned = Experiment(Path("my data"), Path("out"), **changes)
+    program, *arguments = shlex.split(command_line(planned))
+    assert program == "bida"
+    found = experiment_of(parser().parse_args(arguments))
+
+    def plain(value):
+        return [plain(one) for one in value] if isinstance(value, list | tuple) else str(value)
+
+    assert {k: plain(v) for k, v in asdict(found).items()} == {k: plain(v) for k, v in asdict(planned).items()}
+
+
+def test_the_command_names_what_is_not_the_default():
+    planned = Experiment(Path("mice"), Path("out"), factors=[5.0], methods=["cubic"])
+    assert command_line(planned) == "bida evaluate --data mice --out out --factors 5 --methods cubic"
