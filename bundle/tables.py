@@ -47,7 +47,7 @@ METRICS = {
     "cdsc": Metric(
         "cDSC",
         "",
-        3,
+        4,
         1,
         "overlap (Dice) of the brain masks that one skull stripper draws on the method's volume and on the truth; "
         "1 is equal",
