@@ -163,22 +163,39 @@ def _own_volumes(table: Table) -> dict[tuple[str, str], float]:
 def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pair]]:
     """Return, for every cell of structure volumes, (subject, volume, reference volume) in mm^3.
 
+    A structure that a method lost altogether has no row of its volume and counts as 0: leaving it out would favour
+    the method.
+
     Args:
         table: See ``bida.tables.tabulate``.
         against: ``labels``, the animal's own, or ``hr``, the volume measured on the truth. A structure that the
             reference lacks has no pair.
     """
     own = _own_volumes(table) if against == "labels" else {}
+    measured = _measured(table)
+    regions = list(dict.fromkeys(cell.region for cell in table if cell.metric == "structure_volume"))
     found = {}
-    for cell, volumes in table.items():
-        if cell.metric != "structure_volume" or (against == TRUTH and cell.method == TRUTH):
+    for (factor, method), subjects in measured.items():
+        if against == method == TRUTH:
             continue
-        truth = table.get(cell._replace(method=TRUTH), {})
-        reference = truth if against == TRUTH else {s: own.get((s, cell.region), 0.0) for s in volumes}
-        pairs = [(s, v, reference[s]) for s, v in sorted(volumes.items()) if reference.get(s, 0.0) > 0]
-        if pairs:
-            found[cell] = pairs
+        for region in regions:
+            cell = Cell(factor, "structure_volume", region, method)
+            truth = table.get(cell._replace(method=TRUTH), {})
+            reference = truth if against == TRUTH else {s: own.get((s, region), 0.0) for s in subjects}
+            volumes = table.get(cell, {})
+            pairs = [(s, volumes.get(s, 0.0), reference[s]) for s in subjects if reference.get(s, 0.0) > 0]
+            if pairs:
+                found[cell] = pairs
     return found
+
+
+def _measured(table: Table) -> dict[tuple[float, str], list[str]]:
+    """Return (factor, method) to the animals in which it measured any structure."""
+    found: dict[tuple[float, str], set[str]] = {}
+    for cell, volumes in table.items():
+        if cell.metric == "structure_volume":
+            found.setdefault((cell.factor, cell.method), set()).update(volumes)
+    return {key: sorted(subjects) for key, subjects in found.items()}
 
 
 def _structures(table: Table) -> list[dict[str, Any]]:

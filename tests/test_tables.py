@@ -263,6 +263,20 @@ def test_agreement_of_volumes_equals_hand_computation():
     assert not [entry for entry in found if (entry["against"], entry["method"]) == ("hr", "hr")]
 
 
+def test_a_structure_that_a_method_lost_counts_as_nothing_left():
+    # no row of its volume: that of another method tells the size in the animal's own labels, 2 mm3
+    rows = (
+        structure("a", "bida", 11.0, 10.0) + structure("a", "hr", 10.0, 0.0) + structure("a", "hr", 1.5, -25, "nerve")
+    )
+    rows += [row("a", "bida", -100.0, "structure_error", "nerve", unit="%")]
+    rows += structure("b", "hr", 10.0, 0.0) + structure("b", "hr", 2.0, 0.0, "nerve")  # bida failed on this animal
+    found = summarise(rows)["structures"]
+    for against, size in (("labels", 2.0), ("hr", 1.5)):
+        nerve = only(found, against=against, method="bida", structure="nerve")
+        assert (nerve["n"], nerve["bias_percent"], nerve["reference_mm3"]) == (1, -100, pytest.approx(size))
+        assert only(found, against=against, method="bida", structure="")["n"] == 2
+
+
 def test_bad_requests_are_refused():
     with pytest.raises(SettingsError, match="at least one row"):
         summarise([])
