@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -34,7 +34,7 @@ from bida.design import HR, Cell, Experiment, threads_each
 from bida.errors import BidaError, SettingsError
 from bida.methods import METHODS, Slices
 from bida.output import make_folder, sidecar_path, write_json, write_volume
-from bida.reporting import collect, write_outputs
+from bida.reporting import collect, time_spent, write_outputs
 from bida.scan import read_scan, read_sidecar
 from bida.scores import Case, metric, parts, score_inputs
 from bida.simulation import simulate_file
@@ -55,6 +55,7 @@ def run(experiment: Experiment) -> Path:
     Raises:
         SettingsError: The data do not fit the experiment, or cells failed (after all others were done).
     """
+    start = time.perf_counter()
     output = make_folder(experiment.output)
     subjects = None if experiment.subjects is None else list(experiment.subjects)
     animals = choose_animals(Path(experiment.data), subjects, experiment.split)
@@ -63,14 +64,16 @@ def run(experiment: Experiment) -> Path:
     ]
     truths = [Cell(animal, HR) for animal in animals]
     failures: list[dict[str, str]] = []
+    reused = 0
     bar = tqdm(
         total=sum(cell.cost for cell in truths + cells),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
     for stage in (truths, cells):  # the truths' masks and labels are made before the cells that are compared with them
         with closing(finish(experiment, stage)) as finished:
-            for cell, failure in finished:
-                failures += failure
+            for cell, outcome in finished:
+                failures += outcome.failures
+                reused += outcome.reused
                 bar.set_description_str(f"{cell.animal.subject} {cell.name}", refresh=False)
                 bar.update(cell.cost)
     bar.close()
@@ -81,7 +84,8 @@ def run(experiment: Experiment) -> Path:
             f"{output}: a cell must finish for a report, none did, the first because of: {failures[0]['error']}; "
             "mend the cause (see failures.json) and run the same command again"
         )
-    report = write_outputs(experiment, rows, failures)
+    spent = time_spent(experiment, truths + cells, time.perf_counter() - start, reused)
+    report = write_outputs(experiment, rows, failures, spent)
     if failures:
         first = failures[0]
         raise SettingsError(
@@ -91,31 +95,38 @@ def run(experiment: Experiment) -> Path:
     return report
 
 
-def finish(experiment: Experiment, cells: Sequence[Cell]) -> Generator[tuple[Cell, list[dict[str, str]]], None, None]:
-    """Run cells, one by one or in several processes; yield each with what failed in it, as it ends."""
+class Outcome(NamedTuple):
+    """What came of a cell: the records of what failed in it, and whether all of it was there from an earlier run."""
+
+    failures: list[dict[str, str]]
+    reused: bool
+
+
+def finish(experiment: Experiment, cells: Sequence[Cell]) -> Generator[tuple[Cell, Outcome], None, None]:
+    """Run cells, one by one or in several processes; yield each with what came of it, as it ends."""
     if experiment.jobs == 1:
         for cell in cells:
             yield cell, attempt(experiment, cell)
         return
     work, threads = partial(attempt, experiment), threads_each(experiment.jobs)
     with closing(side_by_side(work, cells, experiment.jobs, threads)) as ended:
-        for cell, failures in ended:
+        for cell, outcome in ended:
             text = "its process died, or another one's beside it (too little memory?); give fewer --jobs"
-            yield cell, [failure_of(cell, "process", text)] if failures is None else failures
+            yield cell, outcome or Outcome([failure_of(cell, "process", text)], False)
 
 
-def attempt(experiment: Experiment, cell: Cell) -> list[dict[str, str]]:
-    """Run a cell; return what failed, a line each, so that the other cells and metrics go on."""
-    failures = []
+def attempt(experiment: Experiment, cell: Cell) -> Outcome:
+    """Run a cell; whatever fails in it, the other metrics and cells go on."""
+    failures, computed = [], False
     try:
         for name, compute in scoring(experiment, cell):
             try:
-                compute()
+                computed |= compute()
             except Exception as error:  # whatever a metric raises, the rest goes on
                 failures.append(failure_of(cell, name, error))
     except Exception as error:
         failures.append(failure_of(cell, "method", error))
-    return failures
+    return Outcome(failures, not (computed or failures))
 
 
 def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
@@ -130,7 +141,7 @@ def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
     return found
 
 
-def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[[], None]]]:
+def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Make a cell's volume where it is missing; yield for every part of a metric what computes and keeps it."""
     folder = make_folder(Path(experiment.output) / cell.animal.subject)
     truth, inputs = truth_of(experiment, cell.animal)
@@ -152,16 +163,18 @@ def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[
             yield part, partial(score, name, part, replace(case, strippers=strippers), record)
 
 
-def score(name: str, part: str, case: Case, record: dict[str, Any]) -> None:
-    """Compute a part of a metric and keep its rows in the cell's record, unless they are there, of the same inputs."""
+def score(name: str, part: str, case: Case, record: dict[str, Any]) -> bool:
+    """Compute a part of a metric and keep its rows in the cell's record; False where they are there already."""
     needs, file = score_inputs(name, case), case.folder / "cell.json"
     if record["scores"].get(part, {}).get("made_from") == needs:
-        return
+        return False
     if record["scores"].pop(part, None) is not None:  # should this fail, nothing of other inputs is reported
         write_json(file, record, overwrite=True)
+    start = time.perf_counter()
     rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name)(case)]
-    record["scores"][part] = {"made_from": needs, "rows": rows}
+    record["scores"][part] = {"made_from": needs, "rows": rows, "seconds": time.perf_counter() - start}
     write_json(file, record, overwrite=True)
+    return True
 
 
 def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, Any]]:

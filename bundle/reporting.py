@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 
 from bida.design import HR, Cell, Experiment, command_line, threads_each
 from bida.montage import montage
@@ -58,12 +59,45 @@ def collect(experiment: Experiment, truths: Sequence[Cell], cells: Sequence[Cell
     return rows
 
 
+def record_of(experiment: Experiment, subject: str, name: str) -> dict[str, Any] | None:
+    """Return what is kept of a cell, None where it was not finished."""
+    file = Path(experiment.output) / subject / name / "cell.json"
+    found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return found
+
+
+def time_spent(experiment: Experiment, cells: Sequence[Cell], wall_s: float, reused: int) -> dict[str, Any]:
+    """Return what a run took, on what machine, and what the metrics of its cells took whenever they were computed.
+
+    Args:
+        experiment: what was run.
+        cells: all its cells.
+        wall_s: seconds from its start to its report.
+        reused: how many cells were there from an earlier run, and took none of these seconds.
+    """
+    scoring = dict.fromkeys(experiment.metrics, 0.0)
+    for cell in cells:
+        record = record_of(experiment, cell.animal.subject, cell.name) or {"scores": {}}
+        for name in experiment.metrics:
+            for part in parts(name, experiment.strippers):
+                scoring[name] += record["scores"].get(part, {}).get("seconds", 0.0)
+    return {
+        "wall_seconds": wall_s,
+        "cells_computed": len(cells) - reused,
+        "cells_reused": reused,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "jobs": experiment.jobs,
+        "threads_each": torch.get_num_threads() if experiment.jobs == 1 else threads_each(experiment.jobs),
+        "scoring_seconds": scoring,
+    }
+
+
 def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Row]:
     """Return the rows of one cell, none where it was not finished."""
-    file = Path(experiment.output) / cell.animal.subject / cell.name / "cell.json"
-    if not file.exists():
+    record = record_of(experiment, cell.animal.subject, cell.name)
+    if record is None:
         return []
-    record = json.loads(file.read_text(encoding="utf-8"))
     group = group_of(Path(experiment.data), cell.animal.subject)
     head = {"subject": cell.animal.subject, "group": group, "factor": factor, "method": cell.method}
     names = [part for name in experiment.metrics for part in parts(name, experiment.strippers)]
@@ -76,12 +110,14 @@ def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Ro
     ]
 
 
-def write_outputs(experiment: Experiment, rows: Sequence[Row], failures: Sequence[Mapping[str, str]]) -> Path:
-    """Write results.csv, summary.json and report.html; return the report."""
+def write_outputs(
+    experiment: Experiment, rows: Sequence[Row], failures: Sequence[Mapping[str, str]], spent: Mapping[str, Any]
+) -> Path:
+    """Write results.csv, summary.json and report.html; return the report. See `time_spent` for the last argument."""
     output = Path(experiment.output)
     write_results(output / "results.csv", rows)
     reference = "bida" if "bida" in experiment.methods else experiment.methods[-1]
-    summary = summarise(rows, reference)
+    summary = summarise(rows, reference) | {"time": dict(spent)}
     write_json(output / "summary.json", summary, overwrite=True)
     report = output / "report.html"
     write_report(
@@ -89,7 +125,7 @@ def write_outputs(experiment: Experiment, rows: Sequence[Row], failures: Sequenc
         rows,
         summary,
         montages(experiment, rows),
-        settings_of(experiment),
+        settings_of(experiment, spent),
         command_line(experiment),
         failures,
         notes_of(experiment, rows),
@@ -97,8 +133,12 @@ def write_outputs(experiment: Experiment, rows: Sequence[Row], failures: Sequenc
     return report
 
 
-def settings_of(experiment: Experiment) -> dict[str, Any]:
+def settings_of(experiment: Experiment, spent: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a reader needs to know of how the figures were made."""
+    scoring = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent["scoring_seconds"].items())
+    run = f"{spent['wall_seconds']:.0f} s from start to report, {spent['cells_computed']} cells computed"
+    if spent["cells_reused"]:
+        run += f"; {spent['cells_reused']} cells were there from earlier runs, whose time is not counted"
     settings: dict[str, Any] = {
         "data": Path(experiment.data).name,
         "through-plane axis": experiment.axis,
@@ -109,8 +149,10 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.choices.seed,
         "skull strippers": ", ".join(experiment.strippers),
         "weights of the prior": sha256(experiment.choices.model or released_path("model.pt"))[:12],
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "cells at once": f"{experiment.jobs}, {threads_each(experiment.jobs)} threads each",
+        "machine": f"{spent['machine']}, {spent['cores']} CPU cores",
+        "cells at once": f"{spent['jobs']}, {spent['threads_each']} threads each",
+        "time of this run": run,
+        "time of scoring, all cells": scoring,
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
     if "volumes" in experiment.metrics:
@@ -140,8 +182,7 @@ def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
 
 def without_atlases(experiment: Experiment, subject: str) -> bool:
     """Return whether no other animal's labels were there to be carried over to an animal."""
-    file = Path(experiment.output) / subject / HR / "cell.json"
-    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"scores": {}}
+    record = record_of(experiment, subject, HR) or {"scores": {}}
     return "volumes" in record["scores"] and not record["scores"]["volumes"]["made_from"]["atlases"]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from test_experiment import experiment, value
 
 from bida.baselines import cubic
@@ -102,3 +105,22 @@ def test_a_changed_mask_is_scored_anew(data, tmp_path, counted):
     assert first[0] == second[0] and first[2] == second[2], "these do not depend on the mask"
     assert first[1] != second[1] and second[3] < 0.8 < first[3]
     assert len(counted) == 1
+
+
+def test_the_time_of_a_run_is_told_without_that_of_kept_cells(data, tmp_path):
+    planned = experiment(data, tmp_path, metrics=["psnr", "cdsc"], subjects=["sub-01"])
+    times = []
+    for _ in range(2):
+        run(planned)
+        times.append(json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["time"])
+        report = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert ("3 cells were there from earlier runs, whose time is not counted" in report) == (len(times) == 2)
+    first, second = times
+    assert (first["cells_computed"], first["cells_reused"]) == (3, 0)
+    assert (second["cells_computed"], second["cells_reused"]) == (0, 3)
+    kept = [json.loads(file.read_text()) for file in tmp_path.glob("sub-01/*/cell.json")]
+    expected = {part: sum(record["scores"][part]["seconds"] for record in kept) for part in kept[0]["scores"]}
+    assert list(first["scoring_seconds"].values()) == pytest.approx(list(expected.values()))
+    assert first["scoring_seconds"] == second["scoring_seconds"]
+    assert sum(expected.values()) < first["wall_seconds"]
+    assert first["cores"] == os.cpu_count() and first["threads_each"] == torch.get_num_threads()
