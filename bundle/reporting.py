@@ -30,13 +30,15 @@ from bida.weights import released_path, sha256
 Row = dict[str, Any]
 
 SHOWN = ("cubic", "selfsr", "bida", "eclare")  # columns of the montages, between the thick slices and the truth
+PAPERS_STRIPPER = "rbm"
 STRIPPER_NOTE = (
-    "The paper strips skulls with the 2D U-Net of Hsu et al. (2020), preset rbm. The skull strippers used here "
-    "({names}) are others, so that these cDSC are not the paper's."
+    "The paper strips skulls with the 2D U-Net of Hsu et al. (2020), preset rbm. {name} is not the paper's, so that "
+    "what is said of cDSC by it does not repeat the paper's."
 )
 EXTRACTED_NOTE = (
-    "The scans of this data set are brain-extracted: their background is exactly zero, so that any stripper finds the "
-    "brain easily and cDSC says little. Repeating the paper's cDSC needs isotropic scans of whole heads."
+    "These scans hold no heads: they are brain-extracted, their background is exactly zero, so that any stripper finds "
+    "the brain easily and cDSC says little. The paper's cDSC needs isotropic scans of whole heads, and can't be "
+    "repeated with this data."
 )
 ATLASES_NOTE = (
     "Volumes of structures were not measured for {names}: the data set has no labels (derivatives/labels, "
@@ -165,8 +167,7 @@ def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     notes = [VALIDATION_NOTE]
     subjects = sorted({row["subject"] for row in rows})
     if "cdsc" in experiment.metrics:
-        if "rbm" not in experiment.strippers:
-            notes.append(STRIPPER_NOTE.format(names=", ".join(experiment.strippers)))
+        notes += [STRIPPER_NOTE.format(name=name) for name in experiment.strippers if name != PAPERS_STRIPPER]
         if any(extracted(experiment, subject) for subject in subjects):
             notes.append(EXTRACTED_NOTE)
     bare = [subject for subject in subjects if without_atlases(experiment, subject)]
