@@ -1,4 +1,4 @@
-"""Write the figures of an evaluation into Markdown files, between the markers of each.
+"""Write the figures of an evaluation into Markdown files, between the markers of each: evaluation, and volumes if any.
 
 bida evaluate --data DATA/mouse-rtg4510 --out evaluation --jobs 2
 python benchmarks/tables.py evaluation/results.csv README.md models/MODEL_CARD.md
@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bida.report_tables import limits
 from bida.summary import summarise
 from bida.tables import METHODS, read_results
 
-BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
+MARKERS = "<!-- {name}: begin -->\n", "<!-- {name}: end -->"
 COLUMNS = (  # metric, region, decimals, heading
     ("psnr", "whole", 2, "PSNR, dB"),
     ("psnr", "brain", 2, "PSNR in the brain, dB"),
     ("ssim", "whole", 3, "SSIM"),
-    ("cdsc", "builtin", 3, "cDSC"),
+    ("cdsc", "builtin", 4, "cDSC"),
     ("hd95", "builtin", 2, "HD95, mm"),
     ("sharpness", "A", 2, "sharpness through-plane"),
 )
@@ -28,12 +29,21 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="results.csv of bida evaluate")
     parser.add_argument("files", type=Path, nargs="+", help="Markdown files with the markers")
     arguments = parser.parse_args()
-    text = tables(summarise(read_results(arguments.results)))
+    summary = summarise(read_results(arguments.results))
     for file in arguments.files:
-        before, found, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-        if not found or END not in rest:
-            raise SystemExit(f"{file}: must hold {BEGIN} and {END}, it does not; add them")
-        file.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+        text = replaced(file, file.read_text(encoding="utf-8"), "evaluation", tables(summary))
+        if MARKERS[0].format(name="volumes") in text:
+            text = replaced(file, text, "volumes", volumes(summary))
+        file.write_text(text, encoding="utf-8")
+
+
+def replaced(file: Path, text: str, name: str, content: str) -> str:
+    """Return a file's text with other content between the markers of a name."""
+    begin, end = (marker.format(name=name) for marker in MARKERS)
+    before, found, rest = text.partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(f"{file}: must hold {begin.strip()} and {end}, it does not; add them")
+    return f"{before}{begin}{content}{end}{rest.partition(end)[2]}"
 
 
 def tables(summary: dict) -> str:
@@ -53,6 +63,29 @@ def tables(summary: dict) -> str:
         lines.append("")
     lines += [f"{summary['n']} animals ({', '.join(summary['subjects'])}), mean ± standard deviation.", ""]
     return "\n".join(lines)
+
+
+def volumes(summary: dict) -> str:
+    """Return the errors of structure volumes against those on the truth: a row a method, a column a factor."""
+    found = {
+        (entry["method"], entry["factor"]): entry
+        for entry in summary["structures"]
+        if entry["against"] == "hr" and not entry["structure"]
+    }
+    lines = ["| | " + " | ".join(f"{factor:g}x" for factor in summary["factors"]) + " |"]
+    lines += ["| --- |" + " --- |" * len(summary["factors"])]
+    for method in dict.fromkeys(name for name, _ in found):
+        cells = [found.get((method, factor)) for factor in summary["factors"]]
+        lines.append(f"| `{method}` | " + " | ".join("" if cell is None else error(cell) for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def error(cell: dict) -> str:
+    """Return mean absolute error and limits of agreement, which one structure of one animal does not have."""
+    text = f"{cell['absolute_percent']:.1f}%"
+    return (
+        text if cell["lower_percent"] is None else f"{text} ({limits(cell['lower_percent'], cell['upper_percent'], 1)})"
+    )
 
 
 def entry(mean: float, sd: float | None, decimals: int) -> str:
