@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bida.dataset import CountingSampler, SliceStacks, denoised
+from bida.dataset import CountingSampler, SliceStacks
 from bida.degradation import SliceGeometry
+from bida.denoise import denoised
 from bida.errors import SettingsError
 from bida.inputs import Measurement
 from bida.output import atomic

@@ -14,12 +14,9 @@ import numpy as np
 import torch
 
 from bida.errors import BidaError, SettingsError
-from bida.familiarity import THRESHOLD_DB
 from bida.output import check_output, sidecar_path, stem, write_volume
 from bida.pipeline import (
-    check_warnings,
     load_prior,
-    make_inferer,
     plain_errors,
     released_prior,
     restore,
@@ -223,59 +220,9 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     """Say what superres would do with a scan."""
-    import json
+    from bida.information import information
 
-    from bida.degradation import SliceGeometry, SliceOperator
-    from bida.device import choose_device
-    from bida.forecast import time_estimate
-    from bida.plan import grids_from_json
-    from bida.volume import AXES, planes_containing
-
-    settings = settings_of(arguments)
-    device = choose_device(settings.device)
-    prior = load_prior(released_prior(), settings.model, device, settings.dtype)
-    with plain_errors():
-        transform = scan_transform(settings, prior.stride)
-        # N4 takes seconds and changes no grid
-        checking = vars(arguments).get("check", False)
-        chosen = [step for step in transform.transforms if checking or type(step).__name__ != "CorrectBiasd"]
-        image = type(transform)(chosen)({"image": arguments.input})["image"]
-    geometry = SliceGeometry.from_json(image.meta["slice_geometry"]).unpadded()
-    grids = grids_from_json(image.meta["target_grids"])
-    operator = SliceOperator.build(geometry)
-    planes = planes_containing(geometry.axis)
-    seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
-    dtype = str(prior.compute_dtype).removeprefix("torch.")
-    size = " x ".join(str(grid.voxels) for grid in grids)
-    voxel = " x ".join(f"{grid.spacing_mm:.4g}" for grid in grids)
-    print(f"""{arguments.input}
-  through-plane axis  {AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}
-  slices              {geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick
-  factor              {geometry.factor:.4g}
-  result              {size} voxels of {voxel} mm (R, A, S)
-  slice profile       {geometry.profile}, condition number {operator.condition_number:.2f}
-  network             {device}, {dtype}, {settings.steps} steps, {settings.samples} draw(s)
-  weights             {settings.model or "released: brain-extracted mouse T2w; look twice at anything else"}
-  time                about {seconds:.0f} s""")
-    warnings = json.loads(image.meta["warnings"])
-    if checking:
-        check = make_inferer(settings, console_progress()).check(image[None].to(device), prior)
-        found = None if check is None else check.record()
-        print(self_check_lines(found))
-        warnings += check_warnings(settings, found)
-    for warning in warnings:
-        print(f"  note                {warning}")
-
-
-def self_check_lines(check: Mapping[str, Any] | None) -> str:
-    """Return what the self-check found, for `info`."""
-    if check is None:
-        return "  self-check          not possible: the slices are too small or too empty"
-    where = f"{check['slices']} {check['plane']} slices made thick in their plane"
-    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
-    return f"""  self-check          {check["gain_db"]:+.2f} dB on cubic + projection, on {where}
-  weight of priors    {check["weight"]:.0%}, {shrunk}
-  familiarity         {check["familiarity_db"]:+.1f} dB, known above {THRESHOLD_DB:g}"""
+    print(information(arguments.input, settings_of(arguments), vars(arguments).get("check", False)))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from bida.denoise import denoised_image
 from bida.errors import SettingsError
-from bida.output import atomic
 from bida.prior import X0_RANGE
 from bida.scan import spacing_of
 from bida.volume import NORMAL, PLANES
-from bida.weights import sha256
 
 TABLE = "participants.tsv"  # of a BIDS data set
 
@@ -28,7 +27,6 @@ TABLE = "participants.tsv"  # of a BIDS data set
 SHARP = 1.05
 # A slice teaches something when this share of it rises above the background by 5% of the range.
 FOREGROUND_SHARE, FOREGROUND_LEVEL = 0.01, -0.9
-NLM_STRENGTH = 0.8  # cut-off of non-local means over the noise's standard deviation, scikit-image's advice
 
 Stack = tuple[NDArray[np.float32], NDArray[np.int64]]  # slices [N, H, W, C], indices of those that may be drawn
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
@@ -146,43 +144,6 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
         raise SettingsError(f"{path}: the 1st and 99th percentile must differ, both are {low:g}; leave the image out")
     data = np.clip((data - np.float32(low)) * np.float32(2 / (high - low)) - 1, *X0_RANGE)
     return data, spacing_of(image.affine)
-
-
-def denoised(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a normalised volume [R, A, S] without most of its noise, by non-local means (Buades et al. 2005).
-
-    The noise level is taken from the wavelets of the finest scale (Donoho & Johnstone 1994) of the image's brighter
-    part; exact background stays as it is.
-    """
-    from skimage.restoration import denoise_nl_means, estimate_sigma
-
-    inside = volume > FOREGROUND_LEVEL
-    if not inside.any():
-        return volume
-    box = volume[tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(inside))]
-    sigma = float(np.median([estimate_sigma(part) for part in _middle_slices(box)]))
-    smooth = denoise_nl_means(volume, patch_size=3, patch_distance=4, h=NLM_STRENGTH * sigma, sigma=sigma)
-    return np.where(volume == X0_RANGE[0], volume, smooth).astype(np.float32)
-
-
-def denoised_image(path: Path, volume: NDArray[np.float32], cache: Path | None) -> NDArray[np.float32]:
-    """Return ``denoised`` of an image's volume, kept in a folder under the hash of the image's file."""
-    if cache is None:
-        return denoised(volume)
-    kept = cache / f"{sha256(path)}.npy"
-    if not kept.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with atomic(kept) as temporary:
-            np.save(temporary, denoised(volume))
-    return np.load(kept)
-
-
-def _middle_slices(box: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Return the middle half of every second slice in the middle half of a volume, along its shortest axis."""
-    stack = np.moveaxis(box, int(np.argmin(box.shape)), 0)
-    quarter = [size // 4 for size in stack.shape]
-    rows, columns = (slice(q, max(size - q, q + 8)) for q, size in zip(quarter[1:], stack.shape[1:]))
-    return [one[rows, columns] for one in stack[quarter[0] : max(stack.shape[0] - quarter[0], quarter[0] + 1) : 2]]
 
 
 def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, Stack]:

@@ -7,8 +7,11 @@ import time
 import torch
 
 from bida.prior import PlanePrior
+from bida.selfcheck import WINDOW
 from bida.settings import Settings
 from bida.volume import NORMAL
+
+MICRO_BATCH = 8  # slices, as the sampler gives them to the network
 
 
 def synchronise(device: torch.device) -> None:
@@ -18,15 +21,23 @@ def synchronise(device: torch.device) -> None:
 
 
 def time_estimate(prior: PlanePrior, shape: tuple[int, ...], planes: tuple[str, str], settings: Settings) -> float:
-    """Return the seconds that sampling takes, from the time of one micro-batch of each plane."""
+    """Return the seconds that sampling takes, with adaptation and self-check, from the time of a few micro-batches."""
     total = 0.0
     for plane in planes:
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
-        batch = torch.zeros(8, 1, height, width, device=next(prior.parameters()).device)
-        prior.predict(batch, 500, plane)
-        synchronise(batch.device)
-        start = time.perf_counter()
-        prior.predict(batch, 500, plane)
-        synchronise(batch.device)
-        total += (time.perf_counter() - start) * shape[NORMAL[plane]] / len(batch)
-    return total * settings.steps * settings.samples
+        total += micro_batch_seconds(prior, plane, height, width) * shape[NORMAL[plane]] / MICRO_BATCH
+    if settings.self_check:  # one micro-batch along each of two axes, with the draws of both planes
+        sizes = sorted(min(size, WINDOW) for size in shape)[-2:]
+        total += 2 * 2 * micro_batch_seconds(prior, planes[0], *sizes)
+    return total * settings.steps * settings.samples + 60 * (settings.adapt or 0.0)
+
+
+def micro_batch_seconds(prior: PlanePrior, plane: str, height: int, width: int) -> float:
+    """Return the seconds that the prior takes for a micro-batch of slices."""
+    batch = torch.zeros(MICRO_BATCH, 1, height, width, device=next(prior.parameters()).device)
+    prior.predict(batch, 500, plane)
+    synchronise(batch.device)
+    start = time.perf_counter()
+    prior.predict(batch, 500, plane)
+    synchronise(batch.device)
+    return time.perf_counter() - start

@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 
 from bida.device import choose_device, choose_dtype
 from bida.errors import BidaError, ScanError
-from bida.familiarity import THRESHOLD_DB
 from bida.inferer import BiplanarInferer
 from bida.moments import Moments
 from bida.output import NIFTI_SUFFIXES, result_path, source_header
 from bida.prior import CLASSES, PlanePrior
 from bida.progress import Progress, Report
-from bida.result import Clock, Result, versions
+from bida.record import RESIDUALS, describe, worst
+from bida.result import Clock, Result
 from bida.settings import Settings
 from bida.transforms import (
     BackProjectd,
@@ -43,9 +42,6 @@ from bida.unet import SliceUNet
 from bida.weights import load_weights
 
 Source = str | Path | nib.Nifti1Pair
-
-# data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
-RESIDUALS = ("sampler_residual", "scan_residual")
 
 
 def preprocessing(
@@ -184,54 +180,6 @@ def restore(
     made = {"self_check": found, "adapted": json.dumps(adapted)}
     record = describe({**last.meta, **residuals, **made}, settings, prior, clock)
     return Result(mean, affine, std, record, tuple(record["warnings"]), source_header(source))
-
-
-def worst(residual: float | None, other: float | None) -> float | None:
-    """Return the larger of two draws' residuals, None where a draw has none."""
-    return None if residual is None or other is None else max(residual, float(other))
-
-
-def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
-    """Return the record of a run, as JSON can hold it, from the meta of its result."""
-    check = json.loads(meta.get("self_check", "null"))
-    return {
-        "source": str(meta["filename_or_obj"]),
-        "settings": asdict(settings),
-        "device": str(next(prior.parameters()).device),
-        "dtype": str(prior.compute_dtype).removeprefix("torch."),
-        "weights_sha256": prior.weights_sha256,
-        "slice_geometry": json.loads(meta["slice_geometry"]),
-        "grid_ras": json.loads(meta["target_grids"]),
-        "data_consistency": {name: meta.get(name) for name in RESIDUALS},
-        "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
-        "adapted": json.loads(meta.get("adapted", "null")),
-        "self_check": check,
-        "warnings": [*json.loads(meta["warnings"]), *check_warnings(settings, check)],
-        "seconds": dict(clock.seconds),
-        "versions": versions(),
-    }
-
-
-def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[str]:
-    """Return what the user should know of the self-check, a sentence each."""
-    if not settings.self_check:
-        return []
-    if check is None:
-        return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
-    found = []
-    known = check["familiarity_db"]
-    if known < THRESHOLD_DB:
-        found.append(
-            f"the scan is unlike what the priors know (familiarity {known:.1f} dB, below {THRESHOLD_DB:g}): "
-            "look at the result, and try --adapt 10"
-        )
-    if check["weight"] < 0.95:
-        found.append(
-            f"on the scan's own slices the priors gain {check['gain_db']:+.2f} dB on cubic + projection: the result "
-            f"takes {check['weight']:.0%} from them and the rest from cubic + projection, and an uncertainty map is "
-            "smaller by the same share"
-        )
-    return found
 
 
 def postprocessing(

@@ -1,0 +1,85 @@
+"""What `bida info` says of a scan: what superres would do with it, and on request what the prior is worth on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.device import choose_device
+from bida.familiarity import THRESHOLD_DB
+from bida.forecast import time_estimate
+from bida.pipeline import (
+    load_prior,
+    make_inferer,
+    plain_errors,
+    released_prior,
+    scan_transform,
+)
+from bida.plan import grids_from_json
+from bida.progress import console_progress
+from bida.record import check_warnings
+from bida.settings import Settings
+from bida.volume import AXES, planes_containing
+
+RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at anything else"
+
+
+def information(scan: str, settings: Settings, checking: bool = False) -> str:
+    """Return the plan of a run in lines of text.
+
+    Args:
+        scan: The scan.
+        settings: Of the run.
+        checking: Do the self-check, too.
+
+    Raises:
+        ScanError: The scan cannot be used.
+        SettingsError: A setting is out of range or contradicts another.
+        WeightsError: The weights are missing or not what they should be.
+    """
+    device = choose_device(settings.device)
+    prior = load_prior(released_prior(), settings.model, device, settings.dtype)
+    with plain_errors():
+        transform = scan_transform(settings, prior.stride)
+        # N4 takes seconds and changes no grid
+        chosen = [step for step in transform.transforms if checking or type(step).__name__ != "CorrectBiasd"]
+        image = type(transform)(chosen)({"image": scan})["image"]
+    geometry = SliceGeometry.from_json(image.meta["slice_geometry"]).unpadded()
+    grids = grids_from_json(image.meta["target_grids"])
+    planes = planes_containing(geometry.axis)
+    seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
+    warnings, lines = json.loads(image.meta["warnings"]), []
+    if checking:
+        check = make_inferer(settings, console_progress()).check(image[None].to(device), prior)
+        found = None if check is None else check.record()
+        lines += self_check_lines(found)
+        warnings += check_warnings(settings, found)
+    table = {
+        "through-plane axis": f"{AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}",
+        "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick",
+        "factor": f"{geometry.factor:.4g}",
+        "result": f"{' x '.join(str(grid.voxels) for grid in grids)} voxels of "
+        f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in grids)} mm (R, A, S)",
+        "slice profile": f"{geometry.profile}, condition number {SliceOperator.build(geometry).condition_number:.2f}",
+        "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, {settings.steps} steps, "
+        f"{settings.samples} draw(s)",
+        "weights": settings.model or RELEASED,
+        "time": f"about {seconds:.0f} s",
+    }
+    rows = [*table.items(), *lines, *(("note", warning) for warning in warnings)]
+    return "\n".join([scan, *(f"  {name:<18}  {text}" for name, text in rows)])
+
+
+def self_check_lines(check: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what the self-check found, as rows of name and text."""
+    if check is None:
+        return [("self-check", "not possible: the slices are too small or too empty")]
+    where = f"on {check['slices']} {check['plane']} slices made thick in their plane"
+    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
+    return [
+        ("self-check", f"{check['gain_db']:+.2f} dB on cubic + projection, {where}"),
+        ("weight of priors", f"{check['weight']:.0%}, {shrunk}"),
+        ("familiarity", f"{check['familiarity_db']:+.1f} dB, known above {THRESHOLD_DB:g}"),
+    ]

@@ -1,0 +1,64 @@
+"""The record of a run: what was done, and what the user should know of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bida.familiarity import THRESHOLD_DB
+from bida.prior import PlanePrior
+from bida.result import Clock, versions
+from bida.settings import Settings
+
+# data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
+RESIDUALS = ("sampler_residual", "scan_residual")
+
+
+def worst(residual: float | None, other: float | None) -> float | None:
+    """Return the larger of two draws' residuals, None where a draw has none."""
+    return None if residual is None or other is None else max(residual, float(other))
+
+
+def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
+    """Return the record of a run, as JSON can hold it, from the meta of its result."""
+    check = json.loads(meta.get("self_check", "null"))
+    return {
+        "source": str(meta["filename_or_obj"]),
+        "settings": asdict(settings),
+        "device": str(next(prior.parameters()).device),
+        "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "weights_sha256": prior.weights_sha256,
+        "slice_geometry": json.loads(meta["slice_geometry"]),
+        "grid_ras": json.loads(meta["target_grids"]),
+        "data_consistency": {name: meta.get(name) for name in RESIDUALS},
+        "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
+        "adapted": json.loads(meta.get("adapted", "null")),
+        "self_check": check,
+        "warnings": [*json.loads(meta["warnings"]), *check_warnings(settings, check)],
+        "seconds": dict(clock.seconds),
+        "versions": versions(),
+    }
+
+
+def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[str]:
+    """Return what the user should know of the self-check, a sentence each."""
+    if not settings.self_check:
+        return []
+    if check is None:
+        return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
+    found = []
+    known = check["familiarity_db"]
+    if known < THRESHOLD_DB:
+        found.append(
+            f"the scan is unlike what the priors know (familiarity {known:.1f} dB, below {THRESHOLD_DB:g}): "
+            "look at the result, and try --adapt 10"
+        )
+    if check["weight"] < 0.95:
+        found.append(
+            f"on the scan's own slices the priors gain {check['gain_db']:+.2f} dB on cubic + projection: the result "
+            f"takes {check['weight']:.0%} from them and the rest from cubic + projection, and an uncertainty map is "
+            "smaller by the same share"
+        )
+    return found
