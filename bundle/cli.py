@@ -130,7 +130,8 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
                      help="results; finished cells are kept there and reused")  # fmt: skip
     sub.add_argument("--factors", nargs="+", type=float, metavar="F", help="slice spacing over voxel size (2.5 5)")
     sub.add_argument("--methods", nargs="+", metavar="NAME",
-                     help="nearest linear cubic cubic+projection selfsr bida-1 bida (all these), eclare")  # fmt: skip
+                     help="nearest linear cubic cubic+projection selfsr bida-paper bida-1 bida (all these), "
+                     "eclare")  # fmt: skip
     sub.add_argument("--metrics", nargs="+", metavar="NAME",
                      help="psnr ssim cdsc sharpness stitching residual volumes (all)")  # fmt: skip
     sub.add_argument("--subjects", nargs="+", metavar="SUB", help="animals; default: those of the split")

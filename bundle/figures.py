@@ -26,6 +26,7 @@ COLOURS = {
     "cubic+projection": "#009E73",
     "selfsr": "#CC79A7",
     "eclare": "#E69F00",
+    "bida-paper": "#F0E442",
     "bida-1": "#8C510A",
     "bida": "#D55E00",
     TRUTH: "#222222",

@@ -98,20 +98,12 @@ def _selfsr(slices: Slices, choices: Choices) -> Volume:
     return self_super_resolve(slices.data, slices.geometry, settings)
 
 
-def _restored(slices: Slices, choices: Choices, samples: int) -> Volume:
+def _restored(slices: Slices, choices: Choices, preset: str | None = None, **options: Any) -> Volume:
     """Restore by the priors, as ``bida superres --like TRUTH --no-n4``: the truth's bias field is divided out."""
     from bida.pipeline import restore
 
-    settings = Settings.of(
-        samples=samples,
-        model=choices.model,
-        seed=choices.seed,
-        device=choices.device,
-        like=str(slices.truth),
-        profile=slices.geometry.profile,
-        n4=False,
-    )
-    result = restore(slices.path, settings)
+    chosen = {"model": choices.model, "seed": choices.seed, "device": choices.device, "like": str(slices.truth)}
+    result = restore(slices.path, Settings.of(preset, **{**chosen, "n4": False, **options}))
     return ras(result.data, result.affine)[0]
 
 
@@ -135,9 +127,16 @@ METHODS: dict[str, Method] = {
     "cubic": Method(lambda slices, _: cubic(slices.data, slices.geometry)),
     "cubic+projection": Method(_cubic_projected),
     "selfsr": Method(_selfsr, ("seed",), cost=300),
-    "bida-1": Method(lambda slices, choices: _restored(slices, choices, 1), ("model", "seed"), cost=25),
+    "bida-paper": Method(lambda slices, choices: _restored(slices, choices, "paper"), ("model", "seed"), cost=25),
+    "bida-1": Method(
+        lambda slices, choices: _restored(slices, choices, samples=1, profile=slices.geometry.profile),
+        ("model", "seed"),
+        cost=25,
+    ),
     "bida": Method(
-        lambda slices, choices: _restored(slices, choices, choices.samples), ("samples", "model", "seed"), cost=100
+        lambda slices, choices: _restored(slices, choices, samples=choices.samples, profile=slices.geometry.profile),
+        ("samples", "model", "seed"),
+        cost=100,
     ),
     "eclare": Method(_eclare, ("eclare",), cost=900),
 }

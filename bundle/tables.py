@@ -22,6 +22,7 @@ METHODS = {  # in the order shown
     "cubic+projection": "cubic, then corrected so that it gives the scan back when it is made thick again",
     "selfsr": "a network trained on nothing but the scan's own sharp directions",
     "eclare": "the published ECLARE, run as an external program",
+    "bida-paper": "one draw of the priors as published: not shown the scan, Gaussian profile, no self-check",
     "bida-1": "one draw of bida",
     "bida": "two diffusion priors under the scan's own slice profile; the mean of several draws",
     "hr": "the isotropic scan itself: the truth, from which the thick slices were made",
