@@ -123,6 +123,7 @@ def prepared(source: Any, arguments: argparse.Namespace) -> tuple[Any, PlanePrio
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
     prior = load_prior(released_prior(), settings.model, choose_device("auto"), "auto")
     inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
+    inputs = inputs.to(next(prior.parameters()).device)
     return make_inferer(settings), prior, inputs, Measurement.of(inputs, prior.stride)
 
 
@@ -157,12 +158,12 @@ def restored_by(sampler: Any, prior: PlanePrior, samples: int) -> Any:
     return run
 
 
-def unseen(scan: Measurement, stride: int, count: int = 4) -> torch.Tensor | None:
+def unseen(scan: Measurement, stride: int) -> torch.Tensor | None:
     """Return slices that the self-check does not see, cut to their content; None where none is left."""
     y, axis = scan.inside(), scan.geometry.axis
     held = set(chosen_indices(y, axis))
     left = y.index_select(axis, torch.tensor([i for i in range(y.shape[axis]) if i not in held]))
-    chosen = chosen_indices(left, axis)[:count]
+    chosen = chosen_indices(left, axis)
     return window(left.index_select(axis, torch.tensor(chosen)), axis, stride) if chosen else None
 
 
@@ -222,15 +223,14 @@ def cubic_errors(sharp: torch.Tensor, geometry: SliceGeometry) -> float:
     errors = []
     for axis in (axis for axis in range(3) if axis != geometry.axis):
         own = slice_geometry(geometry, axis, sharp.shape[axis])
-        thick = SliceOperator.build(own).forward(sharp).numpy()
-        errors.append(np.square(spline(thick, own, 3) - sharp.numpy()).mean())
+        thick = SliceOperator.build(own).forward(sharp).cpu().numpy()
+        errors.append(np.square(spline(thick, own, 3) - sharp.cpu().numpy()).mean())
     return float(10 * np.log10(4 / np.mean(errors)))
 
 
 def psnr_of(errors: Errors, weight: float, sharp: torch.Tensor) -> float:
     """Return the PSNR of restored slices, dB of the range of 2."""
-    error = float(errors.xx.sum() - 2 * weight * errors.xr.sum() + weight**2 * errors.rr.sum())
-    return float(10 * np.log10(4 * 2 * sharp.numel() / error))
+    return float(10 * np.log10(4 * 2 * sharp.numel() / errors.total(weight)))
 
 
 if __name__ == "__main__":

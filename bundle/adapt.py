@@ -9,9 +9,10 @@ average over the last steps is kept. Slices that the self-check uses are never s
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,12 @@ from bida.inputs import Measurement
 from bida.output import atomic
 from bida.prior import X0_RANGE, PlanePrior
 from bida.progress import Report
-from bida.selfcheck import chosen_indices, with_content
-from bida.training import warmup_cosine
+from bida.selfcheck import SLICES, chosen_indices, with_content
+from bida.training import average_decay, warmup_cosine
 from bida.transforms.augment import RandContrastd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced
 from bida.volume import PLANES
-
-STRIDE = 8  # crops are multiples of the released network's stride
 
 
 @dataclass(frozen=True)
@@ -105,16 +104,17 @@ def adapt(
         Number of steps that it has now been trained for.
 
     Raises:
-        SettingsError: the prior takes no guide, no scan has slices left, or the checkpoint is another run's.
+        SettingsError: the prior takes no guide, a scan has no slices left, or the checkpoint is another run's.
     """
     if not prior.guided:
         raise SettingsError("adapt: the prior must be a guided one, it is not; name other weights with --model")
-    run = _Run(prior, how)
+    dataset = training_slices(scans, how, prior.stride)
+    run = _Run(prior, how, fingerprint(prior, scans, how))
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
     sampler = CountingSampler()
     sampler.start = run.step * how.batch_size
-    loader = DataLoader(training_slices(scans, how), how.batch_size, sampler=sampler, num_workers=1)
+    loader = DataLoader(dataset, how.batch_size, sampler=sampler, num_workers=1)
     prior.train()
     total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()
     for batch in loader:
@@ -135,6 +135,15 @@ def adapt(
     return run.step
 
 
+def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation) -> str:
+    """Return a hash of what a run depends on: weights, slices, geometries and choices, but not the time to spend."""
+    found = hashlib.sha256(f"{prior.weights_sha256} {replace(how, minutes=1.0)}".encode())
+    for scan in scans:
+        found.update(scan.geometry.to_json().encode())
+        found.update(np.ascontiguousarray(scan.slices).tobytes())
+    return found.hexdigest()
+
+
 def adapt_prior(
     prior: PlanePrior,
     scans: Sequence[Tensor],
@@ -148,7 +157,7 @@ def adapt_prior(
         prior: The prior, loaded.
         scans: A network's inputs, one for each scan.
         minutes: Time to spend.
-        checkpoint: File from which a run that was cut off goes on; removed when it ends.
+        checkpoint: File from which a run that was cut off goes on; whoever keeps the result removes it.
         report: Called after each step with (seconds done, seconds in all, loss).
 
     Returns:
@@ -157,16 +166,14 @@ def adapt_prior(
     found = (Measurement.of(inputs, prior.stride) for inputs in scans)
     slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded()) for scan in found]
     steps = adapt(prior, slices, Adaptation(minutes), checkpoint, report)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return {"minutes": minutes, "steps": steps, "scans": len(slices)}
 
 
 class _Run:
     """The state of a run: network, average, optimizer, steps and seconds so far."""
 
-    def __init__(self, prior: PlanePrior, how: Adaptation) -> None:
-        self.prior, self.how, self.step, self.seconds = prior, how, 0, 0.0
+    def __init__(self, prior: PlanePrior, how: Adaptation, made_from: str) -> None:
+        self.prior, self.how, self.made_from, self.step, self.seconds = prior, how, made_from, 0, 0.0
         self.released = [parameter.detach().clone() for parameter in prior.parameters()]
         self.average = copy.deepcopy(prior).eval()
         self.optimizer = torch.optim.AdamW(prior.parameters(), lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -184,7 +191,7 @@ class _Run:
         nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        decay = min(self.how.decay, (1 + self.step) / (10 + self.step))
+        decay = average_decay(self.step, self.how.decay)
         with torch.no_grad():
             for mine, released, mean in zip(self.prior.parameters(), self.released, self.average.parameters()):
                 mine.lerp_(released, self.how.pull * rate / self.how.rate)
@@ -200,45 +207,50 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write the state, atomically."""
-        counters = {"step": self.step, "seconds": self.seconds, "weights": self.prior.weights_sha256}
+        counters = {"step": self.step, "seconds": self.seconds, "made_from": self.made_from}
         with atomic(path) as temporary:
             torch.save({**self.state(), **counters}, temporary)
 
     def load(self, path: Path) -> None:
         """Take up a state."""
         kept = torch.load(path, map_location="cpu", weights_only=True)
-        if kept.get("weights") != self.prior.weights_sha256:
-            raise SettingsError(f"{path}: must have begun with the same weights, it has not; remove it to begin anew")
+        if kept.get("made_from") != self.made_from:
+            raise SettingsError(
+                f"{path}: a run that is taken up must have the same scans, weights and choices, this one has others; "
+                "remove the file to begin anew"
+            )
         self.prior.load_state_dict(kept["network"])
         self.average.load_state_dict(kept["average"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
 
 
-def training_slices(scans: Sequence[ScanSlices], how: Adaptation) -> SliceStacks:
+def training_slices(scans: Sequence[ScanSlices], how: Adaptation, stride: int) -> SliceStacks:
     """Return random crops of the scans' slices, made thick by the scans' own operator.
 
     Raises:
-        SettingsError: slices are too small, or no scan has slices left beside those of the self-check.
+        SettingsError: slices are too small, or a scan has no slices left beside those of the self-check.
     """
     sizes = [size for scan in scans for axis, size in enumerate(scan.slices.shape) if axis != scan.geometry.axis]
-    crop = min(how.crop, min(sizes) // STRIDE * STRIDE)
-    if crop < STRIDE:
+    crop = min(how.crop, min(sizes)) // stride * stride
+    if crop < stride:
         raise SettingsError(
-            f"adapt: slices must have at least {STRIDE} x {STRIDE} voxels, the smallest has {min(sizes)}"
+            f"adapt: slices must have at least {stride} x {stride} voxels, the smallest has {min(sizes)}; leave it out"
         )
     stacks, transforms = [], []
-    for scan in scans:
-        axis = scan.geometry.axis
+    for number, scan in enumerate(scans, 1):
+        axis, slices = scan.geometry.axis, torch.from_numpy(scan.slices)
+        held = chosen_indices(slices, axis)
+        free = [index for index in with_content(slices, axis) if index not in held]
+        if not free:
+            raise SettingsError(
+                f"adapt: a scan must have slices beside the {SLICES} that the self-check keeps, scan {number} of "
+                f"{len(scans)} has {len(held)} with content; leave it out"
+            )
         volume = np.clip(scan.slices, *X0_RANGE)
-        held = chosen_indices(torch.from_numpy(volume), axis)
-        free = [i for i in with_content(torch.from_numpy(volume), axis) if i not in held]
-        if free:
-            pair = np.moveaxis(np.stack([volume, denoised(volume)], axis=-1), axis, 0)  # [N, H, W, 2]
-            stacks.append((pair, np.array(free)))
-            transforms.append(_transform(scan.geometry, how, crop))
-    if not stacks:
-        raise SettingsError("adapt: scans must have slices beside those that the self-check keeps, none has")
+        pair = np.moveaxis(np.stack([volume, denoised(volume)], axis=-1), axis, 0)  # [N, H, W, 2]
+        stacks.append((pair, np.array(free)))
+        transforms.append(_transform(scan.geometry, how, crop))
     return SliceStacks(dict.fromkeys(PLANES, stacks), transforms, how.seed)
 
 

@@ -49,8 +49,7 @@ def _plan_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
     sub.add_argument("--scale-header", type=float, metavar="F", help="divide the header's voxel sizes and origin by F")
     sub.add_argument("--preset", choices=["paper"], help="settings as published; other options change them")
-    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (16)")
-    sub.add_argument("--samples", type=int, metavar="K", help="draws to average (1); more: less error, more time")
+    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
     sub.add_argument("--device", metavar="NAME", help="auto, cpu, cuda ...")
     sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], help="arithmetic of the network")
     sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
@@ -58,9 +57,12 @@ def _plan_options(sub: argparse.ArgumentParser) -> None:
 
 def _prior_options(sub: argparse.ArgumentParser) -> None:
     """Add the options that say what the priors are shown and asked for."""
-    sub.add_argument("--unguided", dest="guided", action="store_false",
-                     help="do not show the priors the interpolated scan, as published")  # fmt: skip
-    sub.add_argument("--grain", action="store_true", help="draw the grain of scans too, as published")
+    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (16)")
+    sub.add_argument("--samples", type=int, metavar="K", help="draws to average (1); more: less error, more time")
+    sub.add_argument("--guided", action=argparse.BooleanOptionalAction,
+                     help="show the priors the interpolated scan (yes; as published: no)")  # fmt: skip
+    sub.add_argument("--grain", action=argparse.BooleanOptionalAction,
+                     help="draw the grain of scans, too (no; as published: yes)")  # fmt: skip
 
 
 def _spacing(text: str) -> str | float:
@@ -84,7 +86,6 @@ def _superres(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--adapt", type=float, metavar="MINUTES", help="first fine-tune the priors on the scan's slices")
     sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
     sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
-    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
     sub.add_argument("--bias-corrected", action="store_true", help="leave the bias field out of the result")
     sub.add_argument("--uncertainty", metavar="FILE", help="write the standard deviation over the draws (K >= 2)")
     sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
@@ -120,7 +121,6 @@ def _adapt(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--output", required=True, metavar="FILE.pt", help="weights to write, for --model")
     sub.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to spend (10)")
     _plan_options(sub)
-    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
@@ -131,7 +131,7 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--factors", nargs="+", type=float, metavar="F", help="slice spacing over voxel size (2.5 5)")
     sub.add_argument("--methods", nargs="+", metavar="NAME",
                      help="nearest linear cubic cubic+projection selfsr bida-paper bida-1 bida (all these), "
-                     "eclare")  # fmt: skip
+                     "bida-bare eclare")  # fmt: skip
     sub.add_argument("--metrics", nargs="+", metavar="NAME",
                      help="psnr ssim cdsc sharpness stitching residual volumes (all)")  # fmt: skip
     sub.add_argument("--subjects", nargs="+", metavar="SUB", help="animals; default: those of the split")

@@ -99,6 +99,7 @@ def superres(arguments: argparse.Namespace) -> None:
     result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
         write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
+    checkpoint.unlink(missing_ok=True)
     if picture is not None:
         draw_preview(picture, arguments.input, settings, result)
     print(summary(output, result))
@@ -162,8 +163,8 @@ def gain(check: Mapping[str, Any] | None) -> str:
     if check is None:
         return ""
     return (
-        f"\non the scan's own slices the priors gain {check['gain_shrunk_db']:+.2f} dB on cubic + projection, "
-        f"with a weight of {check['weight']:.0%}"
+        f"\non the scan's own slices such a result gains {check['gain_shrunk_db']:+.2f} dB on cubic + projection; the "
+        f"priors have a weight of {check['weight']:.0%} in it"
     )
 
 
@@ -192,6 +193,7 @@ def adapt(arguments: argparse.Namespace) -> None:
     checkpoint = output.with_suffix(".ckpt")
     found = adapt_prior(prior, scans, arguments.minutes, checkpoint, adapt_progress())
     save_weights(prior, output)
+    checkpoint.unlink(missing_ok=True)
     print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")
 
 

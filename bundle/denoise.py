@@ -36,7 +36,7 @@ def denoised_image(path: Path, volume: NDArray[np.float32], cache: Path | None) 
     """Return ``denoised`` of an image's volume, kept in a folder under the hash of the image's file."""
     if cache is None:
         return denoised(volume)
-    kept = cache / f"{sha256(path)}.npy"
+    kept = cache / f"{sha256(path)}_nlm{NLM_STRENGTH:g}_{X0_RANGE[0]:g}_{X0_RANGE[1]:g}.npy"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with atomic(kept) as temporary:

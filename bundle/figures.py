@@ -29,6 +29,7 @@ COLOURS = {
     "bida-paper": "#F0E442",
     "bida-1": "#8C510A",
     "bida": "#D55E00",
+    "bida-bare": "#B2182B",
     TRUTH: "#222222",
 }
 OTHER = "#7A6A53"

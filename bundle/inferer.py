@@ -115,10 +115,15 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> Tensor:
-        """Return the mean of the draws, what the self-check found in its meta (`self_check`, JSON); see `restore`."""
+        """Return the mean of the draws, see `restore`.
+
+        What the self-check found goes as JSON (`self_check`) into the meta of the inputs and of the result: MONAI's
+        `Invertd` gives a result the meta of its inputs.
+        """
         found = self.restore(inputs, network, geometry, padding)
-        if isinstance(found.mean, MetaTensor):
-            found.mean.meta["self_check"] = json.dumps(found.check and found.check.record())
+        for image in (inputs, found.mean):
+            if isinstance(image, MetaTensor):
+                image.meta["self_check"] = json.dumps(found.check and found.check.record())
         return found.mean
 
     @torch.no_grad()
@@ -167,7 +172,7 @@ class BiplanarInferer(Inferer):
         scan = Measurement.of(inputs, network.stride, geometry, padding)
         planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale
         A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
-        for x in self.sampled(scan, network, planes, self.samples, self.fusion, noise):
+        for x in self.sampled(scan, network, planes, self.samples, self.fusion, noise, self.progress):
             if weight < 1:
                 # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x
                 g = reference + A.pinv(A.forward(x) - scan.y) if noise else reference
@@ -184,7 +189,7 @@ class BiplanarInferer(Inferer):
     ) -> SelfCheck | None:
         """Return what the self-check finds (`bida.selfcheck`), as many volumes averaged as in a run; see `restore`."""
         scan = Measurement.of(inputs, network.stride, geometry, padding)
-        samples = 2 * self.samples  # of the one plane, where a run averages two
+        samples = self.samples * (2 if self.fusion == "final" else 1)  # of one plane, where a run may average two
 
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
             moments = Moments()
@@ -202,6 +207,7 @@ class BiplanarInferer(Inferer):
         samples: int,
         fusion: str = "final",
         noise: float = 0.0,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Tensor]:
         """Yield draws [R, A, S] for a scan by the priors of some planes; noise is in the units of its y."""
         y, geometry = scan.y, scan.geometry
@@ -213,7 +219,7 @@ class BiplanarInferer(Inferer):
         sizes = self.batch_size, self.micro_batch
         denoisers = [PlaneDenoiser(network, plane, y, *sizes, shown, self.grain) for plane in planes]
         states = fused_states(fusion, planes, denoisers)
-        report = self._reporter(samples * len(states) * len(pairs))
+        report = _reporter(progress, samples * len(states) * len(pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
         keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
         for draw in range(samples):
@@ -224,20 +230,21 @@ class BiplanarInferer(Inferer):
                 total += sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta)
             yield total / len(states)
 
-    def _reporter(self, total: int) -> Callable[[Denoise], Denoise]:
-        """Return a wrapper for denoisers that counts all their calls and reports each to `progress`."""
-        done = count(1)
 
-        def report(denoise: Denoise) -> Denoise:
-            def reporting(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-                estimate = denoise(x, t, step)
-                if self.progress is not None:
-                    self.progress(next(done), total)
-                return estimate
+def _reporter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Denoise], Denoise]:
+    """Return a wrapper for denoisers that counts all their calls and reports each to `progress`."""
+    done = count(1)
 
-            return reporting
+    def report(denoise: Denoise) -> Denoise:
+        def reporting(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
+            estimate = denoise(x, t, step)
+            if progress is not None:
+                progress(next(done), total)
+            return estimate
 
-        return report
+        return reporting
+
+    return report
 
 
 def _like(volume: Tensor, inputs: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from bida.pipeline import (
     scan_transform,
 )
 from bida.plan import grids_from_json
-from bida.progress import console_progress
 from bida.record import check_warnings
 from bida.settings import Settings
 from bida.volume import AXES, planes_containing
@@ -52,7 +51,7 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
     warnings, lines = json.loads(image.meta["warnings"]), []
     if checking:
-        check = make_inferer(settings, console_progress()).check(image[None].to(device), prior)
+        check = make_inferer(settings).check(image[None].to(device), prior)
         found = None if check is None else check.record()
         lines += self_check_lines(found)
         warnings += check_warnings(settings, found)

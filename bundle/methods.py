@@ -138,9 +138,16 @@ METHODS: dict[str, Method] = {
         ("samples", "model", "seed"),
         cost=100,
     ),
+    "bida-bare": Method(
+        lambda slices, choices: _restored(
+            slices, choices, samples=choices.samples, profile=slices.geometry.profile, self_check=False
+        ),
+        ("samples", "model", "seed"),
+        cost=100,
+    ),
     "eclare": Method(_eclare, ("eclare",), cost=900),
 }
-BUILT_IN = tuple(name for name in METHODS if name != "eclare")
+BUILT_IN = tuple(name for name in METHODS if name not in ("bida-bare", "eclare"))
 
 
 def method(name: str) -> Method:

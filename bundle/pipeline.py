@@ -130,7 +130,7 @@ def restore(
         progress: Called with (steps done, steps in all).
         on_draw: Called with each draw, like the result's ``data``.
         on_adapt: Called after each step of an adaptation with (seconds done, seconds in all, loss).
-        checkpoint: File from which an adaptation that was cut off goes on; removed when it ends.
+        checkpoint: File from which an adaptation that was cut off goes on; whoever keeps the result removes it.
 
     Returns:
         The volume, the record of the run, and where ``samples`` is above 1 the uncertainty: the standard deviation over

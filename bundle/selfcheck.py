@@ -68,11 +68,15 @@ class Errors:
     rr: Tensor
     xr: Tensor
 
+    def total(self, weight: float) -> float:
+        """Return the sum of |x - (g + weight (r - g))|^2 over the slices."""
+        total = self.xx.sum() - 2 * weight * self.xr.sum() + weight**2 * self.rr.sum()
+        return max(float(total), 0.0)  # rounding may leave it below
+
     def gain_db(self, weight: float) -> float:
         """Return the PSNR of g + weight (r - g) less that of g, dB; 0 where neither has an error."""
-        guided, tiny = float(self.xx.sum()), 1e-12
-        error = guided - 2 * weight * float(self.xr.sum()) + weight**2 * float(self.rr.sum())
-        return 10 * math.log10((guided + tiny) / (max(error, 0.0) + tiny))
+        tiny = 1e-12
+        return 10 * math.log10((self.total(0.0) + tiny) / (self.total(weight) + tiny))
 
 
 def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore: Restore) -> SelfCheck | None:
@@ -85,10 +89,11 @@ def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore:
         restore: the way of restoring that is checked, for slices of the one plane.
 
     Returns:
-        What was found; None where no slice is larger than two slices' spacing, or none has content.
+        What was found; None where slices are smaller than the network's stride or than two slices' spacing, or none
+        has content.
     """
     chosen = chosen_indices(y, geometry.axis)
-    if not chosen:
+    if not chosen or min(size for axis, size in enumerate(y.shape) if axis != geometry.axis) < network.stride:
         return None
     sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
     errors = measure(sharp, geometry, restore)

@@ -82,6 +82,11 @@ class Settings:
     volume: int | None = None
     scale_header: float | None = None
 
+    def __post_init__(self) -> None:
+        """Check what no other part checks before work begins."""
+        if self.adapt is not None and not 0 < self.adapt < float("inf"):
+            raise SettingsError(f"adapt: minutes must be a number above 0, got {self.adapt:g}; leave it out for none")
+
     @classmethod
     def of(cls, preset: str | None = None, **options: Any) -> Settings:
         """Return the settings of a preset, changed by options.

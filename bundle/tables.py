@@ -25,6 +25,7 @@ METHODS = {  # in the order shown
     "bida-paper": "one draw of the priors as published: not shown the scan, Gaussian profile, no self-check",
     "bida-1": "one draw of bida",
     "bida": "two diffusion priors under the scan's own slice profile; the mean of several draws",
+    "bida-bare": "bida without the self-check: the priors alone",
     "hr": "the isotropic scan itself: the truth, from which the thick slices were made",
 }
 TRUTH = "hr"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from bida.dataset import CountingSampler
 from bida.errors import SettingsError
+from bida.prior import PlanePrior
 from bida.weights import load_weights, save_weights
 
 
@@ -74,11 +75,15 @@ class GradientClipper:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
+def average_decay(step: int, decay: float) -> float:
+    """Return the share of the average kept at step i, min(decay, (1 + i) / (10 + i)): the start is forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
 class WeightAverage:
     """Exponential moving average of the network, ignite's, as a handler of a MONAI trainer.
 
-    The share kept at step i is min(decay, (1 + i) / (10 + i)), so that the start is forgotten; it depends on the step
-    alone, so that a resumed run goes on as it would have.
+    The share kept (``average_decay``) depends on the step alone, so that a resumed run goes on as it would have.
 
     Args:
         network: The network in training.
@@ -100,8 +105,7 @@ class WeightAverage:
 
     def set_momentum(self, engine: Engine) -> None:
         """Set the share of the new weights."""
-        i = engine.state.iteration
-        setattr(engine.state, self.NAME, 1 - min(self.decay, (1 + i) / (10 + i)))
+        setattr(engine.state, self.NAME, 1 - average_decay(engine.state.iteration, self.decay))
 
 
 class ResumeSampler:
@@ -228,6 +232,8 @@ def prepare(network: nn.Module, device: torch.device, initial_weights: str | Pat
     """Move a network to its device, with the weights of a file where one is named."""
     if initial_weights is not None:
         load_weights(network, initial_weights)
+        if isinstance(network, PlanePrior):
+            network.uncertainty_scale.fill_(1.0)  # was measured for other weights
     return network.to(device)
 
 

@@ -44,7 +44,7 @@ def axis_spectrum(volume: ArrayLike, axis: int, mask: ArrayLike | None = None) -
     window = np.hanning(lines.shape[-1] + 2)[1:-1]
     centred = (lines - lines.mean(axis=-1, keepdims=True)) * window
     power = np.square(np.abs(np.fft.rfft(centred))).mean(axis=(0, 1)) / np.square(window).sum()
-    return np.linspace(0, 1, len(power)), power
+    return 2 * np.fft.rfftfreq(lines.shape[-1]).astype(np.float64), power
 
 
 def spectrum_distance_db(

@@ -44,8 +44,14 @@ def test_the_loss_falls_and_the_prior_is_ready_to_sample():
 
 
 def test_the_slices_of_the_self_check_are_never_shown():
+    bright = scan()
+    bright.slices[0, 2:5, 0] = 40.0  # far beyond what training clips at: the check sees it as it is
+    for one in (scan(), bright):
+        held = chosen_indices(torch.from_numpy(one.slices), 1)
+        (stack, free), *_ = training_slices([one], how(), 8).slices["axial"]
+        assert held and not set(free) & set(held)
     held = chosen_indices(torch.from_numpy(scan().slices), 1)
-    dataset = training_slices([scan()], how())
+    dataset = training_slices([scan()], how(), 8)
     (stack, free), *_ = dataset.slices["axial"]
     assert stack.shape == (10, 24, 32, 2)
     assert held and not set(free) & set(held)
@@ -56,7 +62,7 @@ def test_the_slices_of_the_self_check_are_never_shown():
 
 
 def test_slices_are_made_thick_by_the_scans_own_operator():
-    drawn = training_slices([scan()], how()).transform[0].transforms[-2].draw_geometry(24)
+    drawn = training_slices([scan()], how(), 8).transform[0].transforms[-2].draw_geometry(24)
     assert drawn.factor == pytest.approx(GEOMETRY.factor)
     assert (drawn.thickness_mm, drawn.voxel_mm, drawn.profile) == (pytest.approx(0.6), 0.15, "slr")
 
@@ -82,8 +88,9 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path):
 
     other = prior()
     other.weights_sha256 = "others"
-    with pytest.raises(SettingsError, match=r"run\.ckpt: must have begun with the same weights"):
-        adapt(other, [scan()], how(), file)
+    for changed in ((other, [scan()], how()), (prior(), [scan(seed=1)], how()), (prior(), [scan()], how(rate=1e-5))):
+        with pytest.raises(SettingsError, match=r"run\.ckpt: a run that is taken up must have the same scans"):
+            adapt(*changed, file)
 
 
 def test_the_pull_holds_the_released_weights():
@@ -106,11 +113,11 @@ def test_what_cannot_be_adapted():
     with pytest.raises(SettingsError, match="the prior must be a guided one"):
         adapt(PlanePrior(SliceUNet([64], 1)), [scan()], how())
     empty = ScanSlices(np.zeros((24, 10, 32), np.float32), GEOMETRY)
-    with pytest.raises(SettingsError, match="scans must have slices beside those"):
-        training_slices([empty], how())
+    with pytest.raises(SettingsError, match="scan 1 of 1 has 0 with content"):
+        training_slices([empty], how(), 8)
     few = ScanSlices(scan().slices[:, :4], GEOMETRY)
-    with pytest.raises(SettingsError, match="scans must have slices beside those"):
-        training_slices([few], how())
+    with pytest.raises(SettingsError, match="scan 2 of 2 has 4 with content"):
+        training_slices([scan(), few], how(), 8)
     small = ScanSlices(scan().slices[:6], GEOMETRY)
     with pytest.raises(SettingsError, match="slices must have at least 8 x 8 voxels, the smallest has 6"):
-        training_slices([small], how())
+        training_slices([small], how(), 8)

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -38,7 +39,10 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     expected = superres(path, **FAST)
     np.testing.assert_allclose(written.affine, expected.affine, atol=1e-6)
     np.testing.assert_allclose(written.get_fdata(), expected.data, rtol=1e-5)
-    assert (tmp_path / "out" / "scan_superres.json").exists()
+    record = json.loads((tmp_path / "out" / "scan_superres.json").read_text())
+    assert expected.record["self_check"] is not None
+    for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale"):
+        assert record[key] == expected.record[key], key
 
 
 def test_like_gives_that_grid_in_the_bundle_too(make_scan, tmp_path):

@@ -43,7 +43,7 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert "degraded again" in printed
     check = record["self_check"]
     assert 0 <= check["weight"] <= 1 and check["plane"] == "coronal"
-    assert f"with a weight of {check['weight']:.0%}" in printed
+    assert f"the priors have a weight of {check['weight']:.0%}" in printed
     assert record["uncertainty_scale"] > 0
 
 
@@ -51,7 +51,7 @@ def test_the_self_check_can_be_left_out(scan, tmp_path, capsys):
     for number, extra in enumerate((["--self-check", "off"], ["--preset", "paper", "--spacing", "inplane"])):
         assert main(["superres", scan, str(tmp_path / f"{number}.nii.gz"), *FAST, *extra]) == 0
         record = json.loads((tmp_path / f"{number}.json").read_text())
-        assert record["self_check"] is None and "self_check" not in str(record["warnings"])
+        assert record["self_check"] is None and "self-check" not in str(record["warnings"])
         assert "on the scan's own slices" not in capsys.readouterr().out
     assert record["settings"]["guided"] is False and record["settings"]["grain"] is True
 

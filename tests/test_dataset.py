@@ -206,6 +206,14 @@ def test_moved_slices_keep_their_proportions():
     assert max(radii) / min(radii) > 1.8
 
 
+def test_moved_slices_keep_their_background_exact():
+    image = torch.full((2, 48, 48), -1.0)
+    image[:, 12:36, 12:36] = 1.0
+    out = RandSimilarityd("image", prob=1.0).set_random_state(seed=0)({"image": image})["image"]
+    assert out.min() == -1 and out.max() == 1
+    assert (out == -1).float().mean() > 0.3
+
+
 def test_contrast_keeps_background_and_order():
     transform = RandContrastd("image", gamma=(0.8, 1.25), gain=(0.85, 1.15), prob=1.0).set_random_state(seed=1)
     image = torch.linspace(-1, 1, 50)[None, None]

@@ -111,6 +111,7 @@ def test_no_check_where_there_is_nothing_to_check():
 
     assert self_check(torch.zeros(40, 12, 48), GEOMETRY, FlatPrior(), never) is None
     assert self_check(scan(shape=(8, 12, 8)), GEOMETRY, FlatPrior(), never) is None  # one slice of five voxels
+    assert self_check(scan(shape=(4, 12, 48)), GEOMETRY, FlatPrior(), never) is None  # below the network's stride
 
 
 def test_the_result_of_any_weight_agrees_with_the_scan():

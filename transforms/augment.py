@@ -80,7 +80,9 @@ class RandSimilarityd(MapTransform, RandomizableTransform):
                 image_only=True,
             )
             for key in self.key_iterator(result):
-                result[key] = move(result[key])
+                moved = torch.as_tensor(move(result[key]))
+                # splines overshoot at edges: never beyond the slice's own range, so that background stays exact
+                result[key] = moved.clamp(result[key].min(), result[key].max())
         return result
 
 

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.guide import guide
-from bida.prior import condition_class, with_guide
+from bida.prior import X0_RANGE, condition_class
 
 PADDING = 7  # voxels: the most that a scan is padded at one end for a network of stride 8
 
@@ -79,7 +79,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
                 y = operator.forward(pair[:1], axis)
                 wanted, shown = operator.project(wanted, y, axis), guide(y, geometry, axis)
             result[key] = wanted
-            result[self.guide_key] = with_guide(wanted[None], None if shown is None else shown[None])[0, 1:]
+            result[self.guide_key] = torch.zeros_like(wanted) if shown is None else shown.clamp(*X0_RANGE)
             result[self.planes_key] = condition_class(int(result[self.planes_key]), guided, grain)
         return result
 
