@@ -33,7 +33,7 @@ def cases(count=60, **options):
 
 
 def test_the_target_has_the_slices_of_the_scan_and_the_rest_of_the_wanted_image():
-    for seed, transform, item in cases(unguided=0.0):
+    for seed, transform, item in cases(unguided=0.0, noisy=0.0):
         scanned, clean = pair(seed=seed)
         A = SliceOperator.build(transform.geometry)
         axis = next(k for k in (0, 1) if scanned.shape[k] == transform.geometry.padded_voxels)
@@ -45,6 +45,23 @@ def test_the_target_has_the_slices_of_the_scan_and_the_rest_of_the_wanted_image(
         assert null.abs().max() < 1e-5
         shown = guide(y, transform.geometry, axis).clamp(*X0_RANGE)
         torch.testing.assert_close(item["guide"][0], shown, rtol=0, atol=1e-6)
+
+
+def test_acquired_slices_have_the_noise_of_the_slice_and_their_target_keeps_it():
+    """sigma^2 |A_i|^2 from the slice and sigma^2 (1 - |A_i|^2) of their own: sigma^2, as in the slice itself."""
+    clean = torch.full((1, 300, 120), 0.2)
+    scanned = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    scanned[0, :, :40] = clean[0, :, :40] = -1  # extracted
+    transform = Recorder("image", unguided=0.0, grain=0.0, noisy=1.0, factors=(5, 5)).set_random_state(seed=0)
+    item = transform({"image": torch.cat([scanned, clean]), "planes": 0})
+    axis = next(k for k in (1, 2) if clean.shape[k] == transform.geometry.padded_voxels)
+    A = SliceOperator.build(transform.geometry)
+    y, averaged = A.forward(item["image"], axis), A.forward(scanned, axis)
+    inside = A.forward(clean, axis) > 0.19
+    assert float(averaged[inside].std()) < 0.06
+    assert float(y[inside].std()) == pytest.approx(0.1, rel=0.05)
+    outside = A.forward(clean, axis) < -0.999
+    assert (y[outside] + 1).abs().max() < 2e-3  # ripples of the profile, 1% at most, leak a little tissue
 
 
 def test_without_a_guide_the_target_is_the_image_itself():

@@ -10,21 +10,24 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.guide import guide
 from bida.prior import X0_RANGE, condition_class
 
+AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
 PADDING = 7  # voxels: the most that a scan is padded at one end for a network of stride 8
 
 
 class ThickenSliced(MapTransform, RandomizableTransform):
     """Replace a pair of slices, as scanned and denoised, by what a guided prior shall learn from it.
 
-    The slice is made thick along one of its axes: y = A x, x as scanned. The target keeps what the slices measured, as
-    sampling does, and has the rest from the slice t as scanned (grain) or denoised (clean): A+ y + (I - A+ A) t. A part
-    of the slices goes without a guide, so that the prior can also be sampled by the constraint alone; their target
-    is t.
+    The slice is made thick along one of its axes: y = A x, x as scanned. That averages the noise of x over the
+    thickness, which no scanner does, so a part of the y gets noise back, as much as x has. The target keeps what the
+    slices measured, as sampling does, and has the rest from the slice t as scanned (grain) or denoised (clean):
+    A+ y + (I - A+ A) t. A part of the slices goes without a guide, so that the prior can also be sampled by the
+    constraint alone; their target is t.
 
     Args:
         keys: Pairs [2, H, W], on the scale of [-1, 1].
@@ -36,6 +39,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         voxel_mm: Voxel size, which a profile from a file is measured against.
         unguided: Share of slices without a guide.
         grain: Share of slices whose target is as scanned.
+        noisy: Share of slices whose y has the noise of acquired slices.
         planes_key: Where the plane's index is; it becomes the class (`bida.prior.condition_class`).
         guide_key: Where the guide goes, [1, H, W]; zero where there is none.
     """
@@ -51,6 +55,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         voxel_mm: float = 1.0,
         unguided: float = 0.2,
         grain: float = 0.5,
+        noisy: float = 0.3,
         planes_key: str = "planes",
         guide_key: str = "guide",
     ) -> None:
@@ -61,7 +66,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
             raise ValueError(f"factors must be a rising range from 1, got {tuple(factors)}")
         self.factors, self.thickness, self.nominal = tuple(factors), tuple(thickness), nominal
         self.profiles, self.weights, self.voxel_mm = tuple(profiles), tuple(weights), voxel_mm
-        self.unguided, self.grain = unguided, grain
+        self.unguided, self.grain, self.noisy = unguided, grain, noisy
         self.planes_key, self.guide_key = planes_key, guide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -76,12 +81,28 @@ class ThickenSliced(MapTransform, RandomizableTransform):
                 axis = 1 + int(self.R.randint(2))
                 geometry = self.draw_geometry(pair.shape[axis])
                 operator = SliceOperator.build(geometry)
-                y = operator.forward(pair[:1], axis)
+                y = self.acquired(pair, operator, axis)
                 wanted, shown = operator.project(wanted, y, axis), guide(y, geometry, axis)
             result[key] = wanted
             result[self.guide_key] = torch.zeros_like(wanted) if shown is None else shown.clamp(*X0_RANGE)
             result[self.planes_key] = condition_class(int(result[self.planes_key]), guided, grain)
         return result
+
+    def acquired(self, pair: Tensor, operator: SliceOperator, axis: int) -> Tensor:
+        """Return thick slices of the slice as scanned, by chance with the noise that averaging has taken out.
+
+        The noise of x is what denoising took from it, sigma; row i of A leaves sigma |A_i|. Exact background, of brains
+        that were extracted, stays as it is.
+        """
+        y = operator.forward(pair[:1], axis)
+        if self.R.random() < self.noisy:
+            tissue = pair[1] > X0_RANGE[0] + AIR
+            sigma = float((pair[0] - pair[1])[tissue].std()) if int(tissue.sum()) > 1 else 0.0
+            left = np.sqrt(np.clip(1 - np.square(operator.matrix).sum(axis=1), 0, None))  # [m]
+            shape = [-1 if k == axis else 1 for k in range(3)]
+            drawn = torch.from_numpy(self.R.standard_normal(tuple(y.shape)) * left.reshape(shape)).to(y)
+            y = torch.where(y > X0_RANGE[0] + AIR, y + sigma * drawn, y)
+        return y
 
     def draw_geometry(self, voxels: int) -> SliceGeometry:
         """Return random slices on a line of voxels, of which some at the ends may be padding."""
