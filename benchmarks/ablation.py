@@ -33,18 +33,15 @@ from bida.weights import released_path, sha256
 
 BASE: dict[str, Any] = {"samples": 1, "self_check": False}
 CHOICES: dict[str, dict[str, Any]] = {
-    "as published": {"guided": False, "grain": True, "profile": "gaussian"},
-    "unguided, grain": {"guided": False, "grain": True},
-    "unguided, clean": {"guided": False},
-    "guided, grain": {"grain": True},
-    "guided, clean": {},
-    "4 steps": {"steps": 4},
-    "8 steps": {"steps": 8},
-    "32 steps": {"steps": 32},
-    "50 steps": {"steps": 50},
-    "1 step": {"steps": 1},
+    "as published": {"guided": False, "grain": True, "profile": "gaussian", "steps": 16},
+    "no guide, grain": {"guided": False, "grain": True},
+    "no guide, clean": {"guided": False},
+    "guide, grain": {"grain": True},
+    "guide, clean": {},  # the default: 8 steps, one draw, fusion final, eta 0, Shinnar-Le Roux
     "2 steps": {"steps": 2},
-    "eta 0.5": {"eta": 0.5},
+    "4 steps": {"steps": 4},
+    "16 steps": {"steps": 16},
+    "50 steps": {"steps": 50},
     "eta 1": {"eta": 1.0},
     "Gaussian operator": {"profile": "gaussian"},
     "fusion step": {"fusion": "step"},
@@ -52,13 +49,12 @@ CHOICES: dict[str, dict[str, Any]] = {
     "2 draws": {"samples": 2},
     "4 draws": {"samples": 4},
     "8 draws": {"samples": 8},
-    "grain, 4 draws": {"samples": 4, "grain": True},
-    "unguided, grain, 4 draws": {"samples": 4, "guided": False, "grain": True},
-    "4 steps, 4 draws": {"samples": 4, "steps": 4},
-    "8 steps, 4 draws": {"samples": 4, "steps": 8},
+    "4 draws of 4 steps": {"samples": 4, "steps": 4},
+    "no guide, grain, 4 draws": {"samples": 4, "guided": False, "grain": True},
     "self-check": {"self_check": True},
+    "self-check, 4 draws": {"self_check": True, "samples": 4},
 }
-PHYSICS = ("cubic", "cubic+projection")
+OTHERS = ("cubic", "cubic+projection", "selfsr")
 COLUMNS = ("weights", "subject", "factor", "choice", "psnr", "psnr_brain", "ssim", "sharpness", "spectrum", "seconds")
 
 
@@ -69,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV to add to")
     parser.add_argument("--work", type=Path, help="folder that keeps the prepared scans")
     parser.add_argument("--factors", nargs="+", type=float, default=[2.5, 5.0])
-    parser.add_argument("--choices", nargs="+", choices=[*CHOICES, *PHYSICS], default=[*PHYSICS, *CHOICES])
+    parser.add_argument("--choices", nargs="+", choices=[*CHOICES, *OTHERS], default=[*OTHERS[:2], *CHOICES])
     parser.add_argument("--model", help="other weights than the released ones")
     arguments = parser.parse_args()
     weights = sha256(arguments.model or released_path("model.pt"))[:12]
@@ -109,7 +105,7 @@ def scores(truth: Truth, factor: float, choice: str, model: str | None, work: Pa
     scan = read_scan(path)
     geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
     start = time.perf_counter()
-    if choice in PHYSICS:
+    if choice in OTHERS:
         slices = Slices(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
         volume = METHODS[choice].run(slices, Choices())
     else:

@@ -50,6 +50,7 @@ class Adaptation:
         batch_size: crops a step.
         crop: height and width of a crop, voxels; less where slices are smaller.
         scale: range of the random scale.
+        emphasis: of high noise levels, see `bida.transforms.diffuse`.
         decay: of the average of the weights.
         save_seconds: time between checkpoints.
         seed: of all chance.
@@ -61,6 +62,7 @@ class Adaptation:
     batch_size: int = 16
     crop: int = 96
     scale: tuple[float, float] = (0.8, 1.3)
+    emphasis: float = 3.0
     decay: float = 0.99
     save_seconds: float = 30.0
     seed: int = 0
@@ -196,7 +198,7 @@ class _Run:
             for mine, released, mean in zip(self.prior.parameters(), self.released, self.average.parameters()):
                 mine.lerp_(released, self.how.pull * rate / self.how.rate)
                 mean.lerp_(mine, 1 - decay)
-        return float(loss)
+        return float(loss.detach())
 
     def state(self) -> dict[str, Any]:
         return {
@@ -273,6 +275,6 @@ def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
                 weights=(1.0,),
                 voxel_mm=geometry.voxel_mm,
             ),
-            DiffuseSliced("image"),
+            DiffuseSliced("image", emphasis=how.emphasis),
         ]
     )

@@ -76,7 +76,7 @@ class BiplanarInferer(Inferer):
 
     def __init__(
         self,
-        steps: int = 16,
+        steps: int = 8,
         samples: int = 1,
         fusion: str = "final",
         eta: float = 0.0,

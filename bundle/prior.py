@@ -16,6 +16,9 @@ PREDICTIONS = ("v", "eps", "x0")
 # clipped half a range above: in a brain on black 6-7% of the brain lies above the volume's 99th percentile,
 # and would be flattened.
 X0_RANGE = (-1.0, 2.0)
+# Where a head ends in black, interpolation undershoots, and by how much tells where within a slice it ends: a guide is
+# clipped further out.
+GUIDE_RANGE = (-2.0, 3.0)
 CLASSES = 4 * len(PLANES)  # of a guided prior
 
 
@@ -48,8 +51,8 @@ def condition_class(plane: int, guided: bool, grain: bool) -> int:
 
 
 def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
-    """Return slices [B, 1, H, W] with their guides, clipped like x0, as [B, 2, H, W]; zero where there is none."""
-    return torch.cat([x, torch.zeros_like(x) if guide is None else guide.clamp(*X0_RANGE)], dim=1)
+    """Return slices [B, 1, H, W] with their guides, clipped, as [B, 2, H, W]; zero where there is none."""
+    return torch.cat([x, torch.zeros_like(x) if guide is None else guide.clamp(*GUIDE_RANGE)], dim=1)
 
 
 class PlanePrior(nn.Module):

@@ -242,3 +242,11 @@ def test_times_cover_the_schedule_evenly():
     counts, _ = np.histogram(times, bins=10, range=(0, 1000))
     assert counts.min() >= 15
     assert counts.max() <= 17
+
+
+def test_times_can_be_mostly_high():
+    """u^(1/3) lies above 0.8 in 1 - 0.8^3 of the cases."""
+    transform = DiffuseSliced("image", emphasis=3.0)
+    times = np.array([transform({"image": torch.zeros(1, 2, 2), "index": i})["timesteps"] for i in range(1000)])
+    assert np.mean(times >= 800) == pytest.approx(1 - 0.8**3, abs=0.01)
+    assert times.max() <= 999

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from bida.prior import CLASSES, X0_RANGE, PlanePrior, condition_class, diffuse, prediction_target, with_guide
+from bida.prior import CLASSES, GUIDE_RANGE, PlanePrior, condition_class, diffuse, prediction_target, with_guide
 from bida.unet import SliceUNet
 from bida.volume import PLANES
 
@@ -142,7 +142,7 @@ def test_a_guided_prior_is_shown_the_guide_and_told_of_it(grain):
     x, guide = torch.randn(2, 1, 8, 8), 3 * torch.randn(2, 1, 8, 8)
     prior.predict(x, 500, "sagittal", guide, grain)
     assert torch.equal(listener.seen[:, :1], x)
-    assert torch.equal(listener.seen[:, 1:], guide.clamp(*X0_RANGE))
+    assert torch.equal(listener.seen[:, 1:], guide.clamp(*GUIDE_RANGE))
     assert listener.told.tolist() == [condition_class(2, True, grain)]
     prior.predict(x, 500, "sagittal", None, grain)
     assert torch.equal(listener.seen, with_guide(x, None)) and listener.seen[:, 1].abs().max() == 0

@@ -4,7 +4,7 @@ import torch
 
 from bida.degradation import SliceOperator
 from bida.guide import guide
-from bida.prior import CLASSES, X0_RANGE
+from bida.prior import CLASSES, GUIDE_RANGE
 from bida.transforms.augment import RandScanNoised
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced
@@ -43,7 +43,7 @@ def test_the_target_has_the_slices_of_the_scan_and_the_rest_of_the_wanted_image(
         torch.testing.assert_close(A.forward(item["image"][0], axis), y, rtol=0, atol=1e-5)
         null = (item["image"][0] - wanted) - A.pinv(A.forward(item["image"][0] - wanted, axis), axis)
         assert null.abs().max() < 1e-5
-        shown = guide(y, transform.geometry, axis).clamp(*X0_RANGE)
+        shown = guide(y, transform.geometry, axis).clamp(*GUIDE_RANGE)
         torch.testing.assert_close(item["guide"][0], shown, rtol=0, atol=1e-6)
 
 

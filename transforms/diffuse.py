@@ -27,6 +27,8 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         index_key: Where the sample's index is, which sets its time.
         label_key: Where the target goes.
         timesteps_key: Where the time goes.
+        emphasis: Times are T u^(1 / emphasis), u spread evenly: 1 for even times, above it for more of the high ones,
+            where a guided prior decides what a slice looks like.
         guide_key: Where the guide [1, H, W] of a guided prior is; it is put behind the slice as it is.
     """
 
@@ -39,18 +41,20 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         label_key: str = "label",
         timesteps_key: str = "timesteps",
         guide_key: str = "guide",
+        emphasis: float = 1.0,
     ) -> None:
         """Make the schedule."""
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
         self.prediction, self.alpha_bar = prediction, cosine_alpha_bar(timesteps)
         self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
-        self.guide_key = guide_key
+        self.guide_key, self.emphasis = guide_key, emphasis
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the noised slice, its target and its time."""
         result = dict(data)
-        t = int(len(self.alpha_bar) * (result[self.index_key] * _GOLDEN % 1.0))
+        u = result[self.index_key] * _GOLDEN % 1.0
+        t = int(len(self.alpha_bar) * u ** (1 / self.emphasis))
         ab = self.alpha_bar[t : t + 1]
         for key in self.key_iterator(result):
             x0 = torch.as_tensor(np.asarray(result[key]))[None]

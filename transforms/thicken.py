@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.guide import guide
-from bida.prior import X0_RANGE, condition_class
+from bida.prior import GUIDE_RANGE, X0_RANGE, condition_class
 
 AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
 PADDING = 7  # voxels: the most that a scan is padded at one end for a network of stride 8
@@ -84,7 +84,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
                 y = self.acquired(pair, operator, axis)
                 wanted, shown = operator.project(wanted, y, axis), guide(y, geometry, axis)
             result[key] = wanted
-            result[self.guide_key] = torch.zeros_like(wanted) if shown is None else shown.clamp(*X0_RANGE)
+            result[self.guide_key] = torch.zeros_like(wanted) if shown is None else shown.clamp(*GUIDE_RANGE)
             result[self.planes_key] = condition_class(int(result[self.planes_key]), guided, grain)
         return result
 
