@@ -138,8 +138,8 @@ def adapt(
 
 
 def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation) -> str:
-    """Return a hash of what a run depends on: weights, slices, geometries and choices, but not the time to spend."""
-    found = hashlib.sha256(f"{prior.weights_sha256} {replace(how, minutes=1.0)}".encode())
+    """Return a hash of what a run depends on: weights, slices, geometries and choices, but not on times."""
+    found = hashlib.sha256(f"{prior.weights_sha256} {replace(how, minutes=1.0, save_seconds=0.0)}".encode())
     for scan in scans:
         found.update(scan.geometry.to_json().encode())
         found.update(np.ascontiguousarray(scan.slices).tobytes())
