@@ -1,4 +1,4 @@
-"""Write the figures of an evaluation into Markdown files, between the markers of each: evaluation, and volumes if any.
+"""Write the figures of an evaluation into Markdown files, between the markers evaluation and volumes, as it has them.
 
 bida evaluate --data DATA/mouse-rtg4510 --out evaluation --jobs 2
 python benchmarks/tables.py evaluation/results.csv README.md models/MODEL_CARD.md
@@ -31,8 +31,10 @@ def main() -> None:
     arguments = parser.parse_args()
     summary = summarise(read_results(arguments.results))
     for file in arguments.files:
-        text = replaced(file, file.read_text(encoding="utf-8"), "evaluation", tables(summary))
-        if MARKERS[0].format(name="volumes") in text:
+        text = file.read_text(encoding="utf-8")
+        if any(cell["metric"] == "psnr" for cell in summary["cells"]):
+            text = replaced(file, text, "evaluation", tables(summary))
+        if summary["structures"] and MARKERS[0].format(name="volumes") in text:
             text = replaced(file, text, "volumes", volumes(summary))
         file.write_text(text, encoding="utf-8")
 
