@@ -41,7 +41,7 @@ from bida.volume import PLANES
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How to fine-tune; the defaults were chosen on tuning animals (`docs/prior.md`).
+    """How to fine-tune; the defaults work, but were not searched for better ones (`docs/prior.md`).
 
     Attributes:
         minutes: time to spend.
