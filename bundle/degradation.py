@@ -128,42 +128,35 @@ class SliceGeometry:
         return self.offset_mm + (index - 0.5 * (self.voxels - 1)) * self.voxel_mm
 
 
-class SliceOperator:
-    """The linear operator A of one geometry, with its adjoint, pseudo-inverse and projection.
+class MatrixOperator:
+    """A linear operator A along one axis, given by its matrix, with its adjoint, pseudo-inverse and projection.
 
-    Every method takes torch tensors of any shape whose axis `dim` (default: that of a [R, A, S] volume) is the
-    through-plane one, and returns plain tensors of the same shape but for that axis: float64 for float64 input, else
-    float32, whatever autocast says. In the shapes below, N = geometry.padded_voxels and m = geometry.slices.
+    Every method takes torch tensors of any shape whose axis `dim` (default: `axis`) A acts on, and returns plain
+    tensors of the same shape but for that axis: float64 for float64 input, else float32, whatever autocast says. In
+    the shapes below A is [m, N], padding included.
+
+    Args:
+        matrix: A [m, n], float64.
+        axis: the axis that A acts on where a method is not told.
+        padding: voxels before and after the n, which A does not see.
 
     Attributes:
-        geometry: what A describes.
-        axis: geometry.axis.
+        axis: see above.
         matrix: A [m, N], float64.
         pinv_matrix: A+ [N, m], float64.
         U, singular_values, Vt: A = U diag(singular_values) Vt with the r singular values that are not taken as zero.
-
-    Raises:
-        SettingsError: a slice lies outside the field of view, or its profile cannot be made.
     """
 
-    def __init__(self, geometry: SliceGeometry) -> None:
-        """Build A and its singular value decomposition; `build` caches them."""
-        self.geometry = geometry
-        self.axis = geometry.axis
-        inner = _degradation_matrix(geometry)
-        U, s, Vt = np.linalg.svd(inner, full_matrices=False)
+    def __init__(self, matrix: Float, axis: int, padding: tuple[int, int] = (0, 0)) -> None:
+        """Decompose A into singular values."""
+        self.axis = axis
+        U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
         kept = s > RCOND * s[0]
         # padded after the decomposition, so that the padding's columns are zero exactly and padding changes no result
-        padding = ((0, 0), (geometry.pad_before, geometry.pad_after))
-        self.matrix = np.pad(inner, padding)
-        self.U, self.singular_values, self.Vt = U[:, kept], s[kept], np.pad(Vt[kept], padding)
+        around = ((0, 0), padding)
+        self.matrix = np.pad(matrix, around)
+        self.U, self.singular_values, self.Vt = U[:, kept], s[kept], np.pad(Vt[kept], around)
         self.pinv_matrix = (self.Vt.T / self.singular_values) @ self.U.T
-
-    @staticmethod
-    @lru_cache(maxsize=64)
-    def build(geometry: SliceGeometry) -> SliceOperator:
-        """Return the operator of a geometry; asked again, the same object (a profile file is read once)."""
-        return SliceOperator(geometry)
 
     @property
     def rank(self) -> int:
@@ -205,6 +198,30 @@ class SliceOperator:
 
     def _apply(self, matrix: Float, x: Tensor, dim: int | None, what: str) -> Tensor:
         return apply_along(matrix, x, self.axis if dim is None else dim, what)
+
+
+class SliceOperator(MatrixOperator):
+    """The linear operator A of one geometry, along the through-plane axis of a [R, A, S] volume.
+
+    Its shapes: N = geometry.padded_voxels and m = geometry.slices.
+
+    Attributes:
+        geometry: what A describes.
+
+    Raises:
+        SettingsError: a slice lies outside the field of view, or its profile cannot be made.
+    """
+
+    def __init__(self, geometry: SliceGeometry) -> None:
+        """Build A and its singular value decomposition; `build` caches them."""
+        self.geometry = geometry
+        super().__init__(_degradation_matrix(geometry), geometry.axis, (geometry.pad_before, geometry.pad_after))
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def build(geometry: SliceGeometry) -> SliceOperator:
+        """Return the operator of a geometry; asked again, the same object (a profile file is read once)."""
+        return SliceOperator(geometry)
 
 
 def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Tensor:

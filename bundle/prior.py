@@ -26,7 +26,7 @@ def diffuse(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """Noise clean slices: ``x_t = sqrt(ab) x0 + sqrt(1 - ab) noise`` (Ho et al. 2020, Eq. 4).
 
     Args:
-        x0: Clean slices [B, 1, H, W].
+        x0: Clean slices [B, C, H, W].
         noise: Standard normal, the shape of ``x0``.
         alpha_bar: Cumulative signal power of each slice's time [B].
 
@@ -43,6 +43,16 @@ def prediction_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: 
     if prediction == "v":
         return ab.sqrt() * noise - (1 - ab).sqrt() * x0
     return noise if prediction == "eps" else x0
+
+
+def estimates(x: Tensor, out: Tensor, ab: float, prediction: str) -> tuple[Tensor, Tensor]:
+    """Return (x0, e), what a network's output says of the clean slices and of the noise in x, at alpha-bar ``ab``."""
+    a, s = ab**0.5, (1 - ab) ** 0.5
+    if prediction == "v":  # Salimans & Ho 2022, appendix D
+        return a * x - s * out, a * out + s * x
+    if prediction == "eps":
+        return (x - s * out) / a, out
+    return out, (x - a * out) / s
 
 
 def condition_class(plane: int, guided: bool, grain: bool) -> int:
@@ -170,10 +180,4 @@ class PlanePrior(nn.Module):
             label = condition_class(label, guide is not None, grain)
             seen = with_guide(x, guide)
         out = self(seen, times, torch.full((1,), label, device=x.device))
-        ab = float(self.alpha_bar[t])
-        a, s = ab**0.5, (1 - ab) ** 0.5
-        if self.prediction == "v":  # Salimans & Ho 2022, appendix D
-            return a * x - s * out, a * out + s * x
-        if self.prediction == "eps":
-            return (x - s * out) / a, out
-        return out, (x - a * out) / s
+        return estimates(x, out, float(self.alpha_bar[t]), self.prediction)

@@ -100,6 +100,7 @@ class SliceUNet(nn.Module):
         num_class_embeds: Number of classes (planes, and what `PlanePrior` makes of them) to be conditioned on.
         embedding: Features of the time and class embedding.
         in_channels: Channels of the input: the noised slice, and its guide where the prior has one.
+        out_channels: Channels of the output.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class SliceUNet(nn.Module):
         num_class_embeds: int = 3,
         embedding: int = 256,
         in_channels: int = 1,
+        out_channels: int = 1,
     ) -> None:
         """Make the network; its output starts at zero."""
         super().__init__()
@@ -125,7 +127,7 @@ class SliceUNet(nn.Module):
         self.upsample = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
         self.skip = nn.ModuleList(nn.Conv2d(width, width, 1) for width in self.channels)
         self.up = nn.ModuleList(Level(width, blocks, embedding) for width in self.channels)
-        self.out = nn.Conv2d(self.channels[0], 4, 3, padding=1)
+        self.out = nn.Conv2d(self.channels[0], 4 * out_channels, 3, padding=1)
         zero(self.out)
 
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -137,7 +139,7 @@ class SliceUNet(nn.Module):
             class_labels: Class [B] or [1]; the first one when absent.
 
         Returns:
-            Tensor [B, 1, H, W].
+            Tensor [B, out_channels, H, W].
 
         Raises:
             ValueError: H or W is not a multiple of ``stride``.

@@ -17,6 +17,11 @@ from bida.schedule import cosine_alpha_bar
 _GOLDEN = (5**0.5 - 1) / 2
 
 
+def spread_time(index: int, timesteps: int, emphasis: float = 1.0) -> int:
+    """Return the time of a sample: T u^(1 / emphasis), u spread evenly over successive indices."""
+    return int(timesteps * (index * _GOLDEN % 1.0) ** (1 / emphasis))
+
+
 class DiffuseSliced(MapTransform, RandomizableTransform):
     """Replace ``image`` by ``x_t``, and add its time and the prediction target.
 
@@ -53,8 +58,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the noised slice, its target and its time."""
         result = dict(data)
-        u = result[self.index_key] * _GOLDEN % 1.0
-        t = int(len(self.alpha_bar) * u ** (1 / self.emphasis))
+        t = spread_time(result[self.index_key], len(self.alpha_bar), self.emphasis)
         ab = self.alpha_bar[t : t + 1]
         for key in self.key_iterator(result):
             x0 = torch.as_tensor(np.asarray(result[key]))[None]
