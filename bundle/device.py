@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from functools import cache
+from dataclasses import dataclass
 
 import torch
 
+from bida.arithmetic import bfloat16_speed
 from bida.errors import SettingsError
 
-# bfloat16 must be this many times as fast as float32 to be worth its rounding; matrix units give 3 and more,
-# processors that emulate it stay below 1.
-_WORTHWHILE = 1.5
+
+@dataclass(frozen=True)
+class DtypeChoice:
+    """The network's arithmetic and why.
+
+    Attributes:
+        dtype: ``float32`` or ``bfloat16``.
+        how: how it was chosen, for the record.
+        warning: what the user should know of it, a sentence; None for nothing.
+    """
+
+    dtype: str
+    how: str
+    warning: str | None = None
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -36,26 +47,26 @@ def choose_dtype(name: str, device: torch.device) -> str:
     Raises:
         SettingsError: The name is neither of them.
     """
+    return dtype_choice(name, device).dtype
+
+
+def dtype_choice(name: str, device: torch.device) -> DtypeChoice:
+    """Return what `choose_dtype` returns, and how it was chosen.
+
+    Raises:
+        SettingsError: The name is neither of them.
+    """
     if name not in ("auto", "float32", "bfloat16"):
         raise SettingsError(f"dtype: must be auto, float32 or bfloat16, got {name!r}; use auto")
     if name != "auto":
-        return name
+        return DtypeChoice(name, "as asked")
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if device.type == "cpu" and _cpu_speed_ratio() > _WORTHWHILE else "float32"
-
-
-@cache
-def _cpu_speed_ratio() -> float:
-    """Time a matrix product in both precisions on the CPU; return float32's best time over bfloat16's."""
-
-    def best(dtype: torch.dtype) -> float:
-        a = torch.ones(768, 768, dtype=dtype)
-        times = []
-        for _ in range(6):
-            start = time.perf_counter()
-            a @ a
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return best(torch.float32) / best(torch.bfloat16)
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return DtypeChoice("bfloat16", "the GPU has bfloat16 units")
+        return DtypeChoice("float32", "the GPU has no bfloat16 units")
+    if device.type != "cpu":
+        return DtypeChoice("float32", f"bfloat16 was never measured on {device.type}")
+    found = bfloat16_speed()
+    when = "measured by an earlier run on this machine" if found.kept else "measured"
+    dtype = "bfloat16" if found.speed.worthwhile else "float32"
+    return DtypeChoice(dtype, f"{when}: {found.speed}", found.problem)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from bida.device import dtype_choice
 from bida.familiarity import THRESHOLD_DB
 from bida.prior import PlanePrior
 from bida.result import Clock, versions
@@ -24,11 +25,14 @@ def worst(residual: float | None, other: float | None) -> float | None:
 def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
     """Return the record of a run, as JSON can hold it, from the meta of its result."""
     check = json.loads(meta.get("self_check", "null"))
+    device = next(prior.parameters()).device
+    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
     return {
         "source": str(meta["filename_or_obj"]),
         "settings": asdict(settings),
-        "device": str(next(prior.parameters()).device),
+        "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "dtype_choice": choice.how,
         "weights_sha256": prior.weights_sha256,
         "slice_geometry": json.loads(meta["slice_geometry"]),
         "grid_ras": json.loads(meta["target_grids"]),
@@ -36,7 +40,11 @@ def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clo
         "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
         "adapted": json.loads(meta.get("adapted", "null")),
         "self_check": check,
-        "warnings": [*json.loads(meta["warnings"]), *check_warnings(settings, check)],
+        "warnings": [
+            *json.loads(meta["warnings"]),
+            *check_warnings(settings, check),
+            *([] if choice.warning is None else [choice.warning]),
+        ],
         "seconds": dict(clock.seconds),
         "versions": versions(),
     }

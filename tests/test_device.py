@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bida import device
+from bida.arithmetic import Found, Speed
 from bida.errors import SettingsError
 
 
@@ -10,16 +11,20 @@ def test_automatic_device_is_cuda_where_there_is_one():
     assert device.choose_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(3.4, "bfloat16"), (1.0, "float32"), (0.2, "float32")])
-def test_the_cpu_computes_in_what_is_fast_there(monkeypatch, ratio, expected):
-    monkeypatch.setattr(device, "_cpu_speed_ratio", lambda: ratio)
-    assert device.choose_dtype("auto", torch.device("cpu")) == expected
-    assert device.choose_dtype("float32", torch.device("cpu")) == "float32"
-    assert device.choose_dtype("bfloat16", torch.device("cpu")) == "bfloat16"
-
-
-def test_speed_ratio_is_measured():
-    assert 0.001 < device._cpu_speed_ratio() < 1000
+@pytest.mark.parametrize(
+    ("product", "convolution", "expected"),
+    [(3.4, 4.0, "bfloat16"), (1.0, 4.0, "float32"), (4.0, 1.0, "float32"), (0.1, 0.1, "float32")],
+)
+def test_the_cpu_computes_in_what_is_fast_there(monkeypatch, product, convolution, expected):
+    found = Found(Speed(product, convolution), kept=True, problem="lost")
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
+    cpu = torch.device("cpu")
+    choice = device.dtype_choice("auto", cpu)
+    assert choice.dtype == device.choose_dtype("auto", cpu) == expected
+    assert choice.how.startswith("measured by an earlier run on this machine: bfloat16 runs at")
+    assert choice.warning == "lost"
+    for name in ("float32", "bfloat16"):
+        assert device.dtype_choice(name, cpu) == device.DtypeChoice(name, "as asked")
 
 
 def test_unknown_names_are_refused():

@@ -1,0 +1,183 @@
+"""Whether this machine's CPU computes faster in bfloat16 than in float32: measured in milliseconds, kept in a file.
+
+Matrix units give bfloat16 three times the speed and more; processors without them emulate it at a tenth, so that what
+is to be measured has to be tiny. The answer is kept for the CPU, the PyTorch and the number of threads that it was
+found for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from bida.errors import ScanError
+from bida.output import atomic
+
+# bfloat16 must be this many times as fast as float32 to be worth its rounding.
+WORTHWHILE = 1.5
+# Where tiny problems, which overheads make alike, already run slower than this, larger ones are not tried.
+HOPELESS = 0.5
+WIDTH = 64  # channels, the narrowest of the network's levels
+# (order of the matrices, pixels along a side of the images): emulated bfloat16 takes 10 ms for the first, 30 for both
+SIZES = ((64, 8), (128, 16))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as in float32 the CPU is in bfloat16.
+
+    Attributes:
+        product: in a matrix product.
+        convolution: in a 3 x 3 convolution of the network's narrowest width, channels last.
+    """
+
+    product: float
+    convolution: float
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the network should compute in bfloat16: both kinds of operation must gain."""
+        return min(self.product, self.convolution) > WORTHWHILE
+
+    def __str__(self) -> str:
+        """Return a clause for the record."""
+        return (
+            f"bfloat16 runs at {self.product:.2f} times the speed of float32 in products and at "
+            f"{self.convolution:.2f} times in convolutions"
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A speed, and where it comes from.
+
+    Attributes:
+        speed: the speed.
+        kept: it was measured by an earlier run.
+        problem: why it could not be kept or taken from where it is kept; None where all is well.
+    """
+
+    speed: Speed
+    kept: bool
+    problem: str | None = None
+
+
+def measured() -> Speed:
+    """Measure; takes some 20 ms, also where bfloat16 is emulated."""
+    speed = Speed(0.0, 0.0)
+    for order, side in SIZES:
+        speed = Speed(_ratio(lambda dtype, n=order: _product(n, dtype)), _ratio(lambda dtype, n=side: _conv(n, dtype)))
+        if max(speed.product, speed.convolution) < HOPELESS:
+            break
+    return speed
+
+
+def _ratio(make: Callable[[torch.dtype], Callable[[], Any]]) -> float:
+    """Return float32's best time of three over bfloat16's."""
+    best = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        run, times = make(dtype), []
+        for _ in range(3):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        best[dtype] = min(times)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def _product(order: int, dtype: torch.dtype) -> Callable[[], Any]:
+    a = torch.ones(order, order, dtype=dtype)
+    return lambda: a @ a
+
+
+def _conv(side: int, dtype: torch.dtype) -> Callable[[], Any]:
+    x, weight = torch.ones(2, WIDTH, side, side, dtype=dtype), torch.ones(WIDTH, WIDTH, 3, 3, dtype=dtype)
+    x, weight = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight))
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            return F.conv2d(x, weight, padding=1)
+
+    return run
+
+
+def bfloat16_speed() -> Found:
+    """Return the kept speed of this machine and number of threads, or measure it and keep it.
+
+    A file that cannot be read or written costs a measurement and is told of in `Found.problem`.
+    """
+    return _bfloat16_speed(cache_file(), machine())
+
+
+@lru_cache(maxsize=8)
+def _bfloat16_speed(file: Path, key: str) -> Found:
+    kept, problem = _read(file)
+    if key in kept:
+        return Found(kept[key], kept=True)
+    speed = measured()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(file) as temporary:
+            text = json.dumps({name: asdict(value) for name, value in {**kept, key: speed}.items()}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except (OSError, ScanError) as error:  # the second is what the writer makes of the first
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problem = f"{file}: the CPU's speed in bfloat16 cannot be kept ({reason}); every run measures it again"
+    return Found(speed, kept=False, problem=problem)
+
+
+def _read(file: Path) -> tuple[dict[str, Speed], str | None]:
+    """Return what a file keeps, and why it keeps nothing that can be used."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return {key: Speed(float(row["product"]), float(row["convolution"])) for key, row in rows.items()}, None
+    except FileNotFoundError:
+        return {}, None
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        reason = "it is not what bida wrote"
+    return {}, f"{file}: the kept speed of the CPU in bfloat16 cannot be read ({reason}); it was measured again"
+
+
+def machine() -> str:
+    """Return what the speed depends on: the CPU, the PyTorch and the number of threads."""
+    return f"{cpu_model()}; torch {torch.__version__}; {torch.get_num_threads()} threads"
+
+
+def cpu_model() -> str:
+    """Return the CPU's name, with family, model and bfloat16 units where Linux tells: clouds hide the name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    first = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    rows = {name.strip(): value.strip() for name, value in first.items()}
+    units = [flag for flag in (rows.get("flags") or rows.get("Features") or "").split() if "bf16" in flag]
+    parts = [rows.get("model name") or platform.machine()]
+    parts += [f"{name} {rows[name]}" for name in ("cpu family", "model") if name in rows]
+    return ", ".join(parts + units)
+
+
+def cache_file() -> Path:
+    """Return the file in the user's cache folder, by the rules of the platform (Linux: XDG Base Directory, 0.8)."""
+    home = Path.home()
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = home / "Library" / "Caches"
+    else:
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = named if named.is_absolute() else home / ".cache"  # relative paths are to be ignored, says the rule
+    return folder / "bida" / "arithmetic.json"

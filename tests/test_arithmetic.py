@@ -1,0 +1,124 @@
+"""The measurement of bfloat16 against float32, and the file that keeps it; each test has a cache folder of its own."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+import torch
+
+from bida import arithmetic
+from bida.arithmetic import Speed, bfloat16_speed, cache_file, machine
+
+FAST = Speed(3.0, 4.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An own cache folder, and a measurement that counts its calls instead of measuring."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = []
+    monkeypatch.setattr(arithmetic, "measured", lambda: calls.append(1) or FAST)
+    arithmetic._bfloat16_speed.cache_clear()
+    yield calls
+    arithmetic._bfloat16_speed.cache_clear()
+
+
+def another_process():
+    arithmetic._bfloat16_speed.cache_clear()
+
+
+def test_a_machine_is_measured_once(cache):
+    first = bfloat16_speed()
+    assert (first.speed, first.kept, first.problem) == (FAST, False, None)
+    assert bfloat16_speed() is first
+    another_process()
+    again = bfloat16_speed()
+    assert (again.speed, again.kept, again.problem) == (FAST, True, None)
+    assert len(cache) == 1
+
+
+def test_other_threads_or_another_torch_are_measured_anew(cache, monkeypatch):
+    bfloat16_speed()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 61)
+    assert not bfloat16_speed().kept
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert not bfloat16_speed().kept
+    assert len(cache) == 3
+    assert len(json.loads(cache_file().read_text())) == 3  # nothing that was known is lost
+    assert "61 threads" in machine() and "torch 0.0" in machine()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"product": 1}}', "\x00\xff"])
+def test_a_damaged_file_is_told_of_and_replaced(cache, text):
+    cache_file().parent.mkdir()
+    cache_file().write_bytes(text.replace("KEY", machine().replace('"', "")).encode("latin-1"))
+    found = bfloat16_speed()
+    assert found.speed == FAST and not found.kept
+    assert "arithmetic.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
+    another_process()
+    assert bfloat16_speed().kept
+
+
+@pytest.mark.parametrize("blocked", ["folder", "file"])
+def test_a_cache_that_cannot_be_used_is_told_of(cache, blocked):
+    if blocked == "folder":
+        cache_file().parent.write_text("a file where the folder would be")
+    else:
+        cache_file().mkdir(parents=True)
+    for _ in range(2):
+        found = bfloat16_speed()
+        assert found.speed == FAST and not found.kept
+        assert "cannot be kept" in found.problem and "measures it again" in found.problem
+        another_process()
+    assert len(cache) == 2
+
+
+@pytest.mark.parametrize("value", ["", "relative/path"])
+def test_only_an_absolute_cache_folder_counts(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
+
+
+@pytest.mark.parametrize(("system", "folder"), [("darwin", "Library/Caches"), ("win32", "AppData/Local")])
+def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    assert cache_file() == tmp_path / folder / "bida" / "arithmetic.json"
+
+
+def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):
+    monkeypatch.undo()
+    sizes = []
+    slow = {torch.float32: 0.0, torch.bfloat16: 2e-3}
+
+    def operation(n, dtype):
+        sizes.append(n)
+        return lambda: time.sleep(slow[dtype])
+
+    for name in ("_product", "_conv"):
+        monkeypatch.setattr(arithmetic, name, operation)
+    speed = arithmetic.measured()
+    assert not speed.worthwhile
+    assert set(sizes) == set(arithmetic.SIZES[0])
+    sizes.clear()
+    slow.update({torch.float32: 2e-3, torch.bfloat16: 0.0})
+    assert arithmetic.measured().worthwhile
+    assert set(sizes) == {n for pair in arithmetic.SIZES for n in pair}
+
+
+def test_the_measurement_is_short(monkeypatch):
+    monkeypatch.undo()
+    arithmetic.measured()  # the first calls load kernels
+    start = time.process_time()
+    speed = arithmetic.measured()
+    assert time.process_time() - start < 0.5 * max(1, os.cpu_count() or 1)  # ten times what it takes, for busy machines
+    assert 0.001 < speed.product < 1000 and 0.001 < speed.convolution < 1000
+
+
+def test_the_cpu_is_named():
+    assert arithmetic.cpu_model().strip()
