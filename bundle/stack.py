@@ -1,0 +1,150 @@
+"""Microscopy stacks [C, Z, Y, X] with voxel sizes in micrometres: one reader and one writer for every format."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bida import stack_nifti, stack_tiff, stack_zarr
+from bida.errors import ScanError, SettingsError
+from bida.output import atomic, check_output
+from bida.stack_axes import Found, SizesUm, native
+
+SUFFIXES = (*stack_tiff.SUFFIXES, *stack_zarr.SUFFIXES, *stack_nifti.SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Hold a microscopy stack.
+
+    Attributes:
+        data: [C, Z, Y, X], integers or floats of the file's own type, all finite.
+        spacing_um: distance of voxel centres along z, y and x, um.
+        channels: a name a channel.
+        path: where it came from, as given.
+
+    Raises:
+        ScanError: data of another shape or type, empty or not finite, or names that do not fit the channels.
+        SettingsError: voxel sizes that are not three positive numbers.
+    """
+
+    data: NDArray
+    spacing_um: tuple[float, float, float]
+    channels: tuple[str, ...]
+    path: str | Path = ""
+
+    def __post_init__(self) -> None:
+        """Check what the attributes promise."""
+        data, where = self.data, str(self.path) or "stack"
+        if data.ndim != 4 or not data.size:
+            raise ScanError(f"{where}: a stack must be [C, Z, Y, X] and hold voxels, got shape {data.shape}")
+        if data.dtype.kind not in "iuf":
+            raise ScanError(f"{where}: voxels must be integers or real numbers, got {data.dtype}; convert them")
+        if data.dtype.kind == "f" and not np.isfinite(data).all():
+            raise ScanError(f"{where}: intensities must be finite, got NaN or Inf; replace them")
+        if len(self.channels) != len(data):
+            raise ScanError(f"{where}: every channel needs a name, got {len(self.channels)} for {len(data)} channels")
+        if len(self.spacing_um) != 3 or not all(math.isfinite(size) and size > 0 for size in self.spacing_um):
+            raise SettingsError(
+                f"{where}: voxel sizes must be three positive numbers of um (z, y, x), got {self.spacing_um}; "
+                "give --voxel-um Z Y X"
+            )
+
+
+def read_stack(
+    path: str | Path, spacing_um: Sequence[float] | None = None, channels: Sequence[str] | None = None
+) -> Stack:
+    """Read a microscopy stack.
+
+    OME-TIFF, ImageJ TIFF and plain TIFF; a folder or glob of single-plane TIFFs, one a z, in natural order of their
+    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z. Axes of length 1 are
+    dropped; longer time axes, colour samples and files of several images are refused.
+
+    Args:
+        path: file, folder or glob (with * or ?).
+        spacing_um: voxel sizes (z, y, x), um, which go before those of the file.
+        channels: names, which go before those of the file; without either they are numbered.
+
+    Raises:
+        ScanError: The file cannot be used.
+        SettingsError: The file does not say its voxel sizes and `spacing_um` is not given.
+    """
+    found = _found(path)
+    names = tuple(channels or found.channels or (f"channel {i}" for i in range(len(found.data))))
+    return Stack(native(found.data), _sizes(path, spacing_um, found.spacing_um), names, path)
+
+
+def _found(path: str | Path) -> Found:
+    file = Path(path)
+    if stack_zarr.is_zarr(file) or (file.is_dir() and file.name.lower().endswith(stack_zarr.SUFFIXES)):
+        return stack_zarr.read_zarr(file)
+    if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
+        return stack_tiff.read_series(path)
+    if not file.is_file():
+        raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
+    if file.name.lower().endswith(stack_tiff.SUFFIXES):
+        return stack_tiff.read_tiff(file)
+    if file.name.lower().endswith(stack_nifti.SUFFIXES):
+        return stack_nifti.read_nifti(file)
+    raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
+
+
+def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> tuple[float, float, float]:
+    if given is not None:
+        if len(given) != 3:
+            raise SettingsError(f"--voxel-um: must be three sizes Z Y X in um, got {len(given)}")
+        return float(given[0]), float(given[1]), float(given[2])
+    z, y, x = found
+    if z is None or y is None or x is None:
+        known = ", ".join(f"{name} = {size:g}" for name, size in zip("zyx", found) if size is not None) or "none"
+        raise SettingsError(
+            f"{path}: voxel sizes z, y and x must be known, the file says {known}; give --voxel-um Z Y X"
+        )
+    return z, y, x
+
+
+def check_stack_output(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Check, before any work is done, that a stack can be written to `path`.
+
+    Raises:
+        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group.
+    """
+    path = Path(path)
+    if not path.name.endswith(stack_zarr.SUFFIXES):
+        return check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
+    if path.exists() and not stack_zarr.is_zarr(path):
+        raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ScanError(f"{path}: its folder must exist and be writable, '{path.parent}' is not; choose another folder")
+    if path.exists() and not overwrite:
+        raise ScanError(f"{path}: output must not exist, it does; choose another name or give --overwrite")
+    return path
+
+
+def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
+    """Write a stack, whole or not at all; read back it has the same voxels, type, sizes and channel names.
+
+    Args:
+        path: ends in .ome.tif, .tif or .tiff (OME-TIFF), .zarr (OME-Zarr 0.5), .nii or .nii.gz (NIfTI, in mm; sizes to
+            7 digits).
+        stack: what to write.
+        overwrite: replace an existing file or zarr group.
+
+    Raises:
+        ScanError: See `check_stack_output`, or the format has no such type of voxel.
+    """
+    path = check_stack_output(path, overwrite=overwrite)
+    spacing, names = stack.spacing_um, stack.channels
+    if path.name.endswith(stack_zarr.SUFFIXES):
+        with stack_zarr.atomic_folder(path) as temporary:
+            stack_zarr.write_zarr(temporary, stack.data, spacing, names)
+        return
+    write = stack_nifti.write_nifti if path.name.endswith(stack_nifti.SUFFIXES) else stack_tiff.write_tiff
+    with atomic(path) as temporary:
+        write(temporary, stack.data, spacing, names)

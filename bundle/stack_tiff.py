@@ -1,0 +1,169 @@
+"""Microscopy stacks as OME-TIFF, ImageJ TIFF, plain TIFF, or a series of single planes."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from bida.errors import ScanError
+from bida.stack_axes import Found, SizesUm, merge_sizes, to_czyx, to_um
+
+SUFFIXES = (".tif", ".tiff")
+OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+_LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of planes that are read as zeros
+_NOTHING: SizesUm = (None, None, None)
+
+
+def read_tiff(path: Path) -> Found:
+    """Read a TIFF file: sizes and names from OME-XML, else from ImageJ's description, else from the resolution tags.
+
+    Raises:
+        ScanError: not a TIFF, a damaged one, or more than one image in it; see also `to_czyx`.
+    """
+    try:
+        with _nothing_missing(path), tifffile.TiffFile(path) as file:
+            series = file.series
+            if len(series) != 1:
+                shapes = ", ".join(str(one.shape) for one in series[:3])
+                raise ScanError(
+                    f"{path}: a TIFF must hold one image of one shape, got {len(series)} ({shapes}); save one of them"
+                )
+            data = to_czyx(series[0].asarray(), series[0].axes, path)
+            if file.is_ome and file.ome_metadata:
+                return Found(data, *_ome(file.ome_metadata, len(data), path))
+            return Found(data, _imagej_sizes(file) if file.is_imagej else _tag_sizes(file))
+    except ScanError:
+        raise
+    # what tifffile raises for damage, and for a compression whose decoder is not installed
+    except (tifffile.TiffFileError, ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        cure = "install imagecodecs" if "imagecodecs" in reason else "look at the file"
+        raise ScanError(f"{path}: must be a TIFF that can be read, got '{reason}'; {cure}") from error
+
+
+class _Faults(logging.Handler):
+    """Collect what tifffile only logs: errors, and that missing planes read as zeros."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message that means lost content."""
+        text = record.getMessage()
+        if record.levelno >= logging.ERROR or any(word in text for word in _LOST):
+            self.found.append(" ".join(text.split()))
+
+
+@contextmanager
+def _nothing_missing(path: Path) -> Iterator[None]:
+    """Raise a `ScanError` after a block in which tifffile logged that a part of the file is lost."""
+    faults, logger = _Faults(), logging.getLogger("tifffile")
+    logger.addHandler(faults)
+    try:
+        yield
+    finally:
+        logger.removeHandler(faults)
+    if faults.found:
+        raise ScanError(
+            f"{path}: a TIFF must be whole, got '{faults.found[0][:120]}'; copy it again, with all its files"
+        )
+
+
+def _ome(text: str, channels: int, path: Path) -> tuple[SizesUm, tuple[str, ...] | None]:
+    """Return voxel sizes and channel names of OME-XML; a PhysicalSize without a unit is in micrometres (the schema)."""
+    try:
+        pixels = ET.fromstring(text).find(".//{*}Pixels")
+    except ET.ParseError as error:
+        raise ScanError(f"{path}: its OME-XML must be well-formed, got '{error}'; save it again") from error
+    if pixels is None:
+        return _NOTHING, None
+    z, y, x = (
+        to_um(float(pixels.get(f"PhysicalSize{axis}", "nan")), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "ZYX"
+    )
+    names = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
+    whole = [name for name in names if name]
+    return (z, y, x), tuple(whole) if len(whole) == len(names) == channels else None
+
+
+def _imagej_sizes(file: tifffile.TiffFile) -> SizesUm:
+    """Return ImageJ's voxel sizes: z is `spacing`, x and y are pixels a `unit` in the resolution tags."""
+    described = file.imagej_metadata or {}
+    unit = str(described.get("unit", ""))
+    y, x = (to_um(_period(file, axis), unit) for axis in "YX")
+    spacing = described.get("spacing")
+    return to_um(None if spacing is None else abs(float(spacing)), unit), y, x
+
+
+def _tag_sizes(file: tifffile.TiffFile) -> SizesUm:
+    """Return the sizes y and x that the resolution tags give in inches or centimetres; a plain TIFF has no z."""
+    tag = file.pages.first.tags.get("ResolutionUnit")
+    unit = {2: "inch", 3: "cm"}.get(0 if tag is None else int(tag.value))
+    y, x = (to_um(_period(file, axis), unit) for axis in "YX")
+    return None, y, x
+
+
+def _period(file: tifffile.TiffFile, axis: str) -> float | None:
+    """Return the distance between pixels in the unit of the resolution tags, a fraction of pixels a unit."""
+    tag = file.pages.first.tags.get(f"{axis}Resolution")
+    if tag is None or not tag.value[0]:
+        return None
+    return tag.value[1] / tag.value[0]
+
+
+def series_files(path: str | Path) -> list[Path]:
+    """Return the TIFF files of a folder or a glob in natural order: z2 before z10.
+
+    Raises:
+        ScanError: there are none.
+    """
+    found = Path(path).iterdir() if Path(path).is_dir() else map(Path, glob.glob(str(path)))
+    files = [file for file in found if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")]
+    if not files:
+        raise ScanError(f"{path}: a series must hold TIFF files (.tif, .tiff), got none; check the folder")
+    return sorted(files, key=lambda file: [(int(d or 0), w) for d, w in re.findall(r"(\d+)|(\D+)", file.name)])
+
+
+def read_series(path: str | Path) -> Found:
+    """Read single-plane TIFF files, one a z, in natural order of their names.
+
+    Raises:
+        ScanError: a file holds more than one plane, or shape, type, sizes or channels differ.
+    """
+    files = series_files(path)
+    planes = [read_tiff(file) for file in files]
+    first = planes[0]
+    for file, plane in zip(files, planes):
+        if plane.data.shape[1] != 1:
+            raise ScanError(f"{file}: a file of a series must hold one plane, got {plane.data.shape[1]}; read it alone")
+        if (plane.data.shape, plane.data.dtype, plane.channels) != (first.data.shape, first.data.dtype, first.channels):
+            raise ScanError(
+                f"{file}: the planes of a series must be alike in shape, type and channels, got {plane.data.shape} "
+                f"{plane.data.dtype} after {first.data.shape} {first.data.dtype}; take it out of the folder"
+            )
+    data = np.concatenate([plane.data for plane in planes], axis=1)
+    return Found(data, merge_sizes([plane.spacing_um for plane in planes], path), first.channels)
+
+
+def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
+    """Write [C, Z, Y, X] as OME-TIFF, deflated, with sizes in micrometres and channel names.
+
+    Raises:
+        ScanError: OME-TIFF has no such type of voxel.
+    """
+    if data.dtype.name not in OME_TYPES:
+        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {data.dtype}; convert")
+    metadata: dict[str, object] = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
+    for axis, size in zip("ZYX", spacing_um):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    tifffile.imwrite(path, data, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)

@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from bida.errors import ScanError, SettingsError
+from bida.opensrh import CHANNELS, opensrh_patches, read_patch, read_z_stack
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two patients; the second one's slide lists no normal patches."""
+
+    def slide(patient, kinds):
+        return {
+            "slide_id": "1",
+            **{f"{k}_patches": [f"studies/{patient}/1/{k}{i}.tif" for i in range(2)] for k in kinds},
+        }
+
+    described = {
+        "A": {"patient_id": "A", "class": "hgg", "slides": {"1": slide("A", ("tumor", "normal", "nondiagnostic"))}},
+        "B": {"patient_id": "B", "class": "normal", "slides": {"1": slide("B", ("tumor",))}},
+    }
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "opensrh.json").write_text(json.dumps(described))
+    (tmp_path / "meta" / "train_val_split.json").write_text(json.dumps({"train": ["A"], "val": ["B"]}))
+    return tmp_path
+
+
+def test_patches_of_a_split(root):
+    names = [path.relative_to(root).as_posix() for path in opensrh_patches(root, "train")]
+    assert names == [f"studies/A/1/{k}{i}.tif" for k in ("tumor", "normal", "nondiagnostic") for i in range(2)]
+    assert [path.name for path in opensrh_patches(root, "val")] == ["tumor0.tif", "tumor1.tif"]
+    assert len(opensrh_patches(root, ["A", "B"], ["tumor"])) == 4
+
+
+def test_lists_that_cannot_be_used(root):
+    with pytest.raises(SettingsError, match="must be train, val"):
+        opensrh_patches(root, "test")
+    with pytest.raises(SettingsError, match="kinds"):
+        opensrh_patches(root, "train", ["glioma"])
+    with pytest.raises(ScanError, match="must list patient C"):
+        opensrh_patches(root, ["C"])
+    (root / "meta" / "opensrh.json").write_text("{")
+    with pytest.raises(ScanError, match=r"opensrh\.json: OpenSRH must have this list"):
+        opensrh_patches(root, "train")
+
+
+def test_the_third_channel(tmp_path):
+    raman = np.zeros((2, 3, 4), "uint16")
+    raman[:, 0, 0] = 1000, 3000
+    raman[:, 0, 1] = 60000, 100  # far below zero
+    raman[:, 0, 2] = 0, 65535  # above one
+    tifffile.imwrite(tmp_path / "a.tif", raman, photometric="minisblack")
+    found = read_patch(tmp_path / "a.tif")
+    assert found.shape == (3, 3, 4) and found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 0, 0], np.array([7000, 1000, 3000]) / 65536, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 2, 3], [5000 / 65536, 0, 0], rtol=1e-6)
+    assert found[0, 0, 1] == 0 and found[0, 0, 2] == 1
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((3, 4, 5), "uint16"), np.zeros((2, 4, 5), "uint8"), np.zeros((4, 5), "uint16")]
+)
+def test_what_is_no_patch(tmp_path, data):
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
+    with pytest.raises(ScanError, match="a patch must be"):
+        read_patch(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.uint16])
+def test_z_stacks_come_row_by_row(tmp_path, dtype):
+    values = torch.arange(2 * 3 * 4 * 2 * 5 * 6).reshape(2, 3, 4, 2, 5, 6).to(dtype)
+    torch.save(values, tmp_path / "z.pt")
+    stacks = list(read_z_stack(tmp_path / "z.pt", (3, 1, 1)))
+    assert len(stacks) == 6 and stacks[0].spacing_um == (3.0, 1.0, 1.0) and stacks[0].channels == CHANNELS
+    found = stacks[1 * 3 + 2].data  # row 1, column 2
+    assert found.shape == (3, 4, 5, 6)
+    raw = values.numpy()[1, 2].astype(np.float64)  # [z, c, h, w]
+    np.testing.assert_allclose(found[1, 3], raw[3, 0] / 65536, rtol=1e-6)
+    np.testing.assert_allclose(found[0, 3], (raw[3, 1] - raw[3, 0] + 5000) / 65536, rtol=1e-6)
+
+
+def test_three_channels_stay_as_they_are(tmp_path):
+    values = torch.rand(1, 1, 4, 3, 5, 6)
+    torch.save(values, tmp_path / "z.pt")
+    (one,) = read_z_stack(tmp_path / "z.pt", (1, 1, 1))
+    np.testing.assert_array_equal(one.data, values[0, 0].transpose(0, 1).numpy())
+
+
+def test_what_is_no_z_stack(tmp_path):
+    for content in (torch.zeros(4, 2, 5, 6), {"a": 1}, torch.zeros(1, 1, 4, 1, 5, 6)):
+        torch.save(content, tmp_path / "z.pt")
+        with pytest.raises(ScanError, match="a z-stack must be a tensor"):
+            list(read_z_stack(tmp_path / "z.pt", (1, 1, 1)))
+    torch.save(Trap(), tmp_path / "z.pt")
+    with pytest.raises(ScanError, match="that torch can load"):
+        list(read_z_stack(tmp_path / "z.pt", (1, 1, 1)))
+
+
+class Trap:
+    """An object that would run on loading."""
+
+    def __reduce__(self):
+        return (print, ("ran",))

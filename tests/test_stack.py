@@ -1,0 +1,288 @@
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from bida.errors import ScanError, SettingsError
+from bida.stack import Stack, check_stack_output, read_stack, write_stack
+
+SPACING = (2.5, 0.65, 0.325)  # z, y, x, um
+ENDINGS = ["ome.tif", "tif", "tiff", "ome.zarr", "zarr", "nii", "nii.gz"]
+
+
+def numbers(shape=(2, 3, 4, 5), dtype="uint16"):
+    """No two voxels alike, so that no permutation of axes goes unseen."""
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def stack(shape=(2, 3, 4, 5), dtype="uint16"):
+    return Stack(numbers(shape, dtype), SPACING, ("lipid & protein", "DNA")[: shape[0]], "made")
+
+
+def same(first, second):
+    np.testing.assert_array_equal(first.data, second.data)
+    assert first.data.dtype == second.data.dtype
+    assert (first.spacing_um, first.channels) == (second.spacing_um, second.channels)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [((2, 3, 4, 5), "uint16"), ((1, 3, 4, 5), "uint8"), ((2, 1, 4, 5), "float32"), ((1, 1, 4, 5), "int16")],
+)
+def test_what_is_written_is_read_back(tmp_path, ending, shape, dtype):
+    one, path = stack(shape, dtype), tmp_path / f"stack.{ending}"
+    write_stack(path, one)
+    same(read_stack(path), one)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ["ome.tif", "zarr", "nii.gz"])
+def test_big_endian_numbers_and_views_survive(tmp_path, ending):
+    data = numbers(dtype=">u2")[:, :, ::-1]
+    write_stack(tmp_path / f"a.{ending}", Stack(data, SPACING, ("a", "b")))
+    np.testing.assert_array_equal(read_stack(tmp_path / f"a.{ending}").data, data)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_three_channels_are_no_colours(tmp_path, channels):
+    one = Stack(numbers((channels, 2, 4, 5), "uint8"), SPACING, tuple("abcd"[:channels]))
+    write_stack(tmp_path / "a.ome.tif", one)
+    same(read_stack(tmp_path / "a.ome.tif"), one)
+
+
+def test_options_go_before_the_file(tmp_path):
+    write_stack(tmp_path / "a.ome.tif", stack())
+    found = read_stack(tmp_path / "a.ome.tif", (3, 2, 1), ["x", "y"])
+    assert (found.spacing_um, found.channels) == ((3.0, 2.0, 1.0), ("x", "y"))
+
+
+@pytest.mark.parametrize("ending", ["ome.tif", "zarr", "nii.gz"])
+def test_nothing_is_replaced_unless_asked(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    write_stack(path, stack())
+    other = replace(stack(), data=numbers() + 7)
+    with pytest.raises(ScanError, match="output must not exist"):
+        write_stack(path, other)
+    same(read_stack(path), stack())
+    write_stack(path, other, overwrite=True)
+    same(read_stack(path), other)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.zarr").mkdir()
+    (tmp_path / "thesis.zarr" / "text").write_text("years of work")
+    with pytest.raises(ScanError, match="only a zarr group may be replaced"):
+        write_stack(tmp_path / "thesis.zarr", stack(), overwrite=True)
+    assert (tmp_path / "thesis.zarr" / "text").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("ending", ["ome.tif", "zarr", "nii.gz"])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, ending, monkeypatch):
+    path = tmp_path / f"a.{ending}"
+    write_stack(path, stack())
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    monkeypatch.setattr(nib, "save", full)
+    monkeypatch.setattr(zarr.Group, "create_array", full)
+    with pytest.raises(ScanError, match="No space left"):
+        write_stack(path, replace(stack(), data=numbers() + 7), overwrite=True)
+    same(read_stack(path), stack())
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ScanError, match="must end in"):
+        check_stack_output(tmp_path / "a.png")
+    with pytest.raises(ScanError, match="folder must exist"):
+        check_stack_output(tmp_path / "none" / "a.zarr")
+
+
+@pytest.mark.parametrize("ending, dtype", [("ome.tif", "float16"), ("ome.tif", "int64"), ("nii", "float16")])
+def test_types_that_a_format_lacks_are_refused(tmp_path, ending, dtype):
+    with pytest.raises(ScanError, match=dtype):
+        write_stack(tmp_path / f"a.{ending}", stack(dtype=dtype))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (numbers().astype(complex), "integers or real numbers, got complex128"),
+        (numbers() > 3, "got bool"),
+        (np.full((2, 3, 4, 5), np.nan), "must be finite"),
+        (np.full((2, 3, 4, 5), -np.inf, "float32"), "must be finite"),
+        (np.zeros((2, 0, 4, 5)), "hold voxels"),
+        (np.zeros((3, 4, 5)), r"must be \[C, Z, Y, X\]"),
+        (np.zeros((1, 3, 4, 5)), "every channel needs a name"),
+    ],
+)
+def test_what_is_no_stack(data, message):
+    with pytest.raises(ScanError, match=message):
+        Stack(data, SPACING, ("a", "b"))
+
+
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, 1, -2), (1, 1, np.nan)])
+def test_voxel_sizes_are_three_positive_numbers(spacing):
+    with pytest.raises(SettingsError, match="three positive numbers"):
+        Stack(numbers(), spacing, ("a", "b"))
+
+
+@pytest.mark.parametrize("ending", ["tif", "nii", "nii.gz"])
+def test_damaged_files_are_one_line(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"no image at all")
+    with pytest.raises(ScanError, match="can be read"):
+        read_stack(path)
+    write_stack(path, stack((2, 9, 40, 50)), overwrite=True)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ScanError):
+        read_stack(path)
+
+
+def test_what_is_not_there(tmp_path):
+    for name in ("none.tif", "none.zarr", "none"):
+        with pytest.raises(ScanError, match="nothing is there"):
+            read_stack(tmp_path / name)
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ScanError, match="must end in"):
+        read_stack(tmp_path / "a.png")
+
+
+# NIfTI
+
+
+@pytest.mark.parametrize("unit, factor", [("mm", 1000.0), ("micron", 1.0), ("meter", 1e6)])
+def test_the_third_axis_of_nifti_is_z(tmp_path, unit, factor):
+    data = numbers((5, 4, 3))  # x, y, z
+    image = nib.Nifti1Image(data, np.diag([0.325 / factor, 0.65 / factor, 2.5 / factor, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    found = read_stack(tmp_path / "a.nii")
+    assert found.spacing_um == SPACING and found.data.shape == (1, 3, 4, 5)
+    assert found.data[0, 2, 1, 3] == data[3, 1, 2]
+
+
+def test_nifti_without_a_unit_needs_the_option(tmp_path):
+    image = nib.Nifti1Image(numbers((5, 4, 3)), np.eye(4))
+    image.header.set_xyzt_units("unknown")
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(SettingsError, match="the file says none; give --voxel-um Z Y X"):
+        read_stack(tmp_path / "a.nii")
+    assert read_stack(tmp_path / "a.nii", SPACING).spacing_um == SPACING
+
+
+def test_scaled_nifti_voxels_are_scaled(tmp_path):
+    image = nib.Nifti1Image(numbers((5, 4, 3), "int16"), np.eye(4))
+    image.header.set_slope_inter(0.5, 3)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "a.nii")
+    found = read_stack(tmp_path / "a.nii").data
+    np.testing.assert_array_equal(found[0].T, nib.load(tmp_path / "a.nii").get_fdata())
+
+
+def test_nifti_is_right_for_other_software(tmp_path):
+    write_stack(tmp_path / "a.nii", stack())
+    image = nib.load(tmp_path / "a.nii")
+    assert image.shape == (5, 4, 3, 1, 2) and image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(nib.affines.voxel_sizes(image.affine), np.array(SPACING[::-1]) / 1000, rtol=1e-6)
+
+
+def test_a_run_of_times_is_refused(tmp_path):
+    image = nib.Nifti1Image(np.zeros((5, 4, 3, 6), "uint8"), np.eye(4))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(ScanError, match="got 6 time points"):
+        read_stack(tmp_path / "a.nii")
+
+
+# OME-Zarr
+
+
+def ngff(path, version, *, axes="tczyx", scale=(1, 1, 2500, 650, 325), unit="nanometer", image_scale=None):
+    """Write two levels by hand, as the specification lays them out."""
+    group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
+    full = numbers((1, 2, 3, 4, 5)[-len(axes) :])
+    for name, level in (("0", full), ("1", full[..., ::2, ::2])):
+        group.create_array(name, shape=level.shape, dtype=level.dtype)[...] = level
+    kinds = {"t": "time", "c": "channel"}
+    described = [{"name": a, "type": kinds.get(a, "space"), **({"unit": unit} if a in "zyx" else {})} for a in axes]
+    levels = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]} for i in range(2)
+    ]
+    image = {"axes": described, "datasets": levels}
+    if image_scale:
+        image["coordinateTransformations"] = [{"type": "scale", "scale": image_scale}]
+    channels = {"channels": [{"label": "lipid & protein"}, {"label": "DNA"}]}
+    if version == "0.4":
+        group.attrs.update({"multiscales": [{"version": version, **image}], "omero": channels})
+    else:
+        group.attrs["ome"] = {"version": version, "multiscales": [image], "omero": channels}
+    return full
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ngff_is_read_at_its_highest_resolution(tmp_path, version):
+    full = ngff(tmp_path / "a.zarr", version)
+    found = read_stack(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(found.data, full[0])
+    assert (found.spacing_um, found.channels) == (SPACING, ("lipid & protein", "DNA"))
+
+
+def test_the_scale_of_the_whole_image_counts(tmp_path):
+    ngff(tmp_path / "a.zarr", "0.5", image_scale=[1, 1, 2, 2, 2])
+    assert read_stack(tmp_path / "a.zarr").spacing_um == (5.0, 1.3, 0.65)
+
+
+def test_ngff_without_units_needs_the_option(tmp_path):
+    ngff(tmp_path / "a.zarr", "0.4", unit="pixel")
+    with pytest.raises(SettingsError, match="--voxel-um"):
+        read_stack(tmp_path / "a.zarr")
+
+
+def test_what_is_no_ngff_image(tmp_path):
+    zarr.open_group(tmp_path / "plate.zarr", mode="w").attrs["bioformats2raw.layout"] = 3
+    with pytest.raises(ScanError, match="name the image in it"):
+        read_stack(tmp_path / "plate.zarr")
+    ngff(tmp_path / "new.zarr", "0.9")
+    with pytest.raises(ScanError, match=r"got 0\.9"):
+        read_stack(tmp_path / "new.zarr")
+    ngff(tmp_path / "torn.zarr", "0.5")
+    (tmp_path / "torn.zarr" / "0" / "zarr.json").unlink()
+    with pytest.raises(ScanError, match=r"torn\.zarr: must be OME-Zarr"):
+        read_stack(tmp_path / "torn.zarr")
+
+
+def test_what_is_written_follows_the_specification(tmp_path):
+    write_stack(tmp_path / "a.zarr", stack())
+    described = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]["ome"]
+    assert described["version"] == "0.5"
+    (image,) = described["multiscales"]
+    assert [axis["name"] for axis in image["axes"]] == list("czyx")
+    assert image["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.0, *SPACING]}]
+    assert all(channel.keys() >= {"color", "window"} for channel in described["omero"]["channels"])
+
+
+@pytest.mark.parametrize(
+    "name, shape, spacing",
+    [
+        ("xbrain-microct/cube1", (1, 200, 200, 200), (0.65, 0.65, 0.65)),
+        ("cellfinder-2ch/crop_x000-255", (2, 30, 384, 256), (5, 2, 2)),
+    ],
+)
+def test_real_stacks(shared_data, name, shape, spacing):
+    path = shared_data / "microscopy" / f"{name}.ome.tif"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    found = read_stack(path)
+    assert found.data.shape == shape and found.spacing_um == spacing
+    pages = tifffile.imread(path).reshape(shape[1], shape[0], *shape[2:])  # ZCYX on disk
+    np.testing.assert_array_equal(found.data[:, 7], pages[7])

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import tifffile
+
+from bida.errors import ScanError, SettingsError
+from bida.stack import read_stack
+from bida.stack_axes import to_czyx, to_um
+
+SPACING = (2.5, 0.65, 0.325)
+
+
+def numbers(shape, dtype="uint16"):
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("unit, factor", [("µm", 1), ("nm", 1000), ("mm", 1e-3), ("Å", 1e4), (None, 1)])
+@pytest.mark.parametrize("axes", ["CZYX", "ZCYX", "TCZYX"])
+def test_ome_sizes_in_any_unit_and_axes_in_any_order(tmp_path, unit, factor, axes):
+    full = numbers((1, 2, 3, 4, 5))
+    data = full.transpose(["TCZYX".index(axis) for axis in axes]) if "T" in axes else full[0]
+    data = data.swapaxes(0, 1) if axes == "ZCYX" else data
+    metadata = {"axes": axes, "Channel": {"Name": ["1e3", "b"]}}  # a name that looks like a number stays a name
+    for axis, size in zip("ZYX", SPACING):
+        metadata |= {f"PhysicalSize{axis}": size * factor} | ({f"PhysicalSize{axis}Unit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, photometric="minisblack", metadata=metadata)
+    found = read_stack(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(found.data, full[0])
+    assert found.spacing_um == pytest.approx(SPACING, rel=1e-12) and found.channels == ("1e3", "b")
+
+
+@pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m"])
+def test_imagej_sizes(tmp_path, unit):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        numbers((3, 2, 4, 5)),
+        imagej=True,
+        resolution=(1 / 0.325, 1 / 0.65),
+        metadata={"axes": "ZCYX", "spacing": 2.5, "unit": unit},
+    )
+    found = read_stack(tmp_path / "a.tif")
+    assert found.spacing_um == pytest.approx(SPACING, rel=1e-5)  # the tag is a fraction of 32-bit integers
+    np.testing.assert_array_equal(found.data, numbers((3, 2, 4, 5)).swapaxes(0, 1))
+    assert found.channels == ("channel 0", "channel 1")
+
+
+def test_imagej_pixels_are_no_length(tmp_path):
+    metadata = {"axes": "ZYX", "spacing": 2.5, "unit": "pixel"}
+    tifffile.imwrite(tmp_path / "a.tif", numbers((3, 4, 5)), imagej=True, metadata=metadata)
+    with pytest.raises(SettingsError, match="the file says none"):
+        read_stack(tmp_path / "a.tif")
+
+
+def test_resolution_tags_know_nothing_of_z(tmp_path):
+    data = numbers((3, 4, 5))
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        data,
+        resolution=(1e4, 5e3),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        photometric="minisblack",
+    )
+    with pytest.raises(SettingsError, match=r"the file says y = 2, x = 1; give --voxel-um Z Y X"):
+        read_stack(tmp_path / "a.tif")
+    found = read_stack(tmp_path / "a.tif", SPACING)
+    np.testing.assert_array_equal(found.data[0], data)  # pages are z
+
+
+def planes(folder, names=("z10.tif", "z2.tif", "z1.tif"), shape=(4, 5)):
+    folder.mkdir(exist_ok=True)
+    for value, name in enumerate(names):
+        tifffile.imwrite(folder / name, np.full(shape, value, "uint16"), metadata=None, photometric="minisblack")
+
+
+def test_a_folder_or_glob_of_planes_in_natural_order(tmp_path):
+    planes(tmp_path / "s")
+    (tmp_path / "s" / "notes.txt").write_text("no plane")
+    for path in (tmp_path / "s", f"{tmp_path}/s/z*.tif"):
+        found = read_stack(path, SPACING)
+        assert found.data.shape == (1, 3, 4, 5) and found.data[0, :, 0, 0].tolist() == [2, 1, 0]
+    assert read_stack(f"{tmp_path}/s/z?.tif", SPACING).data.shape[1] == 2
+
+
+def test_a_series_has_one_shape_and_single_planes(tmp_path):
+    planes(tmp_path / "s")
+    planes(tmp_path / "s", ["z3.tif"], (4, 6))
+    with pytest.raises(ScanError, match=r"z3\.tif: the planes of a series must be alike"):
+        read_stack(tmp_path / "s", SPACING)
+    planes(tmp_path / "t", ["a.tif"], (3, 4, 5))
+    with pytest.raises(ScanError, match="one plane, got 3"):
+        read_stack(tmp_path / "t", SPACING)
+    (tmp_path / "u").mkdir()
+    with pytest.raises(ScanError, match="must hold TIFF files"):
+        read_stack(tmp_path / "u")
+
+
+def test_a_series_has_one_voxel_size(tmp_path):
+    for name, size in (("a.tif", 1e4), ("b.tif", 2e4)):
+        tifffile.imwrite(tmp_path / name, numbers((4, 5)), resolution=(size, size), resolutionunit="CENTIMETER")
+    with pytest.raises(ScanError, match="one voxel size"):
+        read_stack(tmp_path)
+
+
+def test_colours_and_images_of_several_shapes_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 5, 3), "uint8"), photometric="rgb")
+    with pytest.raises(ScanError, match="3 colour samples"):
+        read_stack(tmp_path / "rgb.tif", SPACING)
+    with tifffile.TiffWriter(tmp_path / "mixed.tif") as file:
+        for shape in ((4, 5), (6, 7)):
+            file.write(numbers(shape), metadata=None)
+    with pytest.raises(ScanError, match="one image of one shape, got 2"):
+        read_stack(tmp_path / "mixed.tif", SPACING)
+
+
+def test_planes_that_are_missing_are_no_zeros(tmp_path):
+    """OME-XML that promises six planes over a file of three, as where a file of a set was lost."""
+    tifffile.imwrite(tmp_path / "a.ome.tif", numbers((3, 4, 5)), metadata={"axes": "ZYX"})
+    damaged = (tmp_path / "a.ome.tif").read_bytes()
+    damaged = damaged.replace(b'SizeZ="3"', b'SizeZ="6"').replace(b'PlaneCount="3"', b'PlaneCount="6"')
+    (tmp_path / "a.ome.tif").write_bytes(damaged)
+    with pytest.raises(ScanError, match="a TIFF must be whole"):
+        read_stack(tmp_path / "a.ome.tif", SPACING)
+
+
+def test_times_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", numbers((6, 3, 4, 5)), metadata={"axes": "TZYX"})
+    with pytest.raises(ScanError, match="6 time points"):
+        read_stack(tmp_path / "a.ome.tif", SPACING)
+
+
+@pytest.mark.parametrize(
+    "axes, shape, expected",
+    [
+        ("YX", (4, 5), (1, 1, 4, 5)),
+        ("XYZ", (5, 4, 3), (1, 3, 4, 5)),
+        ("QYX", (3, 4, 5), (1, 3, 4, 5)),
+        ("TZCYXS", (1, 3, 2, 4, 5, 1), (2, 3, 4, 5)),
+        ("CYX", (2, 4, 5), (2, 1, 4, 5)),
+        ("ZYX", (3, 1, 1), (1, 3, 1, 1)),
+    ],
+)
+def test_axes_find_their_place(axes, shape, expected):
+    data = numbers(shape)
+    found = to_czyx(data, axes, "a")
+    assert found.shape == expected
+    place = tuple((3, 2, 1, 4)["CZYX".index(name)] % size if name in "CZYX" else 0 for name, size in zip(axes, shape))
+    where = dict(zip(axes, place))
+    z = where.get("Z", where.get("Q", 0))
+    assert found[where.get("C", 0), z, where["Y"], where["X"]] == data[place]
+
+
+@pytest.mark.parametrize(
+    "axes, shape", [("QQYX", (2, 3, 4, 5)), ("HZYX", (2, 3, 4, 5)), ("ZX", (3, 4)), ("ZYX", (0, 4, 5))]
+)
+def test_axes_without_a_place(axes, shape):
+    with pytest.raises(ScanError):
+        to_czyx(np.zeros(shape), axes, "a")
+
+
+def test_units():
+    assert to_um(0.65, "MICROMETER") == 0.65 and to_um(0.00065, "mm") == 0.65
+    assert to_um(1, "pixel") is to_um(1, None) is to_um(0, "um") is to_um(np.nan, "um") is to_um(None, "um") is None
