@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(commands.add_parser("demo", help="run the built-in sample and draw a picture"))
     _adapt(commands.add_parser("adapt", help="fine-tune the priors on the sharp slices of scans", **given))
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
+    _isotropy(commands.add_parser("isotropy", help="say whether a microscopy stack looks alike along z, y and x"))
     return main
 
 
@@ -180,6 +181,16 @@ def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--config", action="append", default=[], metavar="FILE", help="a configuration over train.yaml")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="overrides",
                      help="override a value of train.yaml, as in --set epochs=100")  # fmt: skip
+
+
+def _isotropy(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", metavar="STACK", help="TIFF, OME-Zarr or NIfTI, or a folder or glob of planes as TIFF")
+    sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                     help="voxel sizes, um; default: the file's")  # fmt: skip
+    sub.add_argument("--block-mean", type=int, default=1, metavar="N", help="average cubes of N voxels a side first")
+    sub.add_argument("--out", metavar="FILE.png", help="draw the spectra")
+    sub.add_argument("--json", metavar="FILE", help="write what was measured")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         "demo": demo,
         "train": train,
         "adapt": adapt,
+        "isotropy": isotropy,
     }
     with memory_errors():
         commands[arguments.command](arguments)
@@ -300,3 +301,10 @@ def override(text: str) -> tuple[str, Any]:
         return name, float(parsed) if isinstance(parsed, str) else parsed  # YAML reads 5e-4, without a point, as text
     except ValueError:
         return name, parsed
+
+
+def isotropy(arguments: argparse.Namespace) -> None:
+    """Compare a stack's spectra along its axes."""
+    from bida.microscopy_commands import isotropy as compare
+
+    compare(arguments)

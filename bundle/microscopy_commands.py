@@ -1,0 +1,151 @@
+"""What the commands that look at microscopy stacks do; imported only when one is run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bida.errors import SettingsError
+from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
+from bida.eval.isotropy import isotropy as measure
+from bida.figures import png
+from bida.output import atomic, check_output, write_json
+from bida.stack import Stack, read_stack
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = {"z": "#D55E00", "y": "#0072B2", "x": "#009E73"}  # Okabe and Ito
+_NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
+
+
+def isotropy(arguments: argparse.Namespace) -> None:
+    """Say whether the planes XY of a stack look like its XZ and YZ, channel by channel."""
+    if arguments.out is not None:
+        check_output(arguments.out, overwrite=arguments.overwrite, suffixes=(".png",))
+    if arguments.json is not None:
+        check_output(arguments.json, overwrite=arguments.overwrite, suffixes=(".json",))
+    stack = block_mean(read_stack(arguments.input, arguments.voxel_um), arguments.block_mean)
+    found = {name: measure(volume, stack.spacing_um) for name, volume in zip(stack.channels, stack.data)}
+    if len(found) < len(stack.channels):
+        raise SettingsError(f"{arguments.input}: channels must have names of their own, got {stack.channels}")
+    print(table(stack, found))
+    if arguments.json is not None:
+        write_json(arguments.json, record(stack, found), overwrite=arguments.overwrite)
+    if arguments.out is not None:
+        with atomic(arguments.out) as temporary:
+            Path(temporary).write_bytes(plot(stack, found))
+
+
+def block_mean(stack: Stack, block: int) -> Stack:
+    """Average cubes of `block` voxels a side; what is over at the far ends is cut.
+
+    Raises:
+        SettingsError: the block is less than 1 or larger than the stack.
+    """
+    from skimage.measure import block_reduce
+
+    if block == 1:
+        return stack
+    sizes = [size // block * block if block > 0 else 0 for size in stack.data.shape[1:]]
+    if not all(sizes):
+        raise SettingsError(f"--block-mean: must be at least 1 and fit in {stack.data.shape[1:]} voxels, got {block}")
+    cut = stack.data[:, : sizes[0], : sizes[1], : sizes[2]]
+    z, y, x = (size * block for size in stack.spacing_um)
+    data = block_reduce(cut, (1, block, block, block), np.mean).astype(np.float32)
+    return replace(stack, data=data, spacing_um=(z, y, x))
+
+
+def table(stack: Stack, found: Mapping[str, Isotropy]) -> str:
+    """Return what was measured as lines of text."""
+    sizes = " x ".join(map(str, stack.data.shape[1:]))
+    voxels = " x ".join(f"{size:.4g}" for size in stack.spacing_um)
+    lines = [f"{stack.path}: {len(found)} channel(s) of {sizes} voxels (z, y, x) of {voxels} um"]
+    nyquists = [0.5 / size for size in stack.spacing_um]
+    if max(nyquists) > min(nyquists) * (1 + 1e-6):
+        coarsest = AXES[int(np.argmin(nyquists))]
+        lines.append(
+            f"{coarsest} is the coarsest axis: compared up to its Nyquist frequency, {min(nyquists):.4g} cycles per "
+            f"um; of what is finer (up to {max(nyquists):.4g}) the stack cannot tell"
+        )
+    for name, one in found.items():
+        noise = "no white noise floor told" if one.noise is None else f"white noise of {one.noise**0.5:.3g} taken off"
+        lines += ["", f"{name} ({noise})", "    cycles per um       z - mean(x, y)      y - x"]
+        for octave in one.octaves:
+            limits = f"{octave.low:.4g} - {octave.high:.4g}"
+            lines.append(f"    {limits:<19} {octave.z_minus_xy_db:+9.2f} dB {octave.y_minus_x_db:+10.2f} dB")
+        lines.append(verdict(one))
+    return "\n".join(lines)
+
+
+def verdict(one: Isotropy) -> str:
+    """Return the verdict on a channel, with its figures and thresholds."""
+    mean, largest = f"mean {one.mean_db:.1f} dB", f"largest {one.largest_db:+.1f} dB"
+    figures = f"{mean} (threshold {MEAN_DB:g}), {largest} (threshold {LARGEST_DB:g})"
+    if not one.isotropic:
+        more = "more" if one.largest_db > 0 else "less"
+        return f"XY looks like XZ and YZ: no; {figures}: z holds {more} power than x and y, unlike what XY can teach"
+    noted = [f"{o.low:.4g} - {o.high:.4g}" for o in one.octaves if abs(o.z_minus_xy_db) > _NOTED_DB]
+    note = f"; beyond {_NOTED_DB:g} dB at {', '.join(noted)} cycles per um" if noted else ""
+    return f"XY looks like XZ and YZ: yes; {figures}{note}"
+
+
+def record(stack: Stack, found: Mapping[str, Isotropy]) -> dict[str, Any]:
+    """Return what was measured for a JSON file."""
+    return {
+        "stack": str(stack.path),
+        "shape_czyx": list(stack.data.shape),
+        "spacing_um_zyx": list(stack.spacing_um),
+        "threshold_mean_db": MEAN_DB,
+        "threshold_largest_db": LARGEST_DB,
+        "channels": {
+            name: {
+                "isotropic": one.isotropic,
+                "mean_db": one.mean_db,
+                "largest_db": one.largest_db,
+                "nyquist_cycles_per_um": one.nyquist,
+                "white_noise_variance": one.noise,
+                "octaves_cycles_per_um": [asdict(octave) for octave in one.octaves],
+                "spectra": {
+                    axis: {"cycles_per_um": f.tolist(), "power": p.tolist()}
+                    for axis, f, p in zip(AXES, one.frequency, one.power)
+                },
+            }
+            for name, one in found.items()
+        },
+    }
+
+
+def plot(stack: Stack, found: Mapping[str, Isotropy]) -> bytes:
+    """Return the spectra of the three axes as PNG, a panel a channel."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.6 + 4.2 * len(found), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, one) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items()):
+        _panel(axes, one)
+        answer = "yes" if one.isotropic else "no"
+        axes.set_title(f"{name}: {answer}, mean {one.mean_db:.1f} dB, largest {one.largest_db:+.1f} dB", fontsize=9)
+    figure.suptitle(Path(stack.path).name, fontsize=9)
+    return png(figure)
+
+
+def _panel(axes: Axes, one: Isotropy) -> None:
+    for name, frequency, power in zip(AXES, one.frequency, one.power):
+        shown = frequency > 0
+        decibels = 10 * np.log10(np.maximum(power[shown], np.finfo(np.float64).tiny))
+        axes.plot(frequency[shown], decibels, color=_COLOURS[name], label=name, linewidth=1.3)
+    for edge in (one.octaves[-1].low, *(octave.high for octave in one.octaves)):
+        axes.axvline(edge, color="#cccccc", linewidth=0.7, zorder=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("cycles per µm (grey: octaves compared)", fontsize=8)
+    axes.set_ylabel("power (dB)", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
