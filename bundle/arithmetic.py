@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def measured() -> Speed:
     """Measure; takes some 20 ms, also where bfloat16 is emulated."""
     speed = Speed(0.0, 0.0)
     for order, side in SIZES:
-        speed = Speed(_ratio(lambda dtype, n=order: _product(n, dtype)), _ratio(lambda dtype, n=side: _conv(n, dtype)))
+        speed = Speed(_ratio(partial(_product, order)), _ratio(partial(_conv, side)))
         if max(speed.product, speed.convolution) < HOPELESS:
             break
     return speed
