@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _adapt(commands.add_parser("adapt", help="fine-tune the priors on the sharp slices of scans", **given))
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
     _isotropy(commands.add_parser("isotropy", help="say whether a microscopy stack looks alike along z, y and x"))
+    _train_masked(commands.add_parser("train-masked", help="train on the planes of microscopy stacks"))
     return main
 
 
@@ -177,10 +178,22 @@ def _demo(sub: argparse.ArgumentParser) -> None:
 
 def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("data", nargs="+", help="BIDS folders of scans that are sharp in their planes")
-    sub.add_argument("--output", default="runs/prior", metavar="DIR", help="checkpoints, logs, weights; resumes there")
-    sub.add_argument("--config", action="append", default=[], metavar="FILE", help="a configuration over train.yaml")
+    _training_options(sub, "runs/prior", "train.yaml")
+
+
+def _training_options(sub: argparse.ArgumentParser, output: str, config: str) -> None:
+    """Add the options of every training."""
+    sub.add_argument("--output", default=output, metavar="DIR", help="checkpoints, logs, weights; resumes there")
+    sub.add_argument("--config", action="append", default=[], metavar="FILE", help=f"a configuration over {config}")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="overrides",
-                     help="override a value of train.yaml, as in --set epochs=100")  # fmt: skip
+                     help=f"override a value of {config}, as in --set epochs=100")  # fmt: skip
+
+
+def _train_masked(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("stacks", nargs="+", metavar="STACK", help="stacks; FILE[START:STOP] takes some of the planes")
+    sub.add_argument("--val", required=True, nargs="+", metavar="STACK", dest="validation",
+                     help="stacks, or planes of them, for the validation loss")  # fmt: skip
+    _training_options(sub, "runs/masked", "masked_train.yaml")
 
 
 def _isotropy(sub: argparse.ArgumentParser) -> None:

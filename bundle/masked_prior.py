@@ -1,0 +1,133 @@
+"""The network of masked slices: rows of a slice are known, it tells the others (Jiang et al. 2024, MSDSR).
+
+One class serves the diffusion model and the two baselines it is compared with, which differ in what the network sees
+and predicts:
+
+    diffusion   sees the slice with its known rows clean and the others noised at a time t; predicts v, eps or x0
+    msunet      sees the slice with its known rows clean and pure noise in the others; predicts x0 in one pass
+    e2e         sees rows X_i and X_{i+2} as channels; predicts X_{i+1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bida.errors import SettingsError, WeightsError
+from bida.prior import PREDICTIONS
+from bida.schedule import cosine_alpha_bar
+from bida.unet import SliceUNet
+from bida.weights import load_weights
+
+METHODS = ("diffusion", "msunet", "e2e")
+
+
+class MaskedPrior(nn.Module):
+    """Predict the unknown rows of slices.
+
+    Its weights hold how it was built, see `MaskedPrior.load`.
+
+    Args:
+        method: One of `METHODS`.
+        image_channels: Channels of a slice, C.
+        widths: Width of each level of the U-Net.
+        blocks: Residual blocks a level.
+        prediction: What the diffusion model predicts: ``v``, ``eps`` or ``x0``; the others predict ``x0``.
+        timesteps: Length T of the cosine schedule.
+        mask_channel: Show the network as one more channel which rows are known; not for ``e2e``, which has no mask.
+        dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
+
+    Attributes:
+        alpha_bar: [T] float64.
+        stride: H and W are multiples of it.
+        weights_sha256: Of the file that the weights were loaded from.
+
+    Raises:
+        SettingsError: A value is unknown or out of its range.
+    """
+
+    def __init__(
+        self,
+        method: str = "diffusion",
+        image_channels: int = 1,
+        widths: Sequence[int] = (64, 128),
+        blocks: int = 2,
+        prediction: str = "v",
+        timesteps: int = 1000,
+        mask_channel: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        """Make the network."""
+        super().__init__()
+        for name, value, choices in (
+            ("method", method, METHODS),
+            ("prediction", prediction, PREDICTIONS),
+            ("dtype", dtype, ("float32", "bfloat16")),
+        ):
+            if value not in choices:
+                raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {value!r}")
+        if method == "e2e" and mask_channel:
+            raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
+        seen = 2 * image_channels if method == "e2e" else image_channels + int(mask_channel)
+        self.network = SliceUNet(widths, blocks, 1, in_channels=seen, out_channels=image_channels)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        self.method, self.image_channels, self.mask_channel = method, image_channels, mask_channel
+        self.prediction = prediction if method == "diffusion" else "x0"
+        self.compute_dtype = getattr(torch, dtype)
+        self.stride, self.alpha_bar, self.weights_sha256 = self.network.stride, cosine_alpha_bar(timesteps), ""
+        layout = [METHODS.index(method), PREDICTIONS.index(self.prediction), timesteps]
+        layout += [image_channels, int(mask_channel), blocks, *widths]
+        self.register_buffer("layout", torch.tensor(layout, dtype=torch.int32))
+
+    @staticmethod
+    def load(path: str | Path, dtype: str = "float32") -> MaskedPrior:
+        """Return the network of a weights file.
+
+        Raises:
+            WeightsError: The file is missing, or holds no such network.
+        """
+        if not Path(path).is_file():
+            raise WeightsError(f"{path}: weights must exist, none found; check --model, or train some (train-masked)")
+        try:
+            layout = torch.load(path, map_location="cpu", weights_only=True)["layout"].tolist()
+            method, prediction, timesteps, channels, mask_channel, blocks, *widths = layout
+            prior = MaskedPrior(
+                METHODS[method], channels, widths, blocks, PREDICTIONS[prediction], timesteps, bool(mask_channel), dtype
+            )
+        except Exception as error:  # whatever else the file is
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise WeightsError(
+                f"{path}: weights must be those of 'bida train-masked', reading failed ({reason}); name another file"
+            ) from error
+        prior.weights_sha256 = load_weights(prior, path)
+        return prior.eval()
+
+    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the raw prediction [B, C, H, W], float32, for what the method shows of slices at times [B] or [1]."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
+            return self.network(x, timesteps).float()
+
+
+def with_mask(x: Tensor, known: Tensor) -> Tensor:
+    """Return slices [..., C, H, W] with a channel that is 1 in the known rows, ``known`` [H]; [..., C + 1, H, W]."""
+    channel = known.to(x.dtype)[:, None].expand(*x.shape[:-3], 1, *x.shape[-2:])
+    return torch.cat([x, channel], dim=-3)
+
+
+class RowLoss(nn.Module):
+    """Mean absolute error over the rows that the network was not shown (Jiang et al. 2024, Eq. 6).
+
+    Every unknown value of a batch counts alike.
+    """
+
+    def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of predictions [B, C, H, W]; the label's last channel is 1 where they count, [B, C+1, H, W].
+
+        A batch without an unknown row has the loss 0.
+        """
+        target, counted = label[:, :-1], label[:, -1:]
+        total = ((prediction - target).abs() * counted).sum()
+        return total / (counted.sum() * target.shape[1]).clamp(min=1)

@@ -1,0 +1,122 @@
+"""Training tasks for masked slices: known and noised rows (Jiang et al. 2024, Eqs. 3-6), and triplets of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
+
+from bida.errors import SettingsError
+from bida.masked_prior import METHODS, with_mask
+from bida.prior import diffuse, prediction_target
+from bida.schedule import cosine_alpha_bar
+from bida.transforms.diffuse import spread_time
+
+
+class MaskRowsd(MapTransform, RandomizableTransform):
+    """Keep l rows of a slice, l ~ U[low, high], at random positions, noise the others, and give the network's target.
+
+    With m the mask that is 1 in the rows kept, the network sees m x0 + (1 - m) x_t (Jiang et al. 2024, Eqs. 3-5). The
+    label is the target with one more channel, 1 - m, where the loss counts (Eq. 6).
+
+    Args:
+        keys: The clean slice [C, H, W], on the scale of [-1, 1].
+        rows: (low, high), the range of l, both ends included.
+        prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
+        timesteps: Length T of the cosine schedule.
+        mask_channel: Put m behind the slice as one more channel.
+        pure_noise: Put noise alone into the rows that are not kept, x0 the target, at no time: MS-UNet's task.
+        index_key: Where the sample's index is, which sets its time.
+        label_key: Where the label [C + 1, H, W] goes.
+        timesteps_key: Where the time goes.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        rows: Sequence[int] = (5, 20),
+        prediction: str = "v",
+        timesteps: int = 1000,
+        mask_channel: bool = False,
+        pure_noise: bool = False,
+        index_key: str = "index",
+        label_key: str = "label",
+        timesteps_key: str = "timesteps",
+    ) -> None:
+        """Make the schedule."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        if len(rows) != 2 or not 1 <= rows[0] <= rows[1]:
+            raise SettingsError(f"rows: must be the lowest and the highest number of known rows, got {list(rows)}")
+        self.rows, self.prediction, self.alpha_bar = (rows[0], rows[1]), prediction, cosine_alpha_bar(timesteps)
+        self.mask_channel, self.pure_noise = mask_channel, pure_noise
+        self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
+
+    def known_rows(self, height: int) -> Tensor:
+        """Draw the rows that are kept, [H] bool."""
+        low, high = self.rows
+        if high >= height:
+            raise SettingsError(f"rows: must leave a row of {height} unknown, got up to {high}; lower it or crop less")
+        known = torch.zeros(height, dtype=torch.bool)
+        known[self.R.permutation(height)[: self.R.randint(low, high + 1)]] = True
+        return known
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with what the network sees, its label and its time."""
+        result = dict(data)
+        t = 0 if self.pure_noise else spread_time(result[self.index_key], len(self.alpha_bar))
+        ab = self.alpha_bar[t : t + 1]
+        for key in self.key_iterator(result):
+            x0 = torch.as_tensor(np.asarray(result[key]))
+            known = self.known_rows(x0.shape[1])
+            noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32))
+            if self.pure_noise:
+                target, noised = x0, noise
+            else:
+                target = prediction_target(x0[None], noise[None], ab, self.prediction)[0]
+                noised = diffuse(x0[None], noise[None], ab)[0]
+            mixed = torch.where(known[:, None], x0, noised)
+            result[key] = with_mask(mixed, known) if self.mask_channel else mixed
+            result[self.label_key] = with_mask(target, ~known)
+        result[self.timesteps_key] = t
+        return result
+
+
+class RowTripletsd(MapTransform):
+    """Turn a slice into triplets of rows: X_i and X_{i+2} are shown as channels, X_{i+1} is the target.
+
+    Args:
+        keys: The clean slice [C, H, W], H odd; it becomes [2 C, (H - 1) / 2, W], i even.
+        label_key: Where the label [C + 1, (H - 1) / 2, W] goes; its last channel is 1, for every row counts.
+        timesteps_key: Where a time goes, always 0.
+    """
+
+    def __init__(self, keys: KeysCollection, label_key: str = "label", timesteps_key: str = "timesteps") -> None:
+        """Store the keys."""
+        super().__init__(keys)
+        self.label_key, self.timesteps_key = label_key, timesteps_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with what the network sees, its label and its time."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            x = torch.as_tensor(np.asarray(result[key]))
+            if x.shape[1] % 2 == 0:
+                raise SettingsError(f"{key}: triplets need an odd number of rows, got {x.shape[1]}; crop one more")
+            target = x[:, 1::2]
+            result[key] = torch.cat([x[:, :-1:2], x[:, 2::2]])
+            result[self.label_key] = with_mask(target, torch.ones(target.shape[1]))
+        result[self.timesteps_key] = 0
+        return result
+
+
+def row_task(method: str, keys: KeysCollection = "image", **options: Any) -> MapTransform:
+    """Return the training task of a method of `bida.masked_prior.METHODS`; the options are those of `MaskRowsd`."""
+    if method not in METHODS:
+        raise SettingsError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
+    return RowTripletsd(keys) if method == "e2e" else MaskRowsd(keys, pure_noise=method == "msunet", **options)
