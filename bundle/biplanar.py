@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,9 @@ from bida.volume import PLANES, from_slices, to_slices
 
 FUSIONS = ("final", "step", "alternate")
 CONSTANT = 1e-3  # range, of the [-1, 1] that the prior knows, below which a slice holds nothing to restore
+
+
+VolumeDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (x, t) -> (x0, e), as `PlaneDenoiser`
 
 
 class SlicePrior(Protocol):
@@ -103,11 +107,11 @@ class PlaneDenoiser:
 
 
 def fused_states(
-    fusion: str, planes: Sequence[str], denoisers: Sequence[PlaneDenoiser]
+    fusion: str, planes: Sequence[str], denoisers: Sequence[VolumeDenoiser]
 ) -> list[tuple[int, str, Denoise]]:
     """List the volume states that a fusion samples and averages: (stream, plane that keys the noise, denoiser)."""
 
-    def single(denoiser: PlaneDenoiser) -> Denoise:
+    def single(denoiser: VolumeDenoiser) -> Denoise:
         return lambda x, t, step: denoiser(x, t)
 
     def averaged(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
@@ -121,3 +125,19 @@ def fused_states(
     if fusion == "final":
         return [(PLANES.index(plane), plane, single(denoiser)) for plane, denoiser in zip(planes, denoisers)]
     return [(VOLUME_STREAM, "axial", averaged if fusion == "step" else in_turn)]
+
+
+def counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Denoise], Denoise]:
+    """Return a wrapper for denoisers that counts all their calls and reports each to `progress`."""
+    done = count(1)
+
+    def report(denoise: Denoise) -> Denoise:
+        def reporting(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
+            estimate = denoise(x, t, step)
+            if progress is not None:
+                progress(next(done), total)
+            return estimate
+
+        return reporting
+
+    return report

@@ -7,26 +7,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, fused_states
+from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
 from bida.guide import guide
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments
 from bida.noise import INITIAL, volume_noise
-from bida.samplers import DDNM, Condition, DDNMPlus, Denoise, sample
-from bida.schedule import first_time_above, timestep_pairs
+from bida.samplers import DDNM, Condition, DDNMPlus, sample
+from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.selfcheck import SelfCheck, self_check
 from bida.volume import planes_containing
-
-EPS_FLOOR = 1e-4  # alpha-bar from which a network that predicts the noise can tell the signal
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,7 @@ class BiplanarInferer(Inferer):
         sizes = self.batch_size, self.micro_batch
         denoisers = [PlaneDenoiser(network, plane, y, *sizes, shown, self.grain) for plane in planes]
         states = fused_states(fusion, planes, denoisers)
-        report = _reporter(progress, samples * len(states) * len(pairs))
+        report = counted(progress, samples * len(states) * len(pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
         keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
         for draw in range(samples):
@@ -229,22 +226,6 @@ class BiplanarInferer(Inferer):
                 x_T = drawn(INITIAL)
                 total += sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta)
             yield total / len(states)
-
-
-def _reporter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Denoise], Denoise]:
-    """Return a wrapper for denoisers that counts all their calls and reports each to `progress`."""
-    done = count(1)
-
-    def report(denoise: Denoise) -> Denoise:
-        def reporting(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-            estimate = denoise(x, t, step)
-            if progress is not None:
-                progress(next(done), total)
-            return estimate
-
-        return reporting
-
-    return report
 
 
 def _like(volume: Tensor, inputs: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Diffusion sampling under a linear degradation: DDIM, DDNM and DDNM+ as one loop and a condition.
+"""Diffusion sampling under a linear degradation: DDIM, DDNM, DDNM+ and masked rows as one loop and a condition.
 
 Symbols: ab = alpha-bar at t and ab' at the next time (1 at the end), sig the standard deviation of the fresh noise,
 x0 and e the estimates of the clean sample and of the noise in x, y = A x + sigma_y n the measurement.
 
     Song, Meng & Ermon 2021, "Denoising diffusion implicit models"
     Wang, Yu & Zhang 2023, "Zero-shot image restoration using denoising diffusion null-space model"
+    Jiang et al. 2024, "Super-resolution of biomedical volumes with 2D supervision"
 """
 
 from __future__ import annotations
@@ -156,6 +157,39 @@ class DDNMPlus:
         return torch.as_tensor(values, dtype=x.dtype, device=x.device).reshape(shape)
 
 
+@dataclass(frozen=True)
+class MaskedRows:
+    """Condition on acquired planes of a stack (Jiang et al. 2024): those on the grid are voxels and come back exactly.
+
+    A network trained on masked rows wants the planes clean in what it is shown: its denoiser calls `write` on x.
+
+    Attributes:
+        rows: the voxels along `axis` that were acquired.
+        values: their planes.
+        axis: see above.
+        between: A and y of a condition A x = y on planes between voxels, which A interpolates; None where there are
+            none. They are met as in `DDNM`.
+    """
+
+    rows: NDArray[np.int64]
+    values: Tensor
+    axis: int
+    between: DDNM | None = None
+
+    def write(self, x: Tensor) -> Tensor:
+        """Return x with the acquired planes in their places."""
+        index = torch.as_tensor(self.rows, device=x.device)
+        return x.index_copy(self.axis, index, self.values.to(x.dtype))
+
+    def clean(self, x0: Tensor, level: Level) -> Tensor:
+        """Return x0 with the acquired planes."""
+        return self.write(x0 if self.between is None else self.between.clean(x0, level))
+
+    def noise(self, n: Tensor, level: Level) -> Tensor:
+        """Return n; what it brings to the acquired planes is overwritten."""
+        return n
+
+
 def sample(
     x: Tensor,
     denoise: Denoise,
@@ -172,7 +206,7 @@ def sample(
         denoise: (x, t, step) -> (x0, e).
         pairs: times (t, t_next), t_next = -1 at the end (`schedule.timestep_pairs`).
         alpha_bar: [T].
-        condition: `Unconditional`, `DDNM` or `DDNMPlus`.
+        condition: `Unconditional`, `DDNM`, `DDNMPlus` or `MaskedRows`.
         noise: step -> z; asked only where eta > 0.
         eta: 0 is deterministic given x_T, 1 has the noise of DDPM.
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from bida.errors import SettingsError
 
+EPS_FLOOR = 1e-4  # alpha-bar from which a network that predicts the noise can tell the signal
+
 
 def cosine_alpha_bar(T: int = 1000) -> Tensor:
     """Return alpha-bar of the cosine schedule (Nichol & Dhariwal 2021, Eq. 17), as MONAI's "cosine" schedule has it.

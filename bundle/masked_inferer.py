@@ -1,0 +1,221 @@
+"""Masked slices: an isotropic volume from a microscopy stack (Jiang et al. 2024, MSDSR), as a MONAI inferer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from bida.biplanar import counted, fused_states
+from bida.degradation import MatrixOperator
+from bida.errors import SettingsError
+from bida.masked_prior import MaskedPrior, with_mask
+from bida.noise import INITIAL, stack_noise
+from bida.prior import estimates
+from bida.samplers import DDNM, MaskedRows, sample
+from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
+from bida.tiles import Tiling, tiled
+from bida.volume import STACK_PLANES, StackGrid, from_rows, to_rows
+
+FUSIONS = {"final": ("xz", "yz"), "step": ("xz", "yz"), "single-xz": ("xz",), "single-yz": ("yz",)}
+Z = 1  # the axis of a stack [C, Z, Y, X]
+BLUR_SIGMA = 0.8  # voxels, of the 3 x 3 x 3 kernel: 0.3 ((3 - 1)/2 - 1) + 0.8, the usual rule of a kernel's size
+
+
+class RowDenoiser:
+    """Denoise a stack by its slices of one plane, the acquired planes written back first.
+
+    Args:
+        prior: The network, of method ``diffusion`` or ``msunet``.
+        plane: ``xz`` or ``yz``.
+        known: The acquired planes on the grid.
+        limits: (lowest, highest) value of each channel, [C, 1, 1, 1], that the clean estimate is clipped to.
+        tiles: From the network's input of every slice to its output, see `tiled`.
+    """
+
+    def __init__(
+        self,
+        prior: MaskedPrior,
+        plane: str,
+        known: MaskedRows,
+        limits: tuple[Tensor, Tensor],
+        tiles: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor],
+    ) -> None:
+        """Keep all."""
+        self.prior, self.plane, self.known, self.limits, self.tiles = prior, plane, known, limits, tiles
+
+    def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of a stack x [C, Z, Y, X] at time t."""
+        slices = to_rows(self.known.write(x), self.plane)
+        seen = slices
+        if self.prior.mask_channel:
+            mask = torch.zeros(x.shape[Z], device=x.device)
+            mask[torch.as_tensor(self.known.rows, device=x.device)] = 1
+            seen = with_mask(slices, mask)
+        times = torch.full((1,), t, device=x.device)
+        out = self.tiles(lambda batch: self.prior(batch, times), seen)
+        x0, e = estimates(slices, out, float(self.prior.alpha_bar[t]), self.prior.prediction)
+        return from_rows(x0, self.plane).clamp(*self.limits), from_rows(e, self.plane)
+
+
+class MaskedSliceInferer(Inferer):
+    """Restore the voxels between the planes of a stack, slice by slice of the planes that contain z.
+
+    Args:
+        factor: F >= 1, plane spacing over voxel size. With ``e2e`` weights a power of 2.
+        steps: Sampling steps, of ``diffusion`` weights alone.
+        fusion: ``final``: a volume from the xz and one from the yz slices, of independent noise, averaged (the paper);
+            ``step``: one volume, both planes' estimates averaged at each step; ``single-xz``, ``single-yz``: one
+            plane alone.
+        eta: 0 is deterministic given the initial noise, 1 has the noise of DDPM.
+        seed: Of the noise.
+        tile: Side of the tiles that the network sees, pixels, a multiple of its stride.
+        overlap: Of neighbouring tiles, pixels, a multiple of the network's stride.
+        blur: Smooth the result by a Gaussian of 3 x 3 x 3 voxels; acquired planes are smoothed as well.
+        batch_size: Tiles gathered at once; the result does not depend on it.
+        micro_batch: Tiles that the network sees at once.
+        progress: Called with (calls done, calls in all) after each pass over a volume.
+
+    Raises:
+        SettingsError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        factor: float,
+        steps: int = 16,
+        fusion: str = "final",
+        eta: float = 0.0,
+        seed: int = 0,
+        tile: int = 128,
+        overlap: int = 32,
+        blur: bool = False,
+        batch_size: int = 16,
+        micro_batch: int = 8,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Check the settings."""
+        super().__init__()
+        for name, value in {"steps": steps, "batch_size": batch_size, "micro_batch": micro_batch}.items():
+            if value < 1:
+                raise SettingsError(f"{name}: must be at least 1, got {value}")
+        if seed < 0:
+            raise SettingsError(f"seed: must be at least 0, got {seed}")
+        if fusion not in FUSIONS:
+            raise SettingsError(f"fusion: must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        if not 0 <= eta <= 1:
+            raise SettingsError(f"eta: must be from 0 to 1, got {eta}")
+        StackGrid(1, factor)  # checks it
+        self.factor, self.steps, self.fusion, self.eta, self.seed = factor, steps, fusion, eta, seed
+        self.tile, self.overlap, self.blur = tile, overlap, blur
+        self.batch_size, self.micro_batch, self.progress = batch_size, micro_batch, progress
+
+    @torch.no_grad()
+    def __call__(  # type: ignore[override]  # a prior is more than the callable that MONAI's signature asks for
+        self, inputs: Tensor, network: MaskedPrior
+    ) -> Tensor:
+        """Return the restored stack [1, C, n, Y, X], n = floor((m-1) F) + 1.
+
+        Args:
+            inputs: The acquired planes, normalised as in training, [1, C, m, Y, X].
+            network: Weights of any method.
+
+        Raises:
+            SettingsError: The inputs, the factor and the network do not fit each other.
+        """
+        if inputs.ndim != 5 or inputs.shape[0] != 1 or inputs.shape[1] != network.image_channels:
+            raise SettingsError(
+                f"inputs: must be [1, {network.image_channels}, Z, Y, X] for this network, got {tuple(inputs.shape)}"
+            )
+        grid, y = StackGrid(inputs.shape[2], self.factor), inputs[0]
+        restored = self._doubled(y, network, grid) if network.method == "e2e" else self._sampled(y, network, grid)
+        restored = restored[:, : grid.voxels]
+        return (blurred(restored) if self.blur else restored)[None]
+
+    def _tiles(self, network: MaskedPrior) -> Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]:
+        tiling = Tiling(self.tile, self.overlap, network.stride)
+        return partial(tiled, tiling=tiling, batch_size=self.batch_size, micro_batch=self.micro_batch)
+
+    def _sampled(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+        """Return a stack [C, reach, Y, X] by sampling, or in one pass where the method is ``msunet``."""
+        known = acquired(y, grid)
+        limits = y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
+        planes = FUSIONS[self.fusion]
+        denoisers = [RowDenoiser(network, plane, known, limits, self._tiles(network)) for plane in planes]
+        fusion = "step" if self.fusion == "step" else "final"
+        states = fused_states(fusion, [STACK_PLANES[plane] for plane in planes], denoisers)
+        alpha_bar = network.alpha_bar
+        if network.method == "msunet":
+            pairs = [(0, -1)]
+        else:
+            start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
+            pairs = timestep_pairs(self.steps, len(alpha_bar), start)
+        report = counted(self.progress, len(states) * len(pairs))
+        shape = (y.shape[0], grid.reach, *y.shape[2:])
+        total = torch.zeros(shape, device=y.device)
+        for stream, plane, denoise in states:
+            drawn = partial(stack_noise, shape, plane, self.seed, 0, stream, device=y.device)
+            total += sample(drawn(INITIAL), report(denoise), pairs, alpha_bar, known, drawn, self.eta)
+        return total / len(states)
+
+    def _doubled(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+        """Return a stack [C, reach, Y, X] by doubling its planes until the factor is reached."""
+        doublings = round(self.factor).bit_length() - 1
+        if 2**doublings != self.factor:
+            raise SettingsError(f"factor: must be a power of 2 with e2e weights, got {self.factor:g}")
+        if self.fusion == "step":
+            raise SettingsError("fusion: must be final, single-xz or single-yz with e2e weights, which have no steps")
+        planes, tiles, times = (
+            FUSIONS[self.fusion],
+            self._tiles(network),
+            torch.zeros(1, dtype=torch.long, device=y.device),
+        )
+
+        def middle(pairs: Tensor) -> Tensor:
+            return tiles(lambda batch: network(batch, times), pairs)
+
+        total = torch.zeros((y.shape[0], grid.reach, *y.shape[2:]), device=y.device)
+        for plane in planes:
+            rows = to_rows(y, plane)
+            for _ in range(doublings):
+                rows = doubled(rows, middle)
+            total += from_rows(rows, plane)
+        return total / len(planes)
+
+
+def acquired(y: Tensor, grid: StackGrid) -> MaskedRows:
+    """Return the condition that planes [C, m, Y, X] put on a stack [C, reach, Y, X]."""
+    between = None
+    if len(grid.on_grid) < grid.planes:
+        between = DDNM(MatrixOperator(grid.matrix(), Z), y)
+    return MaskedRows(grid.rows, y[:, torch.as_tensor(grid.on_grid, device=y.device)], Z, between)
+
+
+def doubled(rows: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return slices [N, C, m, W] with a row between every two, [N, C, 2 m - 1, W] (E2E UNet).
+
+    Args:
+        rows: X_0, X_2, X_4 ...
+        middle: From pairs (X_i, X_{i+2}) as channels, [N, 2 C, m - 1, W], to X_{i+1}, [N, C, m - 1, W].
+    """
+    n, c, m, w = rows.shape
+    result = rows.new_empty(n, c, 2 * m - 1, w)
+    result[:, :, ::2] = rows
+    if m > 1:
+        result[:, :, 1::2] = middle(torch.cat([rows[:, :, :-1], rows[:, :, 1:]], dim=1))
+    return result
+
+
+def blurred(volume: Tensor) -> Tensor:
+    """Return a stack [C, Z, Y, X] smoothed by a Gaussian of 3 x 3 x 3 voxels; the border is repeated outwards."""
+    side = torch.exp(torch.tensor(-0.5 / BLUR_SIGMA**2)).item()
+    centre, side = 1 / (1 + 2 * side), side / (1 + 2 * side)
+    for axis in (1, 2, 3):
+        last = volume.shape[axis] - 1
+        place = torch.arange(last + 1, device=volume.device)
+        before, after = (volume.index_select(axis, (place + d).clamp(0, last)) for d in (-1, 1))
+        volume = centre * volume + side * (before + after)
+    return volume
