@@ -34,6 +34,10 @@ def parser() -> argparse.ArgumentParser:
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
     _isotropy(commands.add_parser("isotropy", help="say whether a microscopy stack looks alike along z, y and x"))
     _train_masked(commands.add_parser("train-masked", help="train on the planes of microscopy stacks"))
+    _superres_masked(commands.add_parser("superres-masked", help="restore an anisotropic microscopy stack", **given))
+    _evaluate_masked(
+        commands.add_parser("evaluate-masked", help="compare methods on a stack with planes left out", **given)
+    )
     return main
 
 
@@ -204,6 +208,45 @@ def _isotropy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", metavar="FILE.png", help="draw the spectra")
     sub.add_argument("--json", metavar="FILE", help="write what was measured")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _masked_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of every restoration of a stack."""
+    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (16)")
+    sub.add_argument("--fusion", choices=["final", "step", "single-xz", "single-yz"],
+                     help="how the xz and yz slices are joined, or one of them alone (final)")  # fmt: skip
+    sub.add_argument("--eta", type=float, metavar="E", help="noise of the steps, 0 to 1 (0)")
+    sub.add_argument("--blur", action="store_true", help="smooth the result by 3 x 3 x 3 voxels; no plane stays exact")
+    sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
+    sub.add_argument("--tile", type=int, metavar="N", help="side of the tiles that the network sees, pixels (128)")
+    sub.add_argument("--overlap", type=int, metavar="N", help="pixels that tiles share, at most half a tile (32)")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="tiles at once; changes no result")
+    sub.add_argument("--device", metavar="NAME", help="auto, cpu, cuda ...")
+    sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], help="arithmetic of the network")
+
+
+def _superres_masked(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("input", metavar="STACK", help="the stack")
+    sub.add_argument("output", metavar="OUT", help="stack to write; a .json beside it records the run")
+    sub.add_argument("--model", required=True, metavar="FILE", help="weights, from train-masked")
+    grid = sub.add_mutually_exclusive_group(required=True)
+    grid.add_argument("--factor", type=float, metavar="F", help="plane spacing over voxel size, any number from 1 on")
+    grid.add_argument("--spacing", type=float, metavar="UM", dest="spacing_um", help="voxel size along z of the result")
+    sub.add_argument("--voxel-size", type=float, nargs=3, metavar="UM", dest="voxel_um",
+                     help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
+    _masked_options(sub)
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _evaluate_masked(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("truth", metavar="TRUTH", help="isotropic stack; FILE[START:STOP] takes some of the planes")
+    sub.add_argument("--out", required=True, metavar="DIR", dest="output", help="table and pictures")
+    sub.add_argument("--factors", nargs="+", type=int, metavar="F", help="every F-th plane is kept (4 8)")
+    sub.add_argument("--methods", nargs="+", metavar="NAME",
+                     help="nearest linear cubic (all these), and NAME=FILE for weights from train-masked")  # fmt: skip
+    sub.add_argument("--block-mean", type=int, metavar="N", help="average cubes of N voxels a side first (1)")
+    sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
+    _masked_options(sub)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         "demo": demo,
         "train": train,
         "train-masked": train_masked,
+        "superres-masked": superres_masked,
+        "evaluate-masked": evaluate_masked,
         "adapt": adapt,
         "isotropy": isotropy,
     }
@@ -263,56 +265,30 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train through the bundle's training configuration."""
+    from bida.training_command import run_training
+
     fixed = {"dataset_dir": list(arguments.data), "output_dir": arguments.output}
     run_training(["train.yaml"], arguments.config, arguments.overrides, fixed)
 
 
 def train_masked(arguments: argparse.Namespace) -> None:
     """Train on microscopy stacks through the bundle's training configuration and the one that lies over it."""
+    from bida.training_command import run_training
+
     fixed = {"stacks": arguments.stacks, "validation_stacks": arguments.validation, "output_dir": arguments.output}
     run_training(["train.yaml", "masked_train.yaml"], arguments.config, arguments.overrides, fixed)
 
 
-def run_training(
-    released: Sequence[str], configs: Sequence[str], assignments: Sequence[str], fixed: Mapping[str, Any]
-) -> None:
-    """Run a training configuration.
+def superres_masked(arguments: argparse.Namespace) -> None:
+    """Restore a microscopy stack."""
+    from bida.masked_commands import superres_masked as restore_masked
 
-    Args:
-        released: Configurations of the bundle; the last one holds the names that may be set.
-        configs: The user's, to lie over them.
-        assignments: ``name=value`` over all of them.
-        fixed: Values that go before all.
-    """
-    from importlib.resources import files
-
-    from monai.bundle import ConfigParser, ConfigWorkflow
-
-    for config in configs:
-        if not Path(config).is_file():
-            raise SettingsError(f"{config}: a configuration must exist, nothing is there; check --config")
-    own = [str(files("bida.configs") / name) for name in released]
-    overrides = dict(override(text) for text in assignments)
-    # a file that lies over another one may name parts of it, train#dataset
-    known = {name.split("#")[0] for file in (own[-1], *configs) for name in ConfigParser.load_config_file(file)}
-    unknown = sorted(name for name in overrides if name.replace("::", "#").split("#")[0] not in known)
-    if unknown:
-        raise SettingsError(
-            f"--set: must name a value of the configuration, got {', '.join(unknown)}; see {released[-1]}"
-        )
-    with plain_errors():
-        workflow = ConfigWorkflow(
-            [*own, *configs], workflow_type="train", run_id="training",
-            logging_file=str(files("bida.configs") / "logging.conf"), **overrides | dict(fixed),
-        )  # fmt: skip
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+    restore_masked(arguments)
 
 
-def override(text: str) -> tuple[str, Any]:
-    """Split ``name=value``; the value is read as YAML, as in the configuration."""
-    import yaml
+def evaluate_masked(arguments: argparse.Namespace) -> None:
+    """Compare methods on a microscopy stack with truth."""
+    from bida.masked_commands import evaluate as compare
 
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -110,3 +110,32 @@ def test_stacks_count_by_their_slices():
 def test_what_cannot_be_used_is_refused(stacks, options, message):
     with pytest.raises(SettingsError, match=message):
         slices(stacks, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["diffusion", "msunet", "e2e"])
+def test_training_writes_weights_and_resumes(method, tmp_path):
+    """Through the bundle's configurations; the average of a run in two parts is that of the whole run."""
+    import torch
+    from conftest import ROOT
+    from monai.bundle import ConfigWorkflow
+
+    from bida.masked_prior import MaskedPrior
+
+    def train(folder, **overrides):
+        configs = [str(ROOT / "configs" / name) for name in ("train.yaml", "masked_train.yaml", "masked_small.yaml")]
+        workflow = ConfigWorkflow(
+            configs, workflow_type="train", run_id="training", logging_file=False, stacks=["one.tif"],
+            validation_stacks=["two.tif"], output_dir=str(tmp_path / folder), method=method, widths=[8, 16],
+            rows=[2, 3], crop=[8, 8], steps_per_epoch=3, batch_size=2, warmup=2, epochs=2, **overrides,
+        )  # fmt: skip
+        workflow.initialize()
+        workflow.run()
+        return workflow.parser.get_parsed_content("average_network").state_dict()
+
+    whole = train("whole")
+    train("parts", **{"train#trainer#max_epochs": 1})
+    resumed = train("parts")
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, msg=name)
+    assert MaskedPrior.load(tmp_path / "whole" / "model.pt").method == method

@@ -1,0 +1,78 @@
+"""What the commands for microscopy stacks do; imported only when one is run."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from bida.errors import SettingsError
+from bida.masked_data import PERCENTILES
+from bida.masked_restore import MaskedSettings, restore_stack
+from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
+from bida.output import check_output, sidecar_path, write_json
+from bida.progress import console_progress
+from bida.result import Clock, versions
+from bida.stack import read_stack, write_stack
+from bida.volume import StackGrid
+
+
+def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
+    """Return the settings that the given options make."""
+    known = {field.name for field in fields(MaskedSettings)}
+    return MaskedSettings(**{name: value for name, value in vars(arguments).items() if name in known})
+
+
+def superres_masked(arguments: argparse.Namespace) -> None:
+    """Restore a stack, and write it with its record."""
+    given = vars(arguments)
+    settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
+    output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
+    if output.resolve() == Path(arguments.input).resolve():
+        raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
+    if output.exists() and not overwrite:
+        raise SettingsError(f"{output}: output must not exist, it does; choose another name or give --overwrite")
+    check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
+    clock = Clock()
+    stack = read_stack(arguments.input, given.get("voxel_um"))
+    factor = settings.factor_for(stack)
+    prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
+    inferer.progress = console_progress()
+    clock.lap("read")
+    result = restore_stack(stack, prior, inferer)
+    clock.lap("restore")
+    write_stack(output, result, overwrite=overwrite)
+    clock.lap("write")
+    grid = StackGrid(stack.data.shape[1], factor)
+    record: dict[str, Any] = {
+        "source": str(arguments.input),
+        "settings": {**asdict(settings), "factor": factor},
+        "method": prior.method,
+        "prediction": prior.prediction,
+        "weights": str(arguments.model),
+        "weights_sha256": prior.weights_sha256,
+        "device": str(next(prior.parameters()).device),
+        "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "intensity_percentiles": list(PERCENTILES),
+        "planes": grid.planes,
+        "planes_on_grid": len(grid.on_grid),
+        "shape_czyx": list(result.data.shape),
+        "spacing_um_zyx": list(result.spacing_um),
+        "seconds": dict(clock.seconds),
+        "versions": versions(),
+    }
+    write_json(sidecar, record, overwrite=overwrite)
+    sizes = " x ".join(map(str, result.data.shape[1:]))
+    spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
+    print(
+        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
+        f"{'smoothed' if settings.blur else f'{len(grid.on_grid)} of {grid.planes} planes as acquired'}"
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Leave out planes of a stack with truth, and compare what methods make of them."""
+    known = {field.name for field in fields(MaskedExperiment)} & vars(arguments).keys()
+    values = {name: vars(arguments)[name] for name in known}
+    print(evaluate_masked(MaskedExperiment(**values, settings=masked_settings(arguments))))

@@ -1,0 +1,125 @@
+"""From an anisotropic stack to an isotropic one, in its own numbers: by trained weights or by interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bida.errors import SettingsError
+from bida.masked_data import IntensityLine
+from bida.masked_inferer import MaskedSliceInferer
+from bida.masked_prior import MaskedPrior
+from bida.spline import interpolation_matrix
+from bida.stack import Stack
+from bida.volume import AxisGrid, StackGrid
+
+INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # order of the B-spline along z
+
+
+@dataclass(frozen=True)
+class MaskedSettings:
+    """Every choice of a restoration, with its default; see `MaskedSliceInferer`.
+
+    Attributes:
+        factor: Plane spacing over voxel size; excludes ``spacing_um``.
+        spacing_um: Voxel size along z of the result, um.
+        dtype: Arithmetic of the network: ``auto``, ``float32`` or ``bfloat16``.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+    """
+
+    factor: float | None = None
+    spacing_um: float | None = None
+    steps: int = 16
+    fusion: str = "final"
+    eta: float = 0.0
+    blur: bool = False
+    seed: int = 0
+    tile: int = 128
+    overlap: int = 32
+    batch_size: int = 16
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def factor_for(self, stack: Stack) -> float:
+        """Return the factor for a stack.
+
+        Raises:
+            SettingsError: Neither or both of factor and spacing are given, or the spacing does not make planes.
+        """
+        if (self.factor is None) == (self.spacing_um is None):
+            raise SettingsError(
+                f"factor: either it or the spacing must be given, got {self.factor} and {self.spacing_um}"
+            )
+        if self.factor is not None:
+            return float(self.factor)
+        assert self.spacing_um is not None
+        if not 0 < self.spacing_um <= stack.spacing_um[0]:
+            raise SettingsError(
+                f"{stack.path}: the spacing must be above 0 and at most that of the planes, "
+                f"{stack.spacing_um[0]:g} um, got {self.spacing_um:g}"
+            )
+        return stack.spacing_um[0] / self.spacing_um
+
+    def inferer(self, factor: float) -> MaskedSliceInferer:
+        """Return the inferer of these settings."""
+        return MaskedSliceInferer(
+            factor, self.steps, self.fusion, self.eta, self.seed, self.tile, self.overlap, self.blur, self.batch_size
+        )
+
+
+def restore_stack(stack: Stack, prior: MaskedPrior, inferer: MaskedSliceInferer) -> Stack:
+    """Restore the voxels between the planes of a stack by trained weights.
+
+    Each channel is brought to [-1, 1] by the percentiles of its own planes (`IntensityLine`) and back.
+
+    Raises:
+        SettingsError: The stack, the factor and the weights do not fit each other.
+    """
+    if len(stack.data) != prior.image_channels:
+        raise SettingsError(
+            f"{stack.path}: the stack must have the weights' {prior.image_channels} channel(s), got {len(stack.data)}"
+        )
+    if stack.data.shape[1] < 2:
+        raise SettingsError(f"{stack.path}: a stack must have at least 2 planes, got {stack.data.shape[1]}")
+    line = IntensityLine.of(stack.data)
+    device = next(prior.parameters()).device
+    y = torch.from_numpy(line.forward(stack.data))[None].to(device)
+    restored = line.backward(inferer(y, prior)[0].cpu().numpy())
+    return finer(restored, stack, inferer.factor, exact=not inferer.blur)
+
+
+def interpolate_stack(stack: Stack, factor: float, method: str) -> Stack:
+    """Interpolate a stack along z: one of `INTERPOLATIONS`."""
+    if method not in INTERPOLATIONS:
+        raise SettingsError(f"method: must be one of {', '.join(INTERPOLATIONS)}, got {method!r}")
+    grid = StackGrid(stack.data.shape[1], factor)
+    # the two grids share their first voxel, not their centres
+    offset = ((grid.voxels - 1) - (grid.planes - 1) * factor) / 2
+    target = AxisGrid(grid.voxels, 1.0, offset)
+    matrix = interpolation_matrix(grid.planes, factor, target, INTERPOLATIONS[method])
+    values = np.einsum("ij,cjyx->ciyx", matrix, stack.data.astype(np.float64), optimize=True)
+    return finer(values, stack, factor)
+
+
+def finer(values: NDArray, stack: Stack, factor: float, exact: bool = True) -> Stack:
+    """Return values [C, n, Y, X] as a stack of the type of the one that they were made from.
+
+    Args:
+        values: In the stack's numbers.
+        stack: The acquired planes.
+        factor: Plane spacing over voxel size.
+        exact: Put the acquired planes on the grid in, bit by bit.
+    """
+    dtype = stack.data.dtype
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    data = values.astype(dtype)
+    if exact:
+        grid = StackGrid(stack.data.shape[1], factor)
+        data[:, grid.rows] = stack.data[:, grid.on_grid]
+    z, y, x = stack.spacing_um
+    return replace(stack, data=data, spacing_um=(z / factor, y, x))

@@ -1,0 +1,64 @@
+"""Training configurations of the bundle, run from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bida.errors import SettingsError
+from bida.pipeline import plain_errors
+
+
+def run_training(
+    released: Sequence[str], configs: Sequence[str], assignments: Sequence[str], fixed: Mapping[str, Any]
+) -> None:
+    """Run a training configuration.
+
+    Args:
+        released: Configurations of the bundle; the last one holds the names that may be set.
+        configs: The user's, to lie over them.
+        assignments: ``name=value`` over all of them.
+        fixed: Values that go before all.
+    """
+    from importlib.resources import files
+
+    from monai.bundle import ConfigParser, ConfigWorkflow
+
+    for config in configs:
+        if not Path(config).is_file():
+            raise SettingsError(f"{config}: a configuration must exist, nothing is there; check --config")
+    own = [str(files("bida.configs") / name) for name in released]
+    overrides = dict(override(text) for text in assignments)
+    # a file that lies over another one may name parts of it, train#dataset
+    known = {name.split("#")[0] for file in (own[-1], *configs) for name in ConfigParser.load_config_file(file)}
+    unknown = sorted(name for name in overrides if name.replace("::", "#").split("#")[0] not in known)
+    if unknown:
+        raise SettingsError(
+            f"--set: must name a value of the configuration, got {', '.join(unknown)}; see {released[-1]}"
+        )
+    with plain_errors():
+        workflow = ConfigWorkflow(
+            [*own, *configs], workflow_type="train", run_id="training",
+            logging_file=str(files("bida.configs") / "logging.conf"), **overrides | dict(fixed),
+        )  # fmt: skip
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+
+def override(text: str) -> tuple[str, Any]:
+    """Split ``name=value``; the value is read as YAML, as in the configuration."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"--set: must be NAME=VALUE, got {text!r}; for example --set epochs=100")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {name}: value must be YAML, got {value!r}; quote or correct it") from error
+    try:
+        return name, float(parsed) if isinstance(parsed, str) else parsed  # YAML reads 5e-4, without a point, as text
+    except ValueError:
+        return name, parsed

@@ -1,0 +1,159 @@
+"""Stacks restored in their own numbers, by every method, and scored on the planes left out."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bida import masked_commands, masked_data
+from bida.cli import main
+from bida.errors import SettingsError
+from bida.masked_inferer import MaskedSliceInferer
+from bida.masked_prior import MaskedPrior
+from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
+from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
+from bida.stack import Stack
+from bida.volume import StackGrid
+from bida.weights import save_weights
+
+
+def stack(dtype=np.uint16, m=5, channels=1, seed=0):
+    data = np.random.default_rng(seed).integers(0, 4000, (channels, m, 12, 13)).astype(dtype)
+    return Stack(data, (6.0, 2.0, 2.0), ("a", "b")[:channels], "made.tif")
+
+
+def prior(method="diffusion", channels=1):
+    torch.manual_seed(3)
+    network = MaskedPrior(method, channels, (8, 16), 1)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("method", ["diffusion", "msunet", "e2e"])
+def test_acquired_planes_keep_their_bits(method, dtype):
+    planes = stack(dtype, channels=2)
+    if dtype is np.float64:  # more digits than the network's arithmetic holds
+        planes = replace(planes, data=planes.data + 1e-9)
+    found = restore_stack(planes, prior(method, 2), MaskedSliceInferer(4, steps=2, tile=32, overlap=8))
+    assert found.data.dtype == dtype and found.data.shape == (2, 17, 12, 13)
+    assert np.array_equal(found.data[:, ::4], planes.data)
+    assert found.spacing_um == (1.5, 2.0, 2.0)
+
+
+def test_the_line_is_undone():
+    """A stack whose network says 0 everywhere has the middle of its percentiles between the planes."""
+    network = prior("msunet")
+    for parameter in network.network.out.parameters():
+        torch.nn.init.zeros_(parameter)
+    planes = stack(np.float32)
+    found = restore_stack(planes, network, MaskedSliceInferer(2, tile=32, overlap=8))
+    low, high = np.percentile(planes.data, masked_data.PERCENTILES)
+    np.testing.assert_allclose(found.data[:, 1::2], (low + high) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 2.5, 3])
+@pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
+def test_interpolation(method, factor):
+    planes = stack(np.float64)
+    found, grid = interpolate_stack(planes, factor, method), StackGrid(5, factor)
+    assert np.array_equal(found.data[:, grid.rows], planes.data[:, grid.on_grid])
+    z = np.arange(grid.voxels) / factor
+    column = planes.data[0, :, 3, 4]
+    if method == "linear":
+        np.testing.assert_allclose(found.data[0, :, 3, 4], np.interp(z, np.arange(5), column), rtol=1e-9)
+    if method == "nearest":
+        off_middle = np.abs(z % 1 - 0.5) > 1e-9
+        np.testing.assert_allclose(found.data[0, off_middle, 3, 4], column[np.round(z[off_middle]).astype(int)])
+    ramp = replace(planes, data=np.broadcast_to(np.arange(5.0)[None, :, None, None], (1, 5, 4, 4)).copy())
+    if method != "nearest":
+        inside = (z >= 1.5) & (z <= 2.5) if method == "cubic" else z >= 0  # splines end flat
+        ramped = interpolate_stack(ramp, factor, method).data[0, inside, 2, 2]
+        np.testing.assert_allclose(ramped, z[inside], atol=0.05 if method == "cubic" else 1e-9)
+
+
+def test_factor_or_spacing():
+    assert MaskedSettings(spacing_um=2.4).factor_for(stack()) == pytest.approx(2.5)
+    assert MaskedSettings(factor=3).factor_for(stack()) == 3
+    for settings, message in [
+        (MaskedSettings(), "either it or the spacing"),
+        (MaskedSettings(factor=2, spacing_um=3.0), "either it or the spacing"),
+        (MaskedSettings(spacing_um=7.0), "at most that of the planes, 6 um, got 7"),
+    ]:
+        with pytest.raises(SettingsError, match=message):
+            settings.factor_for(stack())
+
+
+def test_scores_count_missing_planes_alone():
+    truth = np.random.default_rng(0).uniform(0, 100, (1, 13, 14, 15))
+    low, high = np.percentile(truth, masked_data.PERCENTILES)
+    result = truth + 0.0
+    result[:, np.arange(13) % 4 != 0] += 5
+    result[:, ::4] += 50  # an error that must not count
+    found = missing_scores(result, truth, 4)
+    assert found["psnr"] == pytest.approx(20 * np.log10((high - low) / 5), abs=1e-4)
+    assert 0 < found["ssim"] < 1
+
+
+def test_left_out_planes():
+    kept, cut = left_out(stack(m=12), 4)
+    assert kept.data.shape[1] == 3 and cut.data.shape[1] == 9 and kept.spacing_um == (24.0, 2.0, 2.0)
+    with pytest.raises(SettingsError, match="more than 12 planes for factor 12, got 12"):
+        left_out(stack(m=12), 12)
+
+
+def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
+    monkeypatch.setattr(masked_data, "read_stack", lambda path: stack(m=17))
+    weights = {}
+    for method in ("diffusion", "e2e"):
+        weights[method] = tmp_path / f"{method}.pt"
+        save_weights(prior(method), weights[method])
+    methods = ["linear", *(f"{name}={path}" for name, path in weights.items())]
+    settings = MaskedSettings(steps=2, tile=32, overlap=8, dtype="float32")
+    text = evaluate_masked(MaskedExperiment("made.tif", str(tmp_path / "out"), (4, 8), methods, settings=settings))
+    with (tmp_path / "out" / "masked.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["factor"], row["method"], row["metric"]) for row in rows} == {
+        (factor, method, metric)
+        for factor in ("4", "8")
+        for method in ("linear", "diffusion", "e2e")
+        for metric in ("psnr", "ssim", "seconds")
+    }
+    assert all(np.isfinite(float(row["value"])) for row in rows) and "diffusion" in text
+    for factor in (4, 8):
+        assert (tmp_path / "out" / f"masked_{factor}x.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"factors": [1]}, "factors: must be integers from 2 on"),
+        ({"methods": ["sinc"]}, "methods: must be nearest, linear, cubic or NAME=FILE"),
+        ({"methods": ["linear=a.pt"]}, "methods: must be nearest"),
+        ({"methods": ["a=b.pt", "a=c.pt"]}, "every name must be used once"),
+    ],
+)
+def test_an_experiment_that_cannot_be_is_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        MaskedExperiment("made.tif", "out", **options)
+
+
+def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
+    written = {}
+    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: written.update({path: result}))
+    save_weights(prior(), tmp_path / "model.pt")
+    out = tmp_path / "fine.tif"
+    command = ["superres-masked", "made.tif", str(out), "--model", str(tmp_path / "model.pt"), "--spacing", "2.4"]
+    assert main([*command, "--steps", "2", "--tile", "48", "--overlap", "8", "--dtype", "float32"]) == 0
+    found = written[out]
+    assert found.data.shape == (1, 11, 12, 13) and np.array_equal(found.data[:, ::5], stack().data[:, ::2])
+    record = json.loads((tmp_path / "fine.json").read_text())
+    assert record["settings"]["factor"] == pytest.approx(2.5) and record["settings"]["steps"] == 2
+    assert (record["planes"], record["planes_on_grid"], record["method"]) == (5, 3, "diffusion")
+    assert record["weights_sha256"] and "3 of 5 planes as acquired" in capsys.readouterr().out
+    assert main(command) == 2 and "give --overwrite" in capsys.readouterr().err
