@@ -96,6 +96,22 @@ def test_final_averages_volumes_of_independent_noise():
     torch.testing.assert_close(restore(network, y), (parts[0] + parts[1]) / 2, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("fusion, streams", [("final", [1, 2]), ("step", [3]), ("single-yz", [2])])
+def test_every_volume_has_noise_of_its_own(monkeypatch, fusion, streams):
+    from bida import masked_inferer
+
+    drawn = []
+
+    def keyed(shape, plane, seed, draw, stream, step, device):
+        drawn.append((stream, step))
+        return stack_noise(shape, plane, seed, draw, stream, step, device)
+
+    monkeypatch.setattr(masked_inferer, "stack_noise", keyed)
+    restore(prior(), planes(), fusion=fusion, eta=0.5)
+    # x_T and the steps but the last, which adds none
+    assert drawn == [(stream, step) for stream in streams for step in (INITIAL, 0, 1)]
+
+
 def test_noise_of_a_stack_has_a_stream_a_channel():
     noise = stack_noise((2, 4, 5, 6), "coronal", 1, 0, 2, INITIAL)
     assert noise.shape == (2, 4, 5, 6) and not torch.equal(noise[0], noise[1])

@@ -61,6 +61,15 @@ def test_batches_change_nothing():
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
+def test_the_same_tiles_meet_whatever_the_batch():
+    """A network that mixes its batch would tell."""
+    slices = torch.randn(5, 2, 50, 30)
+    found = [
+        tiled(lambda x: x + x.mean(), slices, Tiling(24, 8), batch_size=size, micro_batch=4) for size in (1, 7, 64)
+    ]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 def test_the_network_sees_one_shape():
     shapes = set()
 
