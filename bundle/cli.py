@@ -232,7 +232,7 @@ def _superres_masked(sub: argparse.ArgumentParser) -> None:
     grid = sub.add_mutually_exclusive_group(required=True)
     grid.add_argument("--factor", type=float, metavar="F", help="plane spacing over voxel size, any number from 1 on")
     grid.add_argument("--spacing", type=float, metavar="UM", dest="spacing_um", help="voxel size along z of the result")
-    sub.add_argument("--voxel-size", type=float, nargs=3, metavar="UM", dest="voxel_um",
+    sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
     _masked_options(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")

@@ -290,17 +290,7 @@ def evaluate_masked(arguments: argparse.Namespace) -> None:
     """Compare methods on a microscopy stack with truth."""
     from bida.masked_commands import evaluate as compare
 
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise SettingsError(f"--set: must be NAME=VALUE, got {text!r}; for example --set epochs=100")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {name}: value must be YAML, got {value!r}; quote or correct it") from error
-    try:
-        return name, float(parsed) if isinstance(parsed, str) else parsed  # YAML reads 5e-4, without a point, as text
-    except ValueError:
-        return name, parsed
+    compare(arguments)
 
 
 def isotropy(arguments: argparse.Namespace) -> None:

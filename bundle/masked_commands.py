@@ -14,7 +14,7 @@ from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
 from bida.progress import console_progress
 from bida.result import Clock, versions
-from bida.stack import read_stack, write_stack
+from bida.stack import check_stack_output, read_stack, write_stack
 from bida.volume import StackGrid
 
 
@@ -31,8 +31,7 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
     if output.resolve() == Path(arguments.input).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
-    if output.exists() and not overwrite:
-        raise SettingsError(f"{output}: output must not exist, it does; choose another name or give --overwrite")
+    check_stack_output(output, overwrite=overwrite)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     clock = Clock()
     stack = read_stack(arguments.input, given.get("voxel_um"))

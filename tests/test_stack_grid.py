@@ -13,7 +13,6 @@ from bida.volume import StackGrid, from_rows, to_rows
 def test_planes_lie_where_they_were_acquired(m, F):
     grid = StackGrid(m, F)
     assert (grid.voxels, grid.reach) == (int(np.floor((m - 1) * F + 1e-9)) + 1, int(np.ceil((m - 1) * F - 1e-9)) + 1)
-    if int(F) == F:
     if float(F).is_integer():
         assert grid.voxels == (m - 1) * F + 1 and list(grid.rows) == [i * int(F) for i in range(m)]
     # a ramp, at whose voxel j the value is j, is i F at plane i
