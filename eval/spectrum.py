@@ -73,6 +73,26 @@ def spectrum_distance_db(
     return float(np.abs(10 * np.log10((power[counts] + tiny) / (anatomy[counts] + tiny))).mean())
 
 
+def log_spectrum_db(volume: ArrayLike, reference: ArrayLike, axis: int) -> float:
+    """Return the mean absolute difference of log power, dB, of two volumes' lines along an axis, noise and all.
+
+    Every frequency but 0 counts alike. The reference may be of another shape: its log power is interpolated at the
+    volume's frequencies, both as a share of their Nyquist frequency.
+
+    Args:
+        volume: array [R, A, S].
+        reference: array [R, A, S].
+        axis: 0 (R), 1 (A) or 2 (S).
+
+    Raises:
+        SettingsError: as `axis_spectrum`.
+    """
+    (frequency, power), (known_at, known) = axis_spectrum(volume, axis), axis_spectrum(reference, axis)
+    tiny = np.finfo(np.float64).tiny
+    expected = np.interp(frequency[1:], known_at[1:], np.log10(known[1:] + tiny))
+    return float(10 * np.abs(np.log10(power[1:] + tiny) - expected).mean())
+
+
 def _box(mask: ArrayLike | None, shape: tuple[int, ...]) -> tuple[slice, ...]:
     """Return the box around a mask, the whole volume without one."""
     if mask is None:
