@@ -78,16 +78,8 @@ def ledoit_wolf(features: ArrayLike) -> tuple[Float, float]:
     Source: Ledoit & Wolf, J. Multivariate Anal. 88:365-411, 2004, section 3.3.
     """
     x = _features("features", features)
-    x = x - x.mean(axis=0)
-    n, p = x.shape
-    S = x.T @ x / n
-    mu = np.trace(S) / p
-    d2 = np.square(S - mu * np.eye(p)).sum() / p
-    # sum_k ||x_k x_k' - S||^2 = sum_k |x_k|^4 - n ||S||^2, as sum_k x_k' S x_k = n ||S||^2
-    b2 = (np.square(np.square(x).sum(axis=1)).sum() / n - np.square(S).sum()) / (n * p)
-    # one dimension, or a covariance that is mu I already, has nothing to shrink
-    rho = float(np.clip(b2 / d2, 0, 1)) if d2 > 1e-24 * mu**2 else 0.0
-    return (1 - rho) * S + rho * mu * np.eye(p), rho
+    S, mu, rho = _shrinkage(x, x.shape[1])
+    return (1 - rho) * S + rho * mu * np.eye(len(S)), rho
 
 
 def feature_frechet(a: ArrayLike, b: ArrayLike, shrinkage: Shrinkage = "auto") -> float:
@@ -105,12 +97,37 @@ def feature_frechet(a: ArrayLike, b: ArrayLike, shrinkage: Shrinkage = "auto") -
     x, y = _pair(a, b)
     if shrinkage not in ("auto", "ledoit-wolf", "none"):
         raise SettingsError(f"shrinkage must be auto, ledoit-wolf or none, got {shrinkage!r}")
-    few = min(len(x), len(y)) < FEW * x.shape[1]
-    if shrinkage == "ledoit-wolf" or (shrinkage == "auto" and few):
-        covariances = [ledoit_wolf(f)[0] for f in (x, y)]
-    else:
-        covariances = [np.atleast_2d(np.cov(f, rowvar=False)) for f in (x, y)]
-    return frechet_distance(x.mean(axis=0), covariances[0], y.mean(axis=0), covariances[1])
+    dimension = x.shape[1]
+    shrinks = shrinkage == "ledoit-wolf" or (shrinkage == "auto" and min(len(x), len(y)) < FEW * dimension)
+    if len(x) + len(y) < dimension:
+        # few samples span little: in an orthonormal basis of it the other dimensions hold the shrinkage's level alone
+        basis = np.linalg.qr(np.concatenate([x, y]).T)[0]
+        x, y = x @ basis, y @ basis
+    covariances, levels = [], []
+    for sample in (x, y):
+        if shrinks:
+            S, mu, rho = _shrinkage(sample, dimension)
+            covariances.append((1 - rho) * S + rho * mu * np.eye(len(S)))
+            levels.append(rho * mu)
+        else:
+            covariances.append(np.atleast_2d(np.cov(sample, rowvar=False)))
+            levels.append(0.0)
+    within = frechet_distance(x.mean(axis=0), covariances[0], y.mean(axis=0), covariances[1])
+    return within + (dimension - x.shape[1]) * (math.sqrt(levels[0]) - math.sqrt(levels[1])) ** 2
+
+
+def _shrinkage(x: Float, p: int) -> tuple[Float, float, float]:
+    """Return S, mu and rho of `ledoit_wolf` for features [N, d] that are constant in p - d further dimensions."""
+    x = x - x.mean(axis=0)
+    n = len(x)
+    S = x.T @ x / n
+    mu = float(np.trace(S)) / p
+    d2 = np.square(S).sum() / p - mu**2  # ||S - mu I||^2 / p
+    # sum_k ||x_k x_k' - S||^2 = sum_k |x_k|^4 - n ||S||^2, as sum_k x_k' S x_k = n ||S||^2
+    b2 = (np.square(np.square(x).sum(axis=1)).sum() / n - np.square(S).sum()) / (n * p)
+    # one dimension, or a covariance that is mu I already, has nothing to shrink
+    rho = float(np.clip(b2 / d2, 0, 1)) if d2 > 1e-12 * mu**2 else 0.0
+    return S, mu, rho
 
 
 def kid(a: ArrayLike, b: ArrayLike, subsets: int = 100, subset_size: int | None = None, seed: int = 0) -> Kid:

@@ -86,6 +86,16 @@ def test_features_drawn_from_known_gaussians():
     assert feature_frechet(a, b) == pytest.approx(1 + 3, rel=0.02)  # standard error about 1%
 
 
+@pytest.mark.parametrize("shrinkage", ["none", "ledoit-wolf"])
+def test_few_samples_of_many_dimensions_by_the_whole_covariances(shrinkage):
+    """The short way over the samples' span is exact."""
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(9, 40)) + 1, 2 * rng.normal(size=(12, 40)) * np.linspace(0.1, 2, 40)
+    covariances = [ledoit_wolf(x)[0] if shrinkage == "ledoit-wolf" else np.cov(x, rowvar=False) for x in (a, b)]
+    expected = frechet_distance(a.mean(0), covariances[0], b.mean(0), covariances[1])
+    assert feature_frechet(a, b, shrinkage) == pytest.approx(expected, rel=1e-6)
+
+
 def test_kid_by_its_definition():
     x, y = RNG.normal(size=(2, 6, 3))
     y = y + 0.5
