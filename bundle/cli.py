@@ -246,6 +246,11 @@ def _evaluate_masked(sub: argparse.ArgumentParser) -> None:
                      help="nearest linear cubic (all these), and NAME=FILE for weights from train-masked")  # fmt: skip
     sub.add_argument("--block-mean", type=int, metavar="N", help="average cubes of N voxels a side first (1)")
     sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
+    sub.add_argument("--no-panel", dest="panel", action="store_false", help="leave the slices' panel out")
+    sub.add_argument("--inception-weights", metavar="FILE",
+                     help="add SliceFID; TorchScript from [B, 3, 299, 299] in -1 to 1 to [B, 2048]")  # fmt: skip
+    sub.add_argument("--inception-sha256", metavar="HASH", help="SHA-256 that this file must have")
+    sub.add_argument("--crops", type=int, metavar="N", help="restore N crops of 48 x 48 pixels with masked rows, too")
     _masked_options(sub)
 
 

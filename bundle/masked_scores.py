@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
+from bida.eval.inception import InceptionFeatures
+from bida.eval.panel import PanelRow
+from bida.masked_crops import Crops, check_factor
 from bida.masked_data import IntensityLine, load_stack
+from bida.masked_panel import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
 from bida.output import atomic, make_folder
@@ -20,6 +24,9 @@ from bida.result import Clock
 from bida.stack import Stack
 
 Row = dict[str, Any]
+
+TRUTH = "truth"  # its lines hold the floor of the distances
+COLUMNS = ("factor", "method", "plane", "metric", "value")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,9 @@ class MaskedExperiment:
         methods: Names of `INTERPOLATIONS`, and ``NAME=FILE`` for weights.
         block_mean, clip_percentile: See `load_stack`.
         settings: Of the restorations.
+        panel: Compare XZ and YZ slices with the truth's, see `SlicePanel`.
+        inception_weights, inception_sha256: A local file and its hash, see `InceptionFeatures`; they add SliceFID.
+        crops: So many crops with masked rows are restored, too, see `Crops`.
     """
 
     truth: str
@@ -42,9 +52,13 @@ class MaskedExperiment:
     block_mean: int = 1
     clip_percentile: float | None = None
     settings: MaskedSettings = field(default_factory=MaskedSettings)
+    panel: bool = True
+    inception_weights: str | None = None
+    inception_sha256: str | None = None
+    crops: int = 0
 
     def __post_init__(self) -> None:
-        """Check the factors and the methods' names."""
+        """Check the factors, the methods' names and what belongs together."""
         wrong = [factor for factor in self.factors if factor < 2]
         if wrong or not self.factors:
             raise SettingsError(f"factors: must be integers from 2 on, got {list(self.factors)}")
@@ -55,8 +69,26 @@ class MaskedExperiment:
                 raise SettingsError(
                     f"methods: must be {', '.join(INTERPOLATIONS)} or NAME=FILE with weights, got {method!r}"
                 )
-        if len(set(names)) < len(names):
-            raise SettingsError(f"methods: every name must be used once, got {', '.join(names)}")
+        if len({*names, TRUTH}) <= len(names):
+            raise SettingsError(f"methods: every name must be used once and none be {TRUTH}, got {', '.join(names)}")
+        if (self.inception_weights is None) != (self.inception_sha256 is None):
+            raise SettingsError(
+                f"--inception-weights and --inception-sha256: must be given together, "
+                f"got {self.inception_weights} and {self.inception_sha256}"
+            )
+        if self.crops:
+            for factor in self.factors:
+                check_factor(factor)
+
+    def inception(self) -> InceptionFeatures | None:
+        """Return the Inception network, None where none is named."""
+        if self.inception_weights is None or self.inception_sha256 is None:
+            return None
+        from bida.device import choose_device
+
+        return InceptionFeatures(
+            self.inception_weights, self.inception_sha256, str(choose_device(self.settings.device))
+        )
 
 
 def evaluate_masked(experiment: MaskedExperiment) -> str:
@@ -67,25 +99,50 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
     """
     from bida.masked_montage import masked_montage
 
-    folder = make_folder(experiment.output)
+    inception = experiment.inception()
     truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile)
+    crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
+    folder = make_folder(experiment.output)
     rows: list[Row] = []
     for factor in experiment.factors:
         kept, cut = left_out(truth, factor)
-        results = {"truth": cut}
+        judges = make_judges(experiment, cut, factor, inception)
+        floors = [row for judge in judges for row in judge.floor()] + (crops.floor() if crops else [])
+        rows += as_rows(factor, TRUTH, floors)
+        results = {TRUTH: cut}
         for method in experiment.methods:
             clock = Clock()
             name, restored = run_method(method, kept, factor, experiment.settings)
             clock.lap("restore")
             results[name] = restored
-            for metric, value in missing_scores(restored.data, cut.data, factor).items():
-                rows.append({"factor": factor, "method": name, "metric": metric, "value": value})
-            rows.append({"factor": factor, "method": name, "metric": "seconds", "value": clock.seconds["restore"]})
+            found = [PanelRow(VOLUME, *score) for score in missing_scores(restored.data, cut.data, factor).items()]
+            found.append(PanelRow(VOLUME, "seconds", clock.seconds["restore"]))
+            found += [row for judge in judges for row in judge(restored.data)]
+            if crops:
+                found += crops.scores(restored_crops(method, crops, factor, experiment.settings), factor)
+            rows += as_rows(factor, name, found)
             write_rows(folder / "masked.csv", rows)
         picture = masked_montage({name: stack.data for name, stack in results.items()}, f"{factor}x")
         with atomic(folder / f"masked_{factor}x.png") as temporary:
             temporary.write_bytes(picture)
     return table(rows)
+
+
+def make_judges(
+    experiment: MaskedExperiment, truth: Stack, factor: int, inception: InceptionFeatures | None
+) -> list[Judge]:
+    """Return what an experiment compares slices by."""
+    judges: list[Judge] = []
+    if experiment.panel:
+        judges.append(SlicePanel(truth.data, factor, experiment.settings.seed))
+    if inception is not None:
+        judges.append(SliceFidJudge(truth.data, inception))
+    return judges
+
+
+def as_rows(factor: int, method: str, found: Sequence[PanelRow]) -> list[Row]:
+    """Return figures as lines of the table."""
+    return [{"factor": factor, "method": method, **asdict(row)} for row in found]
 
 
 def left_out(truth: Stack, factor: int) -> tuple[Stack, Stack]:
@@ -110,6 +167,12 @@ def run_method(method: str, kept: Stack, factor: int, settings: MaskedSettings) 
     if not weights:
         return name, interpolate_stack(kept, factor, name)
     return name, restore_stack(kept, load_masked(weights, settings), settings.inferer(factor))
+
+
+def restored_crops(method: str, crops: Crops, factor: int, settings: MaskedSettings) -> Stack:
+    """Return what a method makes of the known rows of crops, each a slice of its own."""
+    alone = replace(settings, fusion="single-xz", blur=False)  # other crops are no neighbours
+    return run_method(method, crops.kept(factor), factor, alone)[1]
 
 
 def load_masked(weights: str, settings: MaskedSettings) -> MaskedPrior:
@@ -141,18 +204,24 @@ def missing_scores(result: NDArray, truth: NDArray, factor: int) -> dict[str, fl
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write the results as CSV, one number a line."""
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("factor", "method", "metric", "value"))
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({**row, "value": f"{row['value']:.6g}"} for row in rows)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the results as text: a line a factor and method, a column a metric."""
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    values = {(row["factor"], row["method"], row["metric"]): row["value"] for row in rows}
-    lines = ["factor  method              " + "".join(f"{metric:>16}" for metric in metrics)]
-    for factor, method in dict.fromkeys((row["factor"], row["method"]) for row in rows):
-        cells = [values.get((factor, method, metric)) for metric in metrics]
-        text = "".join(f"{'-' if cell is None else format(cell, '.4g'):>16}" for cell in cells)
-        lines.append(f"{factor:<8}{method:<20}{text}")
+    """Return the results as text: a block a plane, in it a line a factor and method, a column a metric."""
+    lines: list[str] = []
+    for plane in sorted(dict.fromkeys(row["plane"] for row in rows), key=lambda plane: plane != VOLUME):
+        block = [row for row in rows if row["plane"] == plane]
+        metrics = list(dict.fromkeys(row["metric"] for row in sorted(block, key=lambda row: row["method"] == TRUTH)))
+        widths = [max(len(metric), 9) + 2 for metric in metrics]
+        values = {(row["factor"], row["method"], row["metric"]): row["value"] for row in block}
+        head = "".join(f"{metric:>{width}}" for metric, width in zip(metrics, widths))
+        lines += [*([""] if lines else []), f"{plane:<6}  method              {head}"]
+        for factor, method in dict.fromkeys((row["factor"], row["method"]) for row in block):
+            cells = [values.get((factor, method, metric)) for metric in metrics]
+            shown = ["-" if cell is None else format(cell, ".4g") for cell in cells]
+            text = "".join(f"{cell:>{width}}" for cell, width in zip(shown, widths))
+            lines.append(f"{f'{factor}x':<8}{method:<20}{text}")
     return "\n".join(lines)

@@ -114,11 +114,12 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
         save_weights(prior(method), weights[method])
     methods = ["linear", *(f"{name}={path}" for name, path in weights.items())]
     settings = MaskedSettings(steps=2, tile=32, overlap=8, dtype="float32")
-    text = evaluate_masked(MaskedExperiment("made.tif", str(tmp_path / "out"), (4, 8), methods, settings=settings))
+    experiment = MaskedExperiment("made.tif", str(tmp_path / "out"), (4, 8), methods, settings=settings, panel=False)
+    text = evaluate_masked(experiment)
     with (tmp_path / "out" / "masked.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {(row["factor"], row["method"], row["metric"]) for row in rows} == {
-        (factor, method, metric)
+    assert {(row["factor"], row["method"], row["plane"], row["metric"]) for row in rows} == {
+        (factor, method, "3D", metric)
         for factor in ("4", "8")
         for method in ("linear", "diffusion", "e2e")
         for metric in ("psnr", "ssim", "seconds")
@@ -135,6 +136,10 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
         ({"methods": ["sinc"]}, "methods: must be nearest, linear, cubic or NAME=FILE"),
         ({"methods": ["linear=a.pt"]}, "methods: must be nearest"),
         ({"methods": ["a=b.pt", "a=c.pt"]}, "every name must be used once"),
+        ({"methods": ["truth=a.pt"]}, "none be truth"),
+        ({"factors": [4, 5], "crops": 10}, "must divide the 48 rows of the crops, got 5"),
+        ({"inception_weights": "net.pt"}, "must be given together, got net.pt and None"),
+        ({"inception_sha256": "0" * 64}, "must be given together, got None and 0000"),
     ],
 )
 def test_an_experiment_that_cannot_be_is_refused(options, message):
