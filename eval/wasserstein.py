@@ -68,7 +68,9 @@ def pyramid_patches(slices: ArrayLike, seed: int = 0) -> list[Float]:
         patches = np.moveaxis(squares, -1, 1).reshape(PATCHES, channels, -1)  # of [patches, 7, 7, C]
         spread = patches.std(axis=(0, 2), keepdims=True)
         if not (spread > 0).all():
-            raise SettingsError("wasserstein: slices must hold detail at every level, got a level of one value")
+            raise SettingsError(
+                "wasserstein: slices must hold detail at every level, got a level of one value; look at the channel"
+            )
         result.append((patches - patches.mean(axis=(0, 2), keepdims=True)) / spread)
     return result
 
