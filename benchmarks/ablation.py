@@ -37,9 +37,9 @@ CHOICES: dict[str, dict[str, Any]] = {
     "no guide, grain": {"guided": False, "grain": True},
     "no guide, clean": {"guided": False},
     "guide, grain": {"grain": True},
-    "guide, clean": {},  # the default: 8 steps, one draw, fusion final, eta 0, Shinnar-Le Roux
+    "guide, clean": {},  # the default: 4 steps, one draw, fusion final, eta 0, Shinnar-Le Roux
     "2 steps": {"steps": 2},
-    "4 steps": {"steps": 4},
+    "8 steps": {"steps": 8},
     "16 steps": {"steps": 16},
     "50 steps": {"steps": 50},
     "eta 1": {"eta": 1.0},
@@ -49,7 +49,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "2 draws": {"samples": 2},
     "4 draws": {"samples": 4},
     "8 draws": {"samples": 8},
-    "4 draws of 4 steps": {"samples": 4, "steps": 4},
+    "4 draws of 8 steps": {"samples": 4, "steps": 8},
     "no guide, grain, 4 draws": {"samples": 4, "guided": False, "grain": True},
     "self-check": {"self_check": True},
     "self-check, 4 draws": {"self_check": True, "samples": 4},

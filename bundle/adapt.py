@@ -176,9 +176,10 @@ class _Run:
 
     def __init__(self, prior: PlanePrior, how: Adaptation, made_from: str) -> None:
         self.prior, self.how, self.made_from, self.step, self.seconds = prior, how, made_from, 0, 0.0
-        self.released = [parameter.detach().clone() for parameter in prior.parameters()]
+        self.parameters = prior.guided_parameters()
+        self.released = [parameter.detach().clone() for parameter in self.parameters]
         self.average = copy.deepcopy(prior).eval()
-        self.optimizer = torch.optim.AdamW(prior.parameters(), lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
 
     def train(self, batch: dict[str, Tensor], progress: float) -> float:
         """Take a step at a share of the time; return its loss."""
@@ -190,12 +191,12 @@ class _Run:
         self.optimizer.zero_grad()
         loss = nn.functional.mse_loss(self.prior(x, t, classes), target)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
         decay = average_decay(self.step, self.how.decay)
         with torch.no_grad():
-            for mine, released, mean in zip(self.prior.parameters(), self.released, self.average.parameters()):
+            for mine, released, mean in zip(self.parameters, self.released, self.average.guided_parameters()):
                 mine.lerp_(released, self.how.pull * rate / self.how.rate)
                 mean.lerp_(mine, 1 - decay)
         return float(loss.detach())

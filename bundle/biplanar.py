@@ -39,7 +39,7 @@ class SlicePrior(Protocol):
     guided: bool
 
     def predict(
-        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of slices x [B, 1, H, W] of a plane at time t, x0 not clipped."""
 
@@ -57,8 +57,9 @@ class PlaneDenoiser:
         y: the scan's slices [R, A, S], coarse along the through-plane axis.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
-        guide: what a guided prior is shown, [R, A, S]; None to sample without.
+        guide: what a guided prior is shown (`bida.guide.shown`), [4, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
+        along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class PlaneDenoiser:
         micro_batch: int,
         guide: Tensor | None = None,
         grain: bool = True,
+        along: int = 0,
     ) -> None:
         """Find the slices that the prior is needed for."""
-        self.prior, self.plane, self.micro_batch, self.grain = prior, plane, micro_batch, grain
-        self.guides = None if guide is None else to_slices(guide, plane)
+        self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
+        self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
         self.group = math.ceil(batch_size / micro_batch) * micro_batch
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         self.constant = ((low + high) / 2)[:, None, None, None]
@@ -103,7 +105,8 @@ class PlaneDenoiser:
         """Return what a guided prior is told of a micro-batch."""
         if not self.prior.guided:
             return {}
-        return {"guide": None if self.guides is None else self._filled(self.guides[index]), "grain": self.grain}
+        guide = None if self.guides is None else self._filled(self.guides[index])
+        return {"guide": guide, "grain": self.grain, "along": self.along}
 
 
 def fused_states(

@@ -63,7 +63,7 @@ def _plan_options(sub: argparse.ArgumentParser) -> None:
 
 def _prior_options(sub: argparse.ArgumentParser) -> None:
     """Add the options that say what the priors are shown and asked for."""
-    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (8)")
+    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (4)")
     sub.add_argument("--samples", type=int, metavar="K", help="draws to average (1); more: less error, more time")
     sub.add_argument("--guided", action=argparse.BooleanOptionalAction,
                      help="show the priors the interpolated scan (yes; as published: no)")  # fmt: skip

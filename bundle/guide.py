@@ -7,9 +7,11 @@ strange to the prior it is what there is to hold on to.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,3 +45,29 @@ def guide(y: Tensor, geometry: SliceGeometry, dim: int | None = None) -> Tensor:
         SettingsError: the axis does not hold m slices.
     """
     return apply_along(guide_matrix(geometry), y, geometry.axis if dim is None else dim, "slices")
+
+
+def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None) -> Tensor:
+    """Return all that a guided prior is shown of a scan: what was measured, and where.
+
+    Args:
+        y: slices [..., m, ...].
+        geometry: of the slices.
+        dim: axis of the slices; that of a [R, A, S] volume by default.
+
+    Returns:
+        Tensor [4, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
+        log2 of slice spacing over voxel size, halved.
+    """
+    axis = geometry.axis if dim is None else dim
+    g = guide(y, geometry, axis)
+    place = torch.from_numpy(slice_phase(geometry)).to(g).reshape([-1 if k == axis else 1 for k in range(g.ndim)])
+    factor = torch.full_like(g, math.log2(geometry.factor) / 2)
+    return torch.stack([g, SliceOperator.build(geometry).pinv(y, axis), place.expand_as(g), factor])
+
+
+def slice_phase(geometry: SliceGeometry) -> NDArray[np.float64]:
+    """Return cos(2 pi (z - c) / s) at each voxel of the padded grid, [N]: 1 at slice centres, -1 between them."""
+    index = np.arange(geometry.padded_voxels) - geometry.pad_before
+    z = geometry.voxel_centres_mm()[0] + index * geometry.voxel_mm
+    return np.cos(2 * np.pi * (z - geometry.slice_centres_mm()[0]) / geometry.slice_spacing_mm)

@@ -16,14 +16,14 @@ from torch import Tensor
 from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.guide import guide
+from bida.guide import guide, shown
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments
 from bida.noise import INITIAL, volume_noise
 from bida.samplers import DDNM, Condition, DDNMPlus, sample
 from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.selfcheck import SelfCheck, self_check
-from bida.volume import planes_containing
+from bida.volume import axis_within, planes_containing
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class BiplanarInferer(Inferer):
 
     def __init__(
         self,
-        steps: int = 8,
+        steps: int = 4,
         samples: int = 1,
         fusion: str = "final",
         eta: float = 0.0,
@@ -212,9 +212,12 @@ class BiplanarInferer(Inferer):
         condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
         start = first_time_above(network.alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
         pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
-        shown = guide(y, geometry) if self.guided and network.guided else None
+        seen = shown(y, geometry) if self.guided and network.guided else None
         sizes = self.batch_size, self.micro_batch
-        denoisers = [PlaneDenoiser(network, plane, y, *sizes, shown, self.grain) for plane in planes]
+        denoisers = [
+            PlaneDenoiser(network, plane, y, *sizes, seen, self.grain, axis_within(plane, geometry.axis))
+            for plane in planes
+        ]
         states = fused_states(fusion, planes, denoisers)
         report = counted(progress, samples * len(states) * len(pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))

@@ -24,6 +24,7 @@ from bida.output import NIFTI_SUFFIXES, result_path, source_header
 from bida.prior import CLASSES, PlanePrior
 from bida.progress import Progress, Report
 from bida.record import RESIDUALS, describe, worst
+from bida.resnet import NetworkPair, SliceResNet
 from bida.result import Clock, Result
 from bida.settings import Settings
 from bida.transforms import (
@@ -95,7 +96,8 @@ def preprocessing(
 
 def released_prior() -> PlanePrior:
     """Return the network of the released weights, not yet loaded."""
-    return PlanePrior(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided=True)
+    bare = SliceUNet(num_class_embeds=CLASSES, in_channels=2)
+    return PlanePrior(NetworkPair(bare, SliceResNet(num_class_embeds=CLASSES)), guided=True)
 
 
 def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:

@@ -19,7 +19,10 @@ X0_RANGE = (-1.0, 2.0)
 # Where a head ends in black, interpolation undershoots, and by how much tells where within a slice it ends: a guide is
 # clipped further out.
 GUIDE_RANGE = (-2.0, 3.0)
+SHOWN = 4  # channels of a guide
 CLASSES = 4 * len(PLANES)  # of a guided prior
+# What a guide lacks, clean slice less guide, has about this standard deviation in tissue on that scale.
+SPREAD = 0.2
 
 
 def diffuse(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -60,15 +63,35 @@ def condition_class(plane: int, guided: bool, grain: bool) -> int:
     return plane + len(PLANES) * (int(guided) + 2 * int(not grain))
 
 
+def is_guided(classes: Tensor) -> Tensor:
+    """Return which of the classes [B] of `condition_class` have a guide."""
+    return classes // len(PLANES) % 2 == 1
+
+
+def relative_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """Return alpha-bar of what a guide lacks, in units of its standard deviation.
+
+    With r = (x0 - g) / SPREAD for a guide g, the state is x_t = sqrt(ab) g + gain z, gain^2 = ab SPREAD^2 + 1 - ab,
+    and z = sqrt(ab') r + sqrt(1 - ab') noise: an ordinary diffusion of r, at ab' = ab SPREAD^2 / gain^2. Its v is the
+    preconditioned output of Karras et al. 2022 (Table 1), with g where theirs has zero.
+    """
+    signal = alpha_bar * SPREAD**2
+    return signal / (signal + 1 - alpha_bar)
+
+
 def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
-    """Return slices [B, 1, H, W] with their guides, clipped, as [B, 2, H, W]; zero where there is none."""
-    return torch.cat([x, torch.zeros_like(x) if guide is None else guide.clamp(*GUIDE_RANGE)], dim=1)
+    """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 5, H, W]; zero where there is nothing.
+
+    A guide [B, 4, H, W] is what `bida.guide.shown` returns.
+    """
+    beside = torch.zeros_like(x).repeat(1, SHOWN, 1, 1) if guide is None else guide.clamp(*GUIDE_RANGE)
+    return torch.cat([x, beside], dim=1)
 
 
 class PlanePrior(nn.Module):
     """A 2D diffusion prior for axial, coronal and sagittal slices.
 
-    A guided prior has a second input channel, the guide (`bida.guide`), and is told by its class whether it is there
+    A guided prior has more input channels, the guide (`bida.guide.shown`), and is told by its class whether it is there
     and whether to draw the grain of a scan or clean tissue: one network serves sampling with and without.
 
     Args:
@@ -136,11 +159,16 @@ class PlanePrior(nn.Module):
         self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return self
 
+    def guided_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of what is shown a guide: of a pair (`bida.resnet.NetworkPair`) the one network."""
+        return [p for network in self.networks.values() for p in getattr(network, "guided", network).parameters()]
+
     def forward(self, x: Tensor, timesteps: Tensor, planes: Tensor) -> Tensor:
         """Return the raw prediction, float32.
 
         Args:
-            x: Noised slices [B, 1, H, W], float32; [B, 2, H, W] with their guides where the prior is guided.
+            x: Noised slices [B, 1, H, W], float32; [B, 5, H, W] with their guides where the prior is guided: z of
+                `relative_alpha_bar` and the guide, or the slice and zeros.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
             planes: Classes, [B] or [1]: indices into ``bida.volume.PLANES``, or `condition_class` of them.
 
@@ -160,7 +188,7 @@ class PlanePrior(nn.Module):
 
     @torch.inference_mode()
     def predict(
-        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Estimate the clean slices and the noise in slices of one plane at one time.
 
@@ -168,16 +196,26 @@ class PlanePrior(nn.Module):
             x: Noised slices [B, 1, H, W], float32.
             t: Time, 0 <= t < T.
             plane: A name in ``bida.volume.PLANES``.
-            guide: Their guides [B, 1, H, W]; a guided prior samples without one as well.
+            guide: Their guides [B, 4, H, W], see `with_guide`; a guided prior samples without one as well.
             grain: Whether slices have the grain of scans; of guided priors alone.
+            along: The axis of the thick slices that a guide is of, 0 for H or 1 for W: the network sees it as H.
 
         Returns:
             ``(x0, e)``, each [B, 1, H, W], float32; ``x0`` is not clipped.
         """
         times = torch.full((1,), t, device=x.device)
-        label, seen = PLANES.index(plane), x
+        label, ab = PLANES.index(plane), float(self.alpha_bar[t])
         if self.guided:
             label = condition_class(label, guide is not None, grain)
-            seen = with_guide(x, guide)
-        out = self(seen, times, torch.full((1,), label, device=x.device))
-        return estimates(x, out, float(self.alpha_bar[t]), self.prediction)
+        classes = torch.full((1,), label, device=x.device)
+        if not self.guided or guide is None:
+            out = self(with_guide(x, None) if self.guided else x, times, classes)
+            return estimates(x, out, ab, self.prediction)
+        if along == 1:
+            turned = self.predict(x.mT, t, plane, guide.mT, grain)
+            return turned[0].mT, turned[1].mT
+        g = guide[:, :1].clamp(*GUIDE_RANGE)
+        z = (x - ab**0.5 * g) / (ab * SPREAD**2 + 1 - ab) ** 0.5
+        relative = float(relative_alpha_bar(self.alpha_bar[t]))
+        r, e = estimates(z, self(with_guide(z, guide), times, classes), relative, self.prediction)
+        return g + SPREAD * r, e

@@ -63,7 +63,7 @@ class Settings:
     gap_mm: float | None = None
     profile: str = "slr"
     like: str | None = None
-    steps: int = 8
+    steps: int = 4
     samples: int = 1
     fusion: str = "final"
     eta: float = 0.0

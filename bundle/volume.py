@@ -61,6 +61,11 @@ def planes_containing(axis: int) -> tuple[str, str]:
     return first, second
 
 
+def axis_within(plane: str, axis: int) -> int:
+    """Return which axis of the slices of a plane, 0 (H) or 1 (W), a volume's axis is."""
+    return [k for k in range(3) if k != NORMAL[plane]].index(axis)
+
+
 def to_slices(volume: Tensor, plane: str) -> Tensor:
     """View a volume as the slices of a plane.
 

@@ -238,8 +238,9 @@ def test_train_command(make_scan, tmp_path):
     folder.mkdir(parents=True)
     make_scan((20, 24, 18), (0.2, 0.2, 0.2), name="t.nii.gz").rename(folder / "sub-a_T2w.nii.gz")
     (tmp_path / "data" / "participants.tsv").write_text("participant_id\tsplit\nsub-a\ttrain\n")
-    sets = ["epochs=1", "steps_per_epoch=2", "batch_size=2", "warmup=1", "crop=[16, 16]", "network#channels=[64]",
-            "network#blocks=1", "num_workers=0", "dtype=float32", "validate#dataset#length=2", "tuning_subjects=[]",
+    sets = ["epochs=1", "steps_per_epoch=2", "batch_size=2", "warmup=1", "crop=[16, 16]", "network#bare#channels=[64]",
+            "network#bare#blocks=1", "network#guided#channels=32", "network#guided#blocks=1",
+            "num_workers=0", "dtype=float32", "validate#dataset#length=2", "tuning_subjects=[]",
             "validate#animals#split=train"]  # fmt: skip
     flags = [part for text in sets for part in ("--set", text)]
     assert main(["train", str(tmp_path / "data"), "--output", str(tmp_path / "run"), *flags]) == 0

@@ -5,7 +5,7 @@ import torch
 from bida.baselines import cubic, project
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.guide import guide, guide_matrix
+from bida.guide import guide, guide_matrix, shown, slice_phase
 
 GEOMETRIES = [
     SliceGeometry(1, 6, 0.75, 0.75, 30, 0.15),
@@ -46,3 +46,29 @@ def test_another_axis_and_another_number_of_slices():
     assert guide(y, geometry, dim=2).shape == (2, 3, geometry.voxels)
     with pytest.raises(SettingsError, match="axis 1 must hold 6 slices"):
         guide(y, geometry)
+
+
+@pytest.mark.parametrize(
+    "geometry", [*GEOMETRIES, GEOMETRIES[0].padded(3, 2)], ids=lambda g: f"{g.profile}{g.pad_before}"
+)
+def test_what_is_shown_says_what_was_measured_and_where(geometry):
+    shape = [4, 4, 4]
+    shape[geometry.axis] = geometry.slices
+    y = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    g, measured, phase, factor = shown(y, geometry)
+    assert torch.equal(g, guide(y, geometry))
+    torch.testing.assert_close(measured, SliceOperator.build(geometry).pinv(y))
+    torch.testing.assert_close(2 ** (2 * factor), torch.full_like(g, geometry.factor))
+    inside = phase.movedim(geometry.axis, -1)[0, 0]
+    assert inside.shape == (geometry.padded_voxels,)
+    assert torch.equal(phase, inside.reshape([-1 if k == geometry.axis else 1 for k in range(3)]).expand_as(g))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: g.profile)
+def test_the_phase_is_one_at_slice_centres_and_minus_one_between_them(geometry):
+    """Brute force: the distance of every voxel to the nearest slice, a share of the spacing."""
+    padded = geometry.padded(2, 3)
+    z = geometry.voxel_centres_mm()
+    distance = np.abs(z[:, None] - geometry.slice_centres_mm()).min(axis=1) / geometry.slice_spacing_mm
+    near = distance <= 0.5  # beyond the last slices the wave goes on
+    np.testing.assert_allclose(slice_phase(padded)[2:-3][near], np.cos(2 * np.pi * distance)[near], atol=1e-9)

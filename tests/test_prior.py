@@ -2,7 +2,19 @@ import pytest
 import torch
 from torch import nn
 
-from bida.prior import CLASSES, GUIDE_RANGE, PlanePrior, condition_class, diffuse, prediction_target, with_guide
+from bida.prior import (
+    CLASSES,
+    GUIDE_RANGE,
+    SPREAD,
+    PlanePrior,
+    condition_class,
+    diffuse,
+    is_guided,
+    prediction_target,
+    relative_alpha_bar,
+    with_guide,
+)
+from bida.resnet import NetworkPair, SliceResNet
 from bida.unet import SliceUNet
 from bida.volume import PLANES
 
@@ -139,10 +151,12 @@ def test_classes_are_all_different():
 def test_a_guided_prior_is_shown_the_guide_and_told_of_it(grain):
     listener = Listener()
     prior = PlanePrior(listener, guided=True)
-    x, guide = torch.randn(2, 1, 8, 8), 3 * torch.randn(2, 1, 8, 8)
+    x, guide = torch.randn(2, 1, 8, 8), 3 * torch.randn(2, 4, 8, 8)
     prior.predict(x, 500, "sagittal", guide, grain)
-    assert torch.equal(listener.seen[:, :1], x)
-    assert torch.equal(listener.seen[:, 1:], guide.clamp(*GUIDE_RANGE))
+    shown, ab = guide.clamp(*GUIDE_RANGE), float(prior.alpha_bar[500])
+    gain = (ab * SPREAD**2 + 1 - ab) ** 0.5
+    torch.testing.assert_close(listener.seen[:, :1], (x - ab**0.5 * shown[:, :1]) / gain)
+    assert torch.equal(listener.seen[:, 1:], shown)
     assert listener.told.tolist() == [condition_class(2, True, grain)]
     prior.predict(x, 500, "sagittal", None, grain)
     assert torch.equal(listener.seen, with_guide(x, None)) and listener.seen[:, 1].abs().max() == 0
@@ -155,7 +169,7 @@ def test_a_guided_prior_may_have_a_network_for_each_plane():
     networks = {plane: Listener() for plane in PLANES}
     prior = PlanePrior(networks, guided=True)
     x = torch.randn(2, 1, 8, 8)
-    prior.predict(x, 10, "coronal", x, False)
+    prior.predict(x, 10, "coronal", x.repeat(1, 4, 1, 1), False)
     assert networks["coronal"].told.tolist() == [condition_class(1, True, False)] * 2
     assert not hasattr(networks["axial"], "told")
 
@@ -169,3 +183,74 @@ def test_weights_without_a_measured_scale_of_uncertainty_have_one():
     del state["uncertainty_scale"]
     prior.load_state_dict(state)
     assert float(prior.uncertainty_scale) == 1
+
+
+@pytest.mark.parametrize("t", [0, 120, 999])
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_predict_recovers_slice_and_noise_from_what_the_guide_lacks(prediction, t):
+    draw = torch.Generator().manual_seed(t)
+    guide = torch.randn(3, 4, 8, 8, generator=draw).clamp(*GUIDE_RANGE)
+    x0 = guide[:, :1] + SPREAD * torch.randn(3, 1, 8, 8, generator=draw)
+    noise = torch.randn(3, 1, 8, 8, generator=draw)
+    prior = PlanePrior(nn.Identity(), prediction, guided=True)
+    ab = prior.alpha_bar[t].expand(3)
+    target = prediction_target((x0 - guide[:, :1]) / SPREAD, noise, relative_alpha_bar(ab), prediction)
+    prior.networks["shared"] = Oracle(target)
+    found_x0, found_e = prior.predict(diffuse(x0, noise, ab), t, "coronal", guide, True)
+    # at t = 0 float32's rounding of x_t is divided by sqrt(1 - ab) = 0.006, at t = 999 by sqrt(ab') = 1e-5
+    torch.testing.assert_close(found_x0, x0, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(found_e, noise, atol=2e-3, rtol=1e-3)
+
+
+def test_the_relative_schedule_is_that_of_the_state():
+    """Karras et al. 2022, Table 1, with sigma_data = SPREAD: c_skip and c_out of x_t / sqrt(ab) about the guide."""
+    ab = PlanePrior(nn.Identity()).alpha_bar[::111]
+    sigma2, relative = (1 - ab) / ab, relative_alpha_bar(ab)
+    torch.testing.assert_close(relative, SPREAD**2 / (SPREAD**2 + sigma2))
+    c_out = (sigma2.sqrt() * SPREAD) / (SPREAD**2 + sigma2).sqrt()
+    torch.testing.assert_close(SPREAD * (1 - relative).sqrt(), c_out)
+
+
+def test_the_pair_sends_each_slice_to_its_network():
+    bare, guided = Oracle(None), Oracle(None)
+    bare.forward = lambda x, timesteps, class_labels: x[:, :1] + timesteps[:, None, None, None]
+    guided.forward = lambda x, timesteps, class_labels: x[:, 2:3] - class_labels[:, None, None, None]
+    pair, x = NetworkPair(bare, guided), torch.randn(12, 5, 4, 4)
+    times, classes = torch.arange(12), torch.arange(12)
+    out = pair(x, times, classes)
+    for index in range(12):
+        shown = bool(is_guided(classes[index : index + 1]))
+        assert shown == (index in (3, 4, 5, 9, 10, 11))
+        assert torch.equal(out[index, 0], x[index, 2] - index if shown else x[index, 0] + index)
+    alone = pair(x, torch.tensor([7]), torch.tensor([4]))
+    assert torch.equal(alone, x[:, 2:3] - 4)
+
+
+def test_the_flat_network_is_local_and_knows_time_and_class():
+    torch.manual_seed(0)
+    network = SliceResNet(channels=32, blocks=2, embedding=32)
+    for parameter in network.parameters():
+        if not parameter.abs().sum():
+            nn.init.normal_(parameter, std=0.05)
+    x = torch.randn(2, 5, 32, 64)
+    times, classes = torch.tensor([10, 700]), torch.tensor([3, 9])
+    out = network(x, times, classes)
+    assert out.shape == (2, 1, 32, 64)
+    for index in range(2):
+        one = network(x[index : index + 1], times[index : index + 1], classes[index : index + 1])
+        torch.testing.assert_close(one, out[index : index + 1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(network(x, times, torch.tensor([3, 4]))[1], out[1])
+    assert not torch.allclose(network(x, torch.tensor([10, 500]), classes)[1], out[1])
+    far = x.clone()
+    far[..., 40:] = -1  # the stem, four convolutions and the last reach 12 pixels
+    torch.testing.assert_close(network(far, times, classes)[..., :26], out[..., :26], atol=1e-5, rtol=1e-5)
+
+
+def test_the_network_sees_the_thick_axis_as_the_first():
+    listener = Listener()
+    prior = PlanePrior(listener, guided=True)
+    x, guide = torch.randn(2, 1, 8, 12), torch.randn(2, 4, 8, 12).clamp(*GUIDE_RANGE)
+    along_w = prior.predict(x, 300, "axial", guide, True, along=1)
+    assert torch.equal(listener.seen[:, 1:], guide.mT)
+    along_h = prior.predict(x.mT.contiguous(), 300, "axial", guide.mT.contiguous(), True, along=0)
+    assert all(torch.equal(a, b.mT) for a, b in zip(along_w, along_h))

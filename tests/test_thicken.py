@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from bida.degradation import SliceOperator
-from bida.guide import guide
-from bida.prior import CLASSES, GUIDE_RANGE
+from bida.guide import guide, shown
+from bida.prior import CLASSES, GUIDE_RANGE, SPREAD, relative_alpha_bar
+from bida.schedule import cosine_alpha_bar
 from bida.transforms.augment import RandScanNoised
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced
@@ -32,19 +33,26 @@ def cases(count=60, **options):
         yield seed, transform, transform({"image": pair(seed=seed), "planes": seed % 3})
 
 
+def turned_back(item, axis):
+    """Return image [H, W] and guide [4, H, W] as the slice was, of whose axes the thick one is turned to the first."""
+    image, seen = item["image"][0], item["guide"]
+    return (image.mT, seen.mT) if axis == 1 else (image, seen)
+
+
 def test_the_target_has_the_slices_of_the_scan_and_the_rest_of_the_wanted_image():
-    for seed, transform, item in cases(unguided=0.0, noisy=0.0):
+    for seed, transform, item in cases(unguided=0.0, noisy=0.0, noiseless=0.0):
         scanned, clean = pair(seed=seed)
         A = SliceOperator.build(transform.geometry)
         axis = next(k for k in (0, 1) if scanned.shape[k] == transform.geometry.padded_voxels)
         y = A.forward(scanned, axis)
         grain = item["planes"] // (2 * len(PLANES)) == 0
         wanted = scanned if grain else clean
-        torch.testing.assert_close(A.forward(item["image"][0], axis), y, rtol=0, atol=1e-5)
-        null = (item["image"][0] - wanted) - A.pinv(A.forward(item["image"][0] - wanted, axis), axis)
+        image, seen = turned_back(item, axis)
+        torch.testing.assert_close(A.forward(image, axis), y, rtol=0, atol=1e-5)
+        null = (image - wanted) - A.pinv(A.forward(image - wanted, axis), axis)
         assert null.abs().max() < 1e-5
-        shown = guide(y, transform.geometry, axis).clamp(*GUIDE_RANGE)
-        torch.testing.assert_close(item["guide"][0], shown, rtol=0, atol=1e-6)
+        expected = shown(y[None], transform.geometry, axis + 1)[:, 0].clamp(*GUIDE_RANGE)
+        torch.testing.assert_close(seen, expected, rtol=0, atol=1e-6)
 
 
 def test_acquired_slices_have_the_noise_of_the_slice_and_their_target_keeps_it():
@@ -52,16 +60,34 @@ def test_acquired_slices_have_the_noise_of_the_slice_and_their_target_keeps_it()
     clean = torch.full((1, 300, 120), 0.2)
     scanned = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     scanned[0, :, :40] = clean[0, :, :40] = -1  # extracted
-    transform = Recorder("image", unguided=0.0, grain=0.0, noisy=1.0, factors=(5, 5)).set_random_state(seed=0)
+    transform = Recorder("image", unguided=0.0, grain=0.0, noisy=1.0, noiseless=0.0, factors=(5, 5)).set_random_state(
+        seed=0
+    )
     item = transform({"image": torch.cat([scanned, clean]), "planes": 0})
     axis = next(k for k in (1, 2) if clean.shape[k] == transform.geometry.padded_voxels)
     A = SliceOperator.build(transform.geometry)
-    y, averaged = A.forward(item["image"], axis), A.forward(scanned, axis)
+    y, averaged = A.forward(turned_back(item, axis - 1)[0][None], axis), A.forward(scanned, axis)
     inside = A.forward(clean, axis) > 0.19
     assert float(averaged[inside].std()) < 0.06
     assert float(y[inside].std()) == pytest.approx(0.1, rel=0.05)
     outside = A.forward(clean, axis) < -0.999
     assert (y[outside] + 1).abs().max() < 2e-3  # ripples of the profile, 1% at most, leak a little tissue
+
+
+def test_a_share_of_the_clean_targets_is_all_of_the_denoised_slice():
+    whole = 0
+    for seed, transform, item in cases(unguided=0.0, grain=0.5, noiseless=0.5):
+        _, clean = pair(seed=seed)
+        axis = next(k for k in (0, 1) if clean.shape[k] == transform.geometry.padded_voxels)
+        image, seen = turned_back(item, axis)
+        same = bool((image - clean).abs().max() < 1e-4)
+        assert not (same and item["planes"] < 2 * len(PLANES))  # grain
+        whole += same
+        if same:
+            y = SliceOperator.build(transform.geometry).forward(clean, axis)
+            expected = guide(y, transform.geometry, axis).clamp(*GUIDE_RANGE)
+            torch.testing.assert_close(seen[0], expected, rtol=0, atol=1e-6)
+    assert abs(whole / 60 - 0.25) < 0.17  # 3 standard errors
 
 
 def test_without_a_guide_the_target_is_the_image_itself():
@@ -108,9 +134,13 @@ def test_factors_below_one_are_refused():
 def test_the_guide_goes_behind_the_noised_slice_as_it_is():
     item = ThickenSliced("image", unguided=0.0).set_random_state(seed=0)({"image": pair(), "planes": 1, "index": 5})
     guided = item["guide"]
-    noised = DiffuseSliced("image").set_random_state(seed=1)(item)
-    assert noised["image"].shape == (2, 48, 40) and noised["label"].shape == (1, 48, 40)
+    image, noised = item["image"], DiffuseSliced("image").set_random_state(seed=1)(item)
+    assert noised["image"].shape[0] == 5 and noised["label"].shape == noised["image"][:1].shape
     assert torch.equal(noised["image"][1:], guided)
+    # v and z give back what the guide lacks: r = sqrt(ab') z - sqrt(1 - ab') v
+    ab = relative_alpha_bar(cosine_alpha_bar()[noised["timesteps"]])
+    r = ab.sqrt() * noised["image"][:1] - (1 - ab).sqrt() * noised["label"]
+    torch.testing.assert_close(guided[:1] + SPREAD * r.float(), image, atol=1e-5, rtol=1e-5)
 
 
 def test_scan_noise_is_that_of_a_magnitude_image():

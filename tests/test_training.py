@@ -11,13 +11,16 @@ from monai.bundle import ConfigWorkflow
 
 from bida.errors import SettingsError
 from bida.prior import CLASSES, PlanePrior
+from bida.resnet import NetworkPair, SliceResNet
 from bida.training import warmup_cosine, warmup_cosine_scheduler
 from bida.unet import SliceUNet
 from bida.weights import load_weights
 
 SMALL = {
-    "network#channels": [64],
-    "network#blocks": 1,
+    "network#bare#channels": [64],
+    "network#bare#blocks": 1,
+    "network#guided#channels": 32,
+    "network#guided#blocks": 1,
     "steps_per_epoch": 3,
     "batch_size": 2,
     "crop": [16, 16],
@@ -50,6 +53,10 @@ def train(data, output, **overrides):
     workflow.initialize()
     workflow.run()
     return workflow
+
+
+def small_prior():
+    return PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, in_channels=2), SliceResNet(32, 1)), guided=True)
 
 
 def test_learning_rate():
@@ -87,7 +94,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(bids, tmp_path):
 def test_a_run_leaves_weights_checkpoints_and_logs(bids, tmp_path):
     output = tmp_path / "run"
     workflow = train(bids, output, epochs=3)
-    prior = PlanePrior(SliceUNet([64], 1, CLASSES, in_channels=2), guided=True)
+    prior = small_prior()
     load_weights(prior, output / "model.pt")
     average = workflow.parser.get_parsed_content("average_network")
     for key, value in prior.state_dict().items():
@@ -118,7 +125,7 @@ def test_two_processes(bids, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     one = train(bids, tmp_path / "one", epochs=1)
     expected = one.parser.get_parsed_content("average_network").state_dict()
-    prior = PlanePrior(SliceUNet([64], 1, CLASSES, in_channels=2), guided=True)
+    prior = small_prior()
     load_weights(prior, output / "model.pt")
     for key, value in prior.state_dict().items():
         torch.testing.assert_close(value, expected[key], rtol=2e-3, atol=2e-4)  # half precision, order of sums

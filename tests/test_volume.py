@@ -6,6 +6,7 @@ from bida.volume import (
     NORMAL,
     PLANES,
     AxisGrid,
+    axis_within,
     from_slices,
     isotropic_axis,
     planes_containing,
@@ -20,6 +21,13 @@ from bida.volume import (
 def test_planes_contain_their_axis(axis, planes):
     assert planes_containing(axis) == planes
     assert all(NORMAL[plane] != axis for plane in planes)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_an_axis_is_found_within_the_slices(plane):
+    volume = torch.empty(2, 3, 4)
+    for axis in (k for k in range(3) if k != NORMAL[plane]):
+        assert to_slices(volume, plane).shape[2 + axis_within(plane, axis)] == volume.shape[axis]
 
 
 def test_there_is_no_fourth_axis():

@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 
-from bida.prior import diffuse, prediction_target
+from bida.prior import SPREAD, diffuse, is_guided, prediction_target, relative_alpha_bar
 from bida.schedule import cosine_alpha_bar
 
 # Times of successive samples follow the additive recurrence of the golden ratio: every batch covers [0, T) evenly.
@@ -26,7 +26,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
     """Replace ``image`` by ``x_t``, and add its time and the prediction target.
 
     Args:
-        keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [2, H, W].
+        keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [5, H, W].
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
         timesteps: Length T of the cosine schedule.
         index_key: Where the sample's index is, which sets its time.
@@ -34,7 +34,9 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         timesteps_key: Where the time goes.
         emphasis: Times are T u^(1 / emphasis), u spread evenly: 1 for even times, above it for more of the high ones,
             where a guided prior decides what a slice looks like.
-        guide_key: Where the guide [1, H, W] of a guided prior is; it is put behind the slice as it is.
+        guide_key: Where the guide [4, H, W] of a guided prior is; it is put behind the slice. Where the class says that
+            there is one, what it lacks is diffused in place of the slice (`bida.prior.relative_alpha_bar`).
+        planes_key: Where the class of a guided prior is.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         label_key: str = "label",
         timesteps_key: str = "timesteps",
         guide_key: str = "guide",
+        planes_key: str = "planes",
         emphasis: float = 1.0,
     ) -> None:
         """Make the schedule."""
@@ -53,19 +56,23 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         RandomizableTransform.__init__(self, 1.0)
         self.prediction, self.alpha_bar = prediction, cosine_alpha_bar(timesteps)
         self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
-        self.guide_key, self.emphasis = guide_key, emphasis
+        self.guide_key, self.planes_key, self.emphasis = guide_key, planes_key, emphasis
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the noised slice, its target and its time."""
         result = dict(data)
         t = spread_time(result[self.index_key], len(self.alpha_bar), self.emphasis)
-        ab = self.alpha_bar[t : t + 1]
+        guide, ab = result.get(self.guide_key), self.alpha_bar[t : t + 1]
+        # what is diffused in place of the slice is what its guide lacks
+        less = guide if guide is not None and bool(is_guided(torch.tensor(result[self.planes_key]))) else None
+        ab = ab if less is None else relative_alpha_bar(ab)
         for key in self.key_iterator(result):
             x0 = torch.as_tensor(np.asarray(result[key]))[None]
+            x0 = x0 if less is None else (x0 - less[:1]) / SPREAD
             noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32))
             result[self.label_key] = prediction_target(x0, noise, ab, self.prediction)[0]
             result[key] = diffuse(x0, noise, ab)[0]
-            if self.guide_key in result:
-                result[key] = torch.cat([result[key], result[self.guide_key]])
+            if guide is not None:
+                result[key] = torch.cat([result[key], guide])
         result[self.timesteps_key] = t
         return result

@@ -13,8 +13,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from bida.degradation import SliceGeometry, SliceOperator
-from bida.guide import guide
-from bida.prior import GUIDE_RANGE, X0_RANGE, condition_class
+from bida.guide import shown
+from bida.prior import GUIDE_RANGE, SHOWN, X0_RANGE, condition_class
 
 AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
 PADDING = 7  # voxels: the most that a scan is padded at one end for a network of stride 8
@@ -24,10 +24,11 @@ class ThickenSliced(MapTransform, RandomizableTransform):
     """Replace a pair of slices, as scanned and denoised, by what a guided prior shall learn from it.
 
     The slice is made thick along one of its axes: y = A x, x as scanned. That averages the noise of x over the
-    thickness, which no scanner does, so a part of the y gets noise back, as much as x has. The target keeps what the
+    thickness, which no scanner does, so a part of the y gets noise back, as much as x has; another part is made of the
+    denoised slice where that is the target, from which the network learns anatomy fastest. The target keeps what the
     slices measured, as sampling does, and has the rest from the slice t as scanned (grain) or denoised (clean):
-    A+ y + (I - A+ A) t. A part of the slices goes without a guide, so that the prior can also be sampled by the
-    constraint alone; their target is t.
+    A+ y + (I - A+ A) t, turned so that the thick axis is the first. A part of the slices goes without a guide, so that
+    the prior can also be sampled by the constraint alone; their target is t.
 
     Args:
         keys: Pairs [2, H, W], on the scale of [-1, 1].
@@ -39,9 +40,10 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         voxel_mm: Voxel size, which a profile from a file is measured against.
         unguided: Share of slices without a guide.
         grain: Share of slices whose target is as scanned.
-        noisy: Share of slices whose y has the noise of acquired slices.
+        noisy: Share of slices whose y, made of x as scanned, has the noise of acquired slices.
+        noiseless: Share of clean targets whose y is made of the denoised slice.
         planes_key: Where the plane's index is; it becomes the class (`bida.prior.condition_class`).
-        guide_key: Where the guide goes, [1, H, W]; zero where there is none.
+        guide_key: Where the guide goes, [4, H, W]; zero where there is none.
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         keys: KeysCollection,
         factors: Sequence[float] = (1.5, 10.0),
         thickness: Sequence[float] = (0.6, 1.2),
-        nominal: float = 0.5,
+        nominal: float = 0.7,
         profiles: Sequence[str] = ("slr", "gaussian", "box"),
         weights: Sequence[float] = (0.7, 0.2, 0.1),
         voxel_mm: float = 1.0,
         unguided: float = 0.2,
         grain: float = 0.5,
         noisy: float = 0.3,
+        noiseless: float = 0.5,
         planes_key: str = "planes",
         guide_key: str = "guide",
     ) -> None:
@@ -66,7 +69,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
             raise ValueError(f"factors must be a rising range from 1, got {tuple(factors)}")
         self.factors, self.thickness, self.nominal = tuple(factors), tuple(thickness), nominal
         self.profiles, self.weights, self.voxel_mm = tuple(profiles), tuple(weights), voxel_mm
-        self.unguided, self.grain, self.noisy = unguided, grain, noisy
+        self.unguided, self.grain, self.noisy, self.noiseless = unguided, grain, noisy, noiseless
         self.planes_key, self.guide_key = planes_key, guide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -76,15 +79,19 @@ class ThickenSliced(MapTransform, RandomizableTransform):
             pair = torch.as_tensor(np.asarray(result[key]))
             guided, grain = self.R.random() >= self.unguided, self.R.random() < self.grain
             wanted = pair[:1] if grain else pair[1:]
-            shown = None
+            seen = torch.zeros(SHOWN, *pair.shape[1:])
             if guided:
                 axis = 1 + int(self.R.randint(2))
                 geometry = self.draw_geometry(pair.shape[axis])
                 operator = SliceOperator.build(geometry)
-                y = self.acquired(pair, operator, axis)
-                wanted, shown = operator.project(wanted, y, axis), guide(y, geometry, axis)
+                bare = not grain and self.R.random() < self.noiseless
+                y = operator.forward(pair[1:], axis) if bare else self.acquired(pair, operator, axis)
+                wanted = operator.project(wanted, y, axis)
+                seen = shown(y, geometry, axis)[:, 0]
+                if axis == 2:  # the network sees the thick axis as the first
+                    wanted, seen = wanted.mT.contiguous(), seen.mT.contiguous()
             result[key] = wanted
-            result[self.guide_key] = torch.zeros_like(wanted) if shown is None else shown.clamp(*GUIDE_RANGE)
+            result[self.guide_key] = seen.clamp(*GUIDE_RANGE)
             result[self.planes_key] = condition_class(int(result[self.planes_key]), guided, grain)
         return result
 

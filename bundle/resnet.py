@@ -1,0 +1,109 @@
+"""The network that is shown the guide: flat, narrow, without normalisation, in the manner of EDSR (Lim et al. 2017).
+
+What a guide lacks is found in its neighbourhood, and is nearly linear in it: a normalisation would take away the
+amplitudes, and wide, coarse levels learn few animals by heart. Time and class set scale and shift of every block.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from bida.prior import is_guided
+from bida.selfsr_network import FOLD, RESIDUAL
+from bida.unet import timestep_embedding, zero
+
+
+class ModulatedBlock(nn.Module):
+    """``x + RESIDUAL conv(relu((1 + scale) conv(x) + shift))``, modulated by the embedding (Perez et al. 2018)."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        """Make a block of two 3 x 3 convolutions; at first the embedding changes nothing."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * channels)
+        zero(self.modulation)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map x [B, C, H, W] to the same shape; emb is [B, E] or [1, E]."""
+        scale, shift = self.modulation(emb).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        return x + RESIDUAL * self.conv2(F.relu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+
+
+class SliceResNet(nn.Module):
+    """Predict noise, image or velocity of a noised slice; the call is that of `bida.unet.SliceUNet`.
+
+    Args:
+        channels: width of every layer; multiples of 32 fill a matrix unit.
+        blocks: residual blocks of two 3 x 3 convolutions.
+        num_class_embeds: number of classes to be conditioned on.
+        embedding: features of the time and class embedding.
+        in_channels: channels of the input, the noised slice and its guide.
+    """
+
+    stride = FOLD
+
+    def __init__(
+        self,
+        channels: int = 64,
+        blocks: int = 8,
+        num_class_embeds: int = 12,
+        embedding: int = 128,
+        in_channels: int = 5,
+    ) -> None:
+        """Make the network; its output starts at zero."""
+        super().__init__()
+        self.embedding = embedding
+        self.time = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.plane = nn.Embedding(num_class_embeds, embedding)
+        self.stem = nn.Conv2d(in_channels * FOLD**2, channels, 3, padding=1)
+        self.body = nn.ModuleList(ModulatedBlock(channels, embedding) for _ in range(blocks))
+        self.out = nn.Conv2d(channels, FOLD**2, 3, padding=1)
+        zero(self.out)
+
+    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+        """Return the prediction [B, 1, H, W].
+
+        Args:
+            x: Slices and guides [B, in_channels, H, W], H and W even.
+            timesteps: Times, [B] or [1].
+            class_labels: Classes, [B] or [1].
+        """
+        emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
+        stem = self.stem(F.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last))
+        h = stem
+        for block in self.body:
+            h = block(h, emb)
+        return F.pixel_shuffle(self.out(stem + h), FOLD)
+
+
+class NetworkPair(nn.Module):
+    """One network for slices with a guide and another for those without, told apart by their class.
+
+    Args:
+        bare: Sees the noised slice, and zero for a guide: two channels.
+        guided: Sees the slice less its guide, and the guide.
+    """
+
+    def __init__(self, bare: nn.Module, guided: nn.Module) -> None:
+        """Keep both."""
+        super().__init__()
+        self.bare, self.guided = bare, guided
+        self.stride = max(getattr(network, "stride", 8) for network in (bare, guided))
+
+    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+        """Return the prediction [B, 1, H, W] for x [B, 5, H, W]; times and classes [B] or [1]."""
+        shown = is_guided(class_labels).expand(len(x))
+        if len(shown.unique()) < 2:
+            seen = (self.guided, x) if bool(shown[0]) else (self.bare, x[:, :2])
+            return seen[0](seen[1], timesteps=timesteps, class_labels=class_labels)
+        times, classes = timesteps.expand(len(x)), class_labels.expand(len(x))
+        parts = [
+            network(seen[mine], timesteps=times[mine], class_labels=classes[mine])
+            for network, seen, mine in ((self.bare, x[:, :2], ~shown), (self.guided, x, shown))
+        ]
+        out = torch.empty_like(x[:, :1], dtype=parts[0].dtype)
+        out[~shown], out[shown] = parts
+        return out
