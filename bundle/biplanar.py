@@ -10,13 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from bida.extent import CONSTANT, Cut, cuts
 from bida.noise import VOLUME_STREAM
 from bida.samplers import Denoise
 from bida.volume import PLANES, from_slices, to_slices
 
 FUSIONS = ("final", "step", "alternate")
-CONSTANT = 1e-3  # range, of the [-1, 1] that the prior knows, below which a slice holds nothing to restore
-
 
 VolumeDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (x, t) -> (x0, e), as `PlaneDenoiser`
 
@@ -47,14 +46,15 @@ class SlicePrior(Protocol):
 class PlaneDenoiser:
     """Denoise a volume slice by slice of one plane.
 
-    The prior sees micro-batches of one shape and always the same slices in each, the last filled up with zeros:
-    bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is constant keep that constant and
-    skip the prior.
+    The prior sees the same slices in the same micro-batches at every step, cut to what they hold (`bida.extent`), the
+    last filled up with zeros: bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is
+    constant keep that constant and skip the prior; so does the background around what the others hold.
 
     Args:
         prior: the network.
         plane: one of `PLANES`.
         y: the scan's slices [R, A, S], coarse along the through-plane axis.
+        held: where a volume has more than background (`bida.extent.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
         guide: what a guided prior is shown (`bida.guide.shown`), [4, R, A, S]; None to sample without.
@@ -67,32 +67,34 @@ class PlaneDenoiser:
         prior: SlicePrior,
         plane: str,
         y: Tensor,
+        held: Tensor,
         batch_size: int,
         micro_batch: int,
         guide: Tensor | None = None,
         grain: bool = True,
         along: int = 0,
     ) -> None:
-        """Find the slices that the prior is needed for."""
+        """Find the slices, and the parts of them, that the prior is needed for."""
         self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
         self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
-        self.group = math.ceil(batch_size / micro_batch) * micro_batch
+        self.at_once = math.ceil(batch_size / micro_batch)
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
-        self.constant = ((low + high) / 2)[:, None, None, None]
-        self.active = torch.nonzero(high - low >= CONSTANT).squeeze(1)
+        active = high - low >= CONSTANT
+        self.background = torch.where(active, y.min(), (low + high) / 2)[:, None, None, None]
+        self.cuts = cuts(to_slices(held, plane)[:, 0], torch.nonzero(active).squeeze(1), micro_batch, prior.stride)
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it."""
         slices = to_slices(x, self.plane)
         ab = float(self.prior.alpha_bar[t])
-        x0 = self.constant.expand_as(slices).contiguous()
+        x0 = self.background.expand_as(slices).contiguous()
         e = (slices - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
-        for group in self.active.split(self.group) if len(self.active) else ():  # split makes an empty part of nothing
-            gathered = slices[group]
-            for index, part in zip(group.split(self.micro_batch), gathered.split(self.micro_batch)):
-                clean, noise = self.prior.predict(self._filled(part), t, self.plane, **self._condition(index))
-                x0[index] = clean[: len(part)].clamp(*self.prior.x0_range)
-                e[index] = noise[: len(part)]
+        for first in range(0, len(self.cuts), self.at_once):
+            group = self.cuts[first : first + self.at_once]
+            for cut, part in zip(group, [cut.of(slices) for cut in group]):
+                clean, noise = self.prior.predict(self._filled(part), t, self.plane, **self._condition(cut))
+                cut.put(clean[: len(part)].clamp(*self.prior.x0_range), x0)
+                cut.put(noise[: len(part)], e)
         return from_slices(x0, self.plane), from_slices(e, self.plane)
 
     def _filled(self, part: Tensor) -> Tensor:
@@ -101,11 +103,11 @@ class PlaneDenoiser:
         batch[: len(part)] = part
         return batch
 
-    def _condition(self, index: Tensor) -> dict[str, Any]:
+    def _condition(self, cut: Cut) -> dict[str, Any]:
         """Return what a guided prior is told of a micro-batch."""
         if not self.prior.guided:
             return {}
-        guide = None if self.guides is None else self._filled(self.guides[index])
+        guide = None if self.guides is None else self._filled(cut.of(self.guides))
         return {"guide": guide, "grain": self.grain, "along": self.along}
 
 

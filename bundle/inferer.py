@@ -13,9 +13,10 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.biplanar import CONSTANT, FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
+from bida.biplanar import FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.extent import CONSTANT, content
 from bida.guide import guide, shown
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments
@@ -213,9 +214,9 @@ class BiplanarInferer(Inferer):
         start = first_time_above(network.alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
         pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
         seen = shown(y, geometry) if self.guided and network.guided else None
-        sizes = self.batch_size, self.micro_batch
+        batches, held = (self.batch_size, self.micro_batch), content(y, A)
         denoisers = [
-            PlaneDenoiser(network, plane, y, *sizes, seen, self.grain, axis_within(plane, geometry.axis))
+            PlaneDenoiser(network, plane, y, held, *batches, seen, self.grain, axis_within(plane, geometry.axis))
             for plane in planes
         ]
         states = fused_states(fusion, planes, denoisers)

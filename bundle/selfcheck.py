@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bida.biplanar import CONSTANT, SlicePrior
+from bida.biplanar import SlicePrior
 from bida.degradation import SliceGeometry, SliceOperator
+from bida.extent import CONSTANT
 from bida.familiarity import familiarity
 from bida.guide import guide
 from bida.volume import NORMAL, PLANES

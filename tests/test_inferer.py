@@ -7,9 +7,10 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
-from bida.biplanar import CONSTANT, PlaneDenoiser
+from bida.biplanar import PlaneDenoiser
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.extent import CONSTANT
 from bida.inferer import BiplanarInferer
 from bida.noise import INITIAL, VOLUME_STREAM, volume_noise
 from bida.prior import PlanePrior
@@ -189,7 +190,8 @@ def test_constant_slices_skip_the_network():
     real = [int(x.flatten(1).any(dim=1).sum()) for plane, _, x in prior.seen if plane == "sagittal"]
     assert sum(real) == 8 * (SHAPE[0] - 6)
     assert all(x.shape[0] == 8 for _, _, x in prior.seen)
-    sagittal = PlaneDenoiser(prior, "sagittal", SliceOperator.build(geometry).forward(inputs[0, 0]), 8, 8)
+    y, held = SliceOperator.build(geometry).forward(inputs[0, 0]), torch.ones(SHAPE, dtype=torch.bool)
+    sagittal = PlaneDenoiser(prior, "sagittal", y, held, 8, 8)
     x0 = sagittal(torch.randn(SHAPE), 500)[0]
     assert torch.allclose(x0[:6], torch.tensor(-1.2), rtol=0, atol=CONSTANT)
     assert result.residual <= 1e-5
@@ -199,7 +201,7 @@ def test_a_skipped_slice_explains_its_state():
     """x = sqrt(ab) x0 + sqrt(1 - ab) e holds for what the network does not see."""
     y, x = torch.full((4, 3, 5), 0.25), torch.randn(4, 6, 5)
     prior = PointwisePrior()
-    x0, e = PlaneDenoiser(prior, "sagittal", y, 8, 8)(x, 500)
+    x0, e = PlaneDenoiser(prior, "sagittal", y, torch.ones(4, 6, 5, dtype=torch.bool), 8, 8)(x, 500)
     ab = float(prior.alpha_bar[500])
     assert prior.seen == []
     torch.testing.assert_close(math.sqrt(ab) * x0 + math.sqrt(1 - ab) * e, x, rtol=0, atol=1e-6)
@@ -211,7 +213,8 @@ def test_the_clean_estimate_is_clipped_and_the_noise_is_not():
         def predict(self, x, t, plane):
             return torch.full_like(x, 3.0), torch.full_like(x, -3.0)
 
-    x0, e = PlaneDenoiser(Loud(), "axial", torch.randn(4, 3, 5), 8, 8)(torch.zeros(4, 6, 5), 500)
+    everywhere = torch.ones(4, 8, 5, dtype=torch.bool)
+    x0, e = PlaneDenoiser(Loud(), "axial", torch.randn(4, 4, 5), everywhere, 8, 8)(torch.zeros(4, 8, 5), 500)
     assert x0.unique().tolist() == [Loud.x0_range[1]]
     assert e.unique().tolist() == [-3.0]
 

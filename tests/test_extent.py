@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from bida.degradation import SliceGeometry, SliceOperator
+from bida.extent import MARGIN, content, cuts
+from bida.guide import guide
+from bida.inferer import BiplanarInferer
+from bida.prior import SHOWN, PlanePrior
+from bida.resnet import SliceResNet
+
+GEOMETRY = SliceGeometry(axis=1, slices=16, slice_spacing_mm=0.6, thickness_mm=0.6, voxels=64, voxel_mm=0.15)
+OPERATOR = SliceOperator.build(GEOMETRY)
+
+
+def blob(size=64, low=-1.0):
+    """Return an ellipsoid of tissue in exact background, [size, 64, size]."""
+    r, a, s = np.meshgrid(*(np.linspace(-1, 1, n) for n in (size, 64, size)), indexing="ij")
+    inside = (r / 0.4) ** 2 + (a / 0.6) ** 2 + (s / 0.3) ** 2 < 1
+    tissue = np.random.default_rng(0).normal(0.3, 0.2, inside.shape)
+    return torch.from_numpy(np.where(inside, tissue, low).astype(np.float32))
+
+
+@pytest.mark.parametrize("low", [-1.0, -0.4])
+def test_content_is_what_a_slice_with_tissue_sees(low):
+    x = blob(low=low)
+    held = content(OPERATOR.forward(x), OPERATOR)
+    assert held.shape == x.shape
+    assert held[x > low + 0.01].all()
+    inside = x != low
+    # beyond the tissue it reaches along the through-plane axis alone
+    assert torch.equal(held.any(dim=1), inside.any(dim=1))
+    assert held.float().mean() < 2.5 * inside.float().mean()
+
+
+def test_noise_in_the_air_counts_as_content():
+    y = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 16, 12)).astype(np.float32))
+    assert content(y, OPERATOR).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_cuts_hold_every_slice_once_with_all_that_it_holds(micro_batch):
+    held = content(OPERATOR.forward(blob()), OPERATOR).movedim(2, 0)  # axial, [N, R, A]
+    active = torch.nonzero(held.flatten(1).any(dim=1)).squeeze(1)
+    found = cuts(held, active, micro_batch, stride=4)
+    assert sorted(i for cut in found for i in cut.index.tolist()) == active.tolist()
+    assert all(len(cut.index) == micro_batch for cut in found[:-1])
+    for cut in found:
+        assert all(side % 4 == 0 and side <= whole for side, whole in zip(cut.size, held.shape[1:]))
+        windows = cut.of(held[:, None])
+        assert torch.equal(windows.flatten(1).sum(1), held[cut.index].flatten(1).sum(1))
+    areas = [cut.size[0] * cut.size[1] for cut in found]
+    assert areas[0] < areas[-1] < held[0].numel()
+    once = torch.zeros_like(held[:, None], dtype=torch.int64)
+    for cut in found:
+        cut.put(cut.of(once) + 1, once)
+    assert once.max() == 1 and once[held[:, None]].all()
+
+
+def test_windows_have_a_margin_where_there_is_room():
+    held = torch.zeros(1, 64, 64, dtype=torch.bool)
+    held[0, 20:31, 0:5] = True
+    (cut,) = cuts(held, torch.tensor([0]), 8, stride=8)
+    (top, left), (height, width) = cut.corners[0], cut.size
+    assert top <= 20 - MARGIN and top + height >= 31 + MARGIN
+    assert left == 0 and width >= 5 + MARGIN
+
+
+def test_nothing_is_cut_where_nothing_is_active():
+    assert cuts(torch.zeros(3, 8, 8, dtype=torch.bool), torch.zeros(0, dtype=torch.int64), 8, 4) == []
+
+
+def test_a_window_sees_the_guide_of_its_own_place():
+    """What comes back of a prior that returns its guide is the guide, where there is something."""
+
+    sizes = []
+
+    class Returns(PlanePrior):
+        def predict(self, x, t, plane, guide=None, grain=True, along=0):
+            assert guide.shape[1] == SHOWN
+            sizes.append(x.shape[2:])
+            return guide[:, :1], x
+
+    x = blob()
+    y = OPERATOR.forward(x)
+    prior = Returns(SliceResNet(8, 1), guided=True)
+    inputs = OPERATOR.pinv(y)[None, None]
+    result = BiplanarInferer(steps=1)(inputs, prior, geometry=GEOMETRY)[0, 0]
+    error = (result - guide(y, GEOMETRY)).abs()[content(y, OPERATOR)]
+    assert error.mean() < 0.02  # of tissue with a standard deviation of 0.2
+    assert min(h * w for h, w in sizes) < 64 * 64 / 2
