@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(commands.add_parser("demo", help="run the built-in sample and draw a picture"))
     _adapt(commands.add_parser("adapt", help="fine-tune the priors on the sharp slices of scans", **given))
     _train(commands.add_parser("train", help="train the priors on a BIDS data set of isotropic scans"))
+    _export(commands.add_parser("export", help="write the priors' networks as ONNX or TorchScript"))
     _isotropy(commands.add_parser("isotropy", help="say whether a microscopy stack looks alike along z, y and x"))
     _train_masked(commands.add_parser("train-masked", help="train on the planes of microscopy stacks"))
     _superres_masked(commands.add_parser("superres-masked", help="restore an anisotropic microscopy stack", **given))
@@ -178,6 +179,14 @@ def _demo(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--output", default="demo", metavar="DIR", help="where to put the files (demo)")
     sub.add_argument("--factor", type=float, default=5.0, metavar="F", help="slice spacing over voxel size (5)")
     sub.add_argument("--samples", type=int, default=1, metavar="K", help="draws to average (1)")
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", nargs="?", metavar="MODEL", help="weights; default: the released ones")
+    sub.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder to write to")
+    sub.add_argument("--format", choices=["onnx", "torchscript"], default="onnx",
+                     help="onnx: guided.onnx and bare.onnx (default); torchscript: model.ts, both in one")  # fmt: skip
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _train(sub: argparse.ArgumentParser) -> None:

@@ -15,13 +15,7 @@ import torch
 
 from bida.errors import BidaError, SettingsError
 from bida.output import check_output, sidecar_path, stem, write_volume
-from bida.pipeline import (
-    load_prior,
-    plain_errors,
-    released_prior,
-    restore,
-    scan_transform,
-)
+from bida.pipeline import load_prior, plain_errors, released_prior, restore, scan_transform
 from bida.progress import adapt_progress, console_progress
 from bida.result import Result, versions
 from bida.scan import read_scan
@@ -52,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         "superres-masked": superres_masked,
         "evaluate-masked": evaluate_masked,
         "adapt": adapt,
+        "export": export,
         "isotropy": isotropy,
     }
     with memory_errors():
@@ -79,8 +74,7 @@ def _no_memory(error: BaseException) -> OutOfMemoryError:
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Return the settings that the given options make, over a preset where one is named."""
     given = vars(arguments)
-    known = {field.name for field in fields(Settings)}
-    options = {name: value for name, value in given.items() if name in known}
+    options = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
     if "self_check" in options:
         options["self_check"] = options["self_check"] == "on"
     return Settings.of(given.get("preset"), **options)
@@ -88,10 +82,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def superres(arguments: argparse.Namespace) -> None:
     """Restore a scan, and write the volume, its record and what else was asked for."""
-    settings = settings_of(arguments)
-    given = vars(arguments)
-    overwrite = given.get("overwrite", False)
-    uncertainty, picture = given.get("uncertainty"), given.get("preview")
+    settings, given = settings_of(arguments), vars(arguments)
+    overwrite, uncertainty, picture = given.get("overwrite", False), given.get("uncertainty"), given.get("preview")
     output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture)
     if uncertainty is not None and settings.samples < 2:
         raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
@@ -199,6 +191,14 @@ def adapt(arguments: argparse.Namespace) -> None:
     save_weights(prior, output)
     checkpoint.unlink(missing_ok=True)
     print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the networks of the priors for other programs."""
+    from bida.export import export as write
+
+    prior = load_prior(released_prior(), arguments.model, torch.device("cpu"), "float32")
+    print(*write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite), sep="\n")
 
 
 def simulate(arguments: argparse.Namespace) -> None:

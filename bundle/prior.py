@@ -63,9 +63,9 @@ def condition_class(plane: int, guided: bool, grain: bool) -> int:
     return plane + len(PLANES) * (int(guided) + 2 * int(not grain))
 
 
-def is_guided(classes: Tensor) -> Tensor:
+def is_guided(classes: Tensor, planes: int = len(PLANES)) -> Tensor:
     """Return which of the classes [B] of `condition_class` have a guide."""
-    return classes // len(PLANES) % 2 == 1
+    return classes // planes % 2 == 1
 
 
 def relative_alpha_bar(alpha_bar: Tensor) -> Tensor:

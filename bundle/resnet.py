@@ -24,12 +24,13 @@ class ModulatedBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * channels)
+        self.residual = RESIDUAL  # TorchScript knows attributes, but no constants of a module
         zero(self.modulation)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x [B, C, H, W] to the same shape; emb is [B, E] or [1, E]."""
         scale, shift = self.modulation(emb).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
-        return x + RESIDUAL * self.conv2(F.relu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+        return x + self.residual * self.conv2(F.relu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
 
 
 class SliceResNet(nn.Module):
@@ -58,6 +59,7 @@ class SliceResNet(nn.Module):
         self.embedding = embedding
         self.time = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.plane = nn.Embedding(num_class_embeds, embedding)
+        self.fold, self.unfold = nn.PixelUnshuffle(FOLD), nn.PixelShuffle(FOLD)
         self.stem = nn.Conv2d(in_channels * FOLD**2, channels, 3, padding=1)
         self.body = nn.ModuleList(ModulatedBlock(channels, embedding) for _ in range(blocks))
         self.out = nn.Conv2d(channels, FOLD**2, 3, padding=1)
@@ -72,11 +74,11 @@ class SliceResNet(nn.Module):
             class_labels: Classes, [B] or [1].
         """
         emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
-        stem = self.stem(F.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last))
+        stem = self.stem(self.fold(x).contiguous(memory_format=torch.channels_last))
         h = stem
         for block in self.body:
             h = block(h, emb)
-        return F.pixel_shuffle(self.out(stem + h), FOLD)
+        return self.unfold(self.out(stem + h))
 
 
 class NetworkPair(nn.Module):
@@ -96,14 +98,12 @@ class NetworkPair(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
         """Return the prediction [B, 1, H, W] for x [B, 5, H, W]; times and classes [B] or [1]."""
         shown = is_guided(class_labels).expand(len(x))
-        if len(shown.unique()) < 2:
-            seen = (self.guided, x) if bool(shown[0]) else (self.bare, x[:, :2])
-            return seen[0](seen[1], timesteps=timesteps, class_labels=class_labels)
+        if bool(shown.all()):
+            return self.guided(x, timesteps, class_labels)
+        if not bool(shown.any()):
+            return self.bare(x[:, :2], timesteps, class_labels)
         times, classes = timesteps.expand(len(x)), class_labels.expand(len(x))
-        parts = [
-            network(seen[mine], timesteps=times[mine], class_labels=classes[mine])
-            for network, seen, mine in ((self.bare, x[:, :2], ~shown), (self.guided, x, shown))
-        ]
-        out = torch.empty_like(x[:, :1], dtype=parts[0].dtype)
-        out[~shown], out[shown] = parts
+        guided = self.guided(x[shown], times[shown], classes[shown])
+        out = torch.empty_like(x[:, :1], dtype=guided.dtype)
+        out[shown], out[~shown] = guided, self.bare(x[~shown, :2], times[~shown], classes[~shown])
         return out

@@ -1,0 +1,137 @@
+"""The priors' networks for other programs: ONNX for any runtime, TorchScript for libtorch and MONAI."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bida.errors import SettingsError
+from bida.output import atomic, check_output, make_folder
+from bida.prior import CLASSES, PREDICTIONS, SHOWN, PlanePrior
+from bida.resnet import NetworkPair
+
+FORMATS = ("onnx", "torchscript")
+INPUTS = ("x", "timesteps", "classes")
+ONNX_PACKAGES = ("onnx", "onnxscript")
+CHANNELS = {"bare": 2, "guided": 1 + SHOWN}  # the noised slice and zero; what a guide lacks and the guide
+
+
+class ScriptablePrior(nn.Module):
+    """The networks of a released prior, as TorchScript can take them, under the names of the prior's weights.
+
+    The U-Net walks over lists of modules, which cannot be scripted: it is traced. The choice between it and the guided
+    network depends on the class, which cannot be traced: it is scripted. Arithmetic is that of the inputs.
+
+    Args:
+        prior: A prior of a `bida.resnet.NetworkPair`; the new one shares its weights, and takes others by
+            ``load_state_dict``.
+    """
+
+    def __init__(self, prior: PlanePrior) -> None:
+        """Trace what has to be."""
+        super().__init__()
+        pair = cast(NetworkPair, prior.networks["shared"])
+        with quiet():  # two slices of different times: a trace of one would take one time for all
+            bare = torch.jit.trace(pair.bare, example_inputs(CHANNELS["bare"], pair.stride), check_trace=False)
+        self.networks = nn.ModuleDict({"shared": NetworkPair(bare, pair.guided)})
+        for name, buffer in prior.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+
+    def forward(self, x: Tensor, timesteps: Tensor, classes: Tensor) -> Tensor:
+        """Return the prediction [B, 1, H, W] for x [B, 5, H, W]; times and classes [B] or [1]."""
+        return self.networks["shared"](x, timesteps, classes)
+
+
+def example_inputs(channels: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two slices of four by six strides, their times and classes."""
+    return torch.rand(2, channels, 4 * stride, 6 * stride), torch.tensor([100, 900]), torch.tensor([0, 7])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what PyTorch's exporters say about themselves; errors are raised all the same."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def export(prior: PlanePrior, folder: str | Path, kind: str, *, overwrite: bool = False) -> list[Path]:
+    """Write the networks of a prior to a folder.
+
+    As ONNX, ``guided.onnx`` and ``bare.onnx``, as TorchScript, ``model.ts`` with both. Inputs are x [B, C, H, W],
+    float32, the times [B] and the classes [B] (`bida.prior.condition_class`), int64; the output is the prediction
+    [B, 1, H, W].
+
+    Args:
+        prior: A prior of a `bida.resnet.NetworkPair`, on the CPU.
+        folder: Made where it is missing.
+        kind: One of `FORMATS`.
+        overwrite: Replace existing files.
+
+    Returns:
+        The files.
+
+    Raises:
+        SettingsError: The format is unknown, or needs packages that are not installed.
+        ScanError: A file exists or cannot be written.
+    """
+    if kind not in FORMATS:
+        raise SettingsError(f"--format: must be one of {', '.join(FORMATS)}, got {kind!r}; choose one")
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if kind == "onnx" else []
+    if missing:
+        raise SettingsError(f"--format onnx: needs {', '.join(missing)}, not installed; pip install 'bida[export]'")
+    names = ["model.ts"] if kind == "torchscript" else [f"{name}.onnx" for name in CHANNELS]
+    suffixes = (".ts",) if kind == "torchscript" else (".onnx",)
+    files = [check_output(make_folder(folder) / name, overwrite=overwrite, suffixes=suffixes) for name in names]
+    if kind == "torchscript":
+        with atomic(files[0]) as temporary, quiet():
+            torch.jit.script(ScriptablePrior(prior)).save(str(temporary))
+        return files
+    for name, file in zip(CHANNELS, files):
+        write_onnx(prior, name, file)
+    return files
+
+
+def write_onnx(prior: PlanePrior, name: str, file: Path) -> None:
+    """Write one network of the pair, ``bare`` or ``guided``, for any batch and any size that its stride divides."""
+    network = getattr(prior.networks["shared"], name)
+    batch, height, width = (torch.export.Dim(axis, min=1) for axis in ("batch", "height", "width"))
+    shapes = ({0: batch, 2: network.stride * height, 3: network.stride * width}, {0: batch}, {0: batch})
+    with quiet():
+        program = torch.onnx.export(
+            network,
+            example_inputs(CHANNELS[name], network.stride),
+            dynamo=True,
+            verbose=False,
+            input_names=INPUTS,
+            output_names=["prediction"],
+            dynamic_shapes=shapes,
+        )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export returned nothing for the {name} network")
+    prediction, timesteps = prior.kind.tolist()
+    program.model.metadata_props.update(
+        {
+            "prediction": PREDICTIONS[prediction],
+            "timesteps": str(timesteps),
+            "classes": str(CLASSES),
+            "stride": str(network.stride),
+            "weights_sha256": prior.weights_sha256,
+        }
+    )
+    with atomic(file) as temporary:
+        program.save(temporary)
