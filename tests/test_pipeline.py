@@ -52,10 +52,18 @@ def test_mean_and_uncertainty_are_those_of_the_draws(make_scan):
     assert superres(make_scan(), **FAST).std is None
 
 
-def test_seed_and_batch_size(make_scan):
+@pytest.mark.parametrize("guided", [True, False])
+def test_the_batch_size_changes_no_byte(make_scan, guided):
+    path = make_scan()
+    results = [superres(path, **FAST, guided=guided, batch_size=size) for size in (1, 7, 64)]
+    assert results[0].data.tobytes() == results[1].data.tobytes() == results[2].data.tobytes()
+    assert not np.array_equal(results[0].data, superres(path, **FAST, guided=not guided).data)
+
+
+def test_seed(make_scan):
     path = make_scan()
     first = superres(path, **FAST)
-    assert np.array_equal(first.data, superres(path, **FAST, batch_size=64).data)
+    assert np.array_equal(first.data, superres(path, **FAST).data)
     assert not np.array_equal(first.data, superres(path, **FAST, seed=1).data)
 
 
