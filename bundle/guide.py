@@ -23,10 +23,12 @@ from bida.volume import AxisGrid
 @lru_cache(maxsize=64)
 def guide_matrix(geometry: SliceGeometry) -> NDArray[np.float64]:
     """Return G = C + A+ (I - A C), [N, m]; voxels of the padding hold the value of the outermost ones."""
-    operator = SliceOperator.build(geometry.unpadded())
+    operator = SliceOperator.build(geometry)
+    inside = slice(geometry.pad_before, geometry.pad_before + geometry.voxels)
+    A, pinv = operator.matrix[:, inside], operator.pinv_matrix[inside]
     grid = AxisGrid(geometry.voxels, geometry.voxel_mm, geometry.offset_mm)
     C = interpolation_matrix(geometry.slices, geometry.slice_spacing_mm, grid)
-    G = C + operator.pinv_matrix @ (np.eye(geometry.slices) - operator.matrix @ C)
+    G = C + pinv @ (np.eye(geometry.slices) - A @ C)
     return np.pad(G, ((geometry.pad_before, geometry.pad_after), (0, 0)), mode="edge")
 
 

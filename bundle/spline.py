@@ -26,5 +26,6 @@ def interpolation_matrix(voxels: int, spacing_mm: float, grid: AxisGrid, order: 
     sigma = max(0.0, (grid.spacing_mm / spacing_mm - 1) / 2)
     if sigma > 0:
         unit = ndimage.gaussian_filter1d(unit, sigma, axis=0, mode="nearest")
-    columns = [ndimage.map_coordinates(column, index[None], order=order, mode="nearest") for column in unit.T]
-    return np.stack(columns, axis=1)
+    # column k is what becomes of unit vector k; across them every position is a voxel, where a spline changes nothing
+    where = np.meshgrid(index, np.arange(float(voxels)), indexing="ij")
+    return ndimage.map_coordinates(unit, where, order=order, mode="nearest")
