@@ -15,7 +15,7 @@ help:
 	@echo "make test     tests, without the slow ones"
 	@echo "make lint     style"
 	@echo "make types    types"
-	@echo "make bench    speed and memory on this machine"
+	@echo "make bench    speed and memory on this machine, half an hour; BENCH=--quick for a trial"
 
 install: $(STAMP)
 
@@ -44,4 +44,5 @@ types: $(STAMP)
 	MYPYPATH=build/types $(BIN)/mypy --package bida
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/superres.py
+	$(BIN)/python benchmarks/superres.py $(BENCH)
+	$(BIN)/python benchmarks/train_speed.py $(BENCH)

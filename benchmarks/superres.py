@@ -1,108 +1,140 @@
-"""Time the restoration of a 144 x 144 x 64 volume: 16 steps, two planes, every slice through the network.
+"""Time the restoration of volumes: steps, planes, batch, volume size, threads; every slice through the network.
 
-    python benchmarks/superres.py [--runs 3] [--threads N]
+    python benchmarks/superres.py [--runs 5] [--quick]
 
-Prints a Markdown table: median and range over the runs, the rate of the network's floating-point operations beside that
-of a matrix product of the same type measured in the same run, and the peak memory of the process.
+The first row is 144 x 144 x 64 voxels, 16 steps, two planes; the second the default of 4 steps; each other row changes
+one thing of the second. The limit is the time that the network's floating-point operations take at the rate of a matrix
+product of the same type, measured between the runs. Writes build/bench/superres.csv and .md.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
-import time
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from measure import gflop, load, machine, timed, write_tables
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
 from bida.inferer import BiplanarInferer
+from bida.inputs import Measurement
 from bida.pipeline import load_prior, released_prior
 from bida.prior import PlanePrior
 from bida.sample import smooth_noise
-from bida.volume import NORMAL, planes_containing
+from bida.volume import NORMAL, axis_within, planes_containing
 
-SHAPE, AXIS, FACTOR, VOXEL_MM = (144, 144, 64), 1, 5.0, 0.15
+AXIS, FACTOR, VOXEL_MM = 1, 5.0, 0.15
+MICRO_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: what is restored and how."""
+
+    what: str
+    steps: int = 4
+    planes: int = 2
+    guided: bool = True
+    batch_size: int = 16
+    shape: tuple[int, int, int] = (144, 144, 64)
+    threads: int | None = None
+
+
+def cases(quick: bool) -> list[Case]:
+    main, default = Case("16 steps", steps=16), Case("default, 4 steps")
+    if quick:
+        small = (96, 96, 32)
+        return [
+            replace(main, what="16 steps, small", shape=small),
+            replace(default, what="4 steps, small", shape=small),
+        ]
+    return [
+        main,
+        default,
+        *(replace(default, what=f"{n} steps", steps=n) for n in (1, 8)),
+        replace(default, what="one plane", planes=1),
+        *(replace(default, what=f"batch size {n}", batch_size=n) for n in (1, 64)),
+        *(replace(default, what=f"{n} slices", shape=(144, 144, n)) for n in (32, 128)),
+        replace(default, what="96 x 96 x 64", shape=(96, 96, 64)),
+        replace(default, what="not guided", guided=False),
+        replace(default, what="one thread", threads=1),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5, help="of each row; the median counts")
+    parser.add_argument("--quick", action="store_true", help="two small rows, two runs each: a trial, not a figure")
     parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own choice")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    threads = arguments.threads or torch.get_num_threads()
     device = choose_device(arguments.device)
     prior = load_prior(released_prior(), None, device, arguments.dtype)
-    inputs, geometry = problem(device)
-    inferer = BiplanarInferer(steps=16)
+    rows = []
+    for case in cases(arguments.quick):
+        torch.set_num_threads(case.threads or threads)
+        rows.append(row(case, prior, device, 2 if arguments.quick else arguments.runs))
+        print(rows[-1], flush=True)
+    dtype = str(prior.compute_dtype).removeprefix("torch.")
+    print(write_tables(rows, "superres", f"{machine(device)}, {threads} threads, {dtype}; {load()}."))
+
+
+def row(case: Case, prior: PlanePrior, device: torch.device, runs: int) -> dict[str, Any]:
+    inputs, geometry = problem(case.shape, device)
+    planes = planes_containing(AXIS)[: case.planes]
+    inferer = BiplanarInferer(case.steps, batch_size=case.batch_size, micro_batch=MICRO_BATCH, guided=case.guided)
+    scan = Measurement.of(inputs, prior.stride, geometry)
 
     def restore() -> None:
-        next(iter(inferer.draws(inputs, prior, geometry)))
+        with torch.no_grad():
+            next(iter(inferer.sampled(scan, prior, planes, 1)))
 
-    times = [seconds(restore, device) for _ in range(arguments.runs)]
-    rates = [matmul_gflops(prior.compute_dtype, device) for _ in range(3)]
-    median = float(np.median(times))
-    calls = sum(SHAPE[NORMAL[plane]] for plane in planes_containing(AXIS)) * inferer.steps
-    flops = network_gflop(prior, device) * inferer.steps
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 1024 * peak_kib()
-    dtype = str(prior.compute_dtype).removeprefix("torch.")
-    rows = {
-        "machine": f"{name}, {platform.machine()}, PyTorch {torch.__version__}",
-        "seconds a volume": f"{median:.1f} ({min(times):.1f}-{max(times):.1f}, {len(times)} runs)",
-        "slices a second": f"{calls / median:.0f}",
-        "network": f"{flops / median:.0f} GFLOP/s ({flops:.0f} GFLOP), {dtype}",
-        "matrix product, same type": f"{np.median(rates):.0f} GFLOP/s",
-        "peak memory": f"{peak / 2**30:.2f} GiB",
+    found = timed(restore, runs, prior.compute_dtype, device)
+    calls = sum(case.shape[NORMAL[plane]] for plane in planes) * case.steps
+    flops = network_gflop(prior, case, device) * case.steps
+    return {
+        "what": case.what,
+        "seconds": found.seconds,
+        "range": f"{min(found.wall):.1f}-{max(found.wall):.1f}",
+        "runs": runs,
+        "limit, s": flops / found.gflops,
+        "times the limit": found.seconds * found.gflops / flops,
+        "slices a second": calls / found.seconds,
+        "GFLOP": flops,
+        "GFLOP/s": flops / found.seconds,
+        "matrix product, GFLOP/s": found.gflops,
+        "CPU seconds": found.cpu,
+        "peak, GiB": found.peak_gib,
     }
-    print("| 144 x 144 x 64, 16 steps, two planes | |\n| --- | --- |")
-    print("\n".join(f"| {key} | {value} |" for key, value in rows.items()))
 
 
-def problem(device: torch.device) -> tuple[torch.Tensor, SliceGeometry]:
+def problem(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, SliceGeometry]:
     """Return A+ y of smooth noise, so that no slice is background, and its geometry."""
     spacing = FACTOR * VOXEL_MM
-    geometry = SliceGeometry(AXIS, round(SHAPE[AXIS] / FACTOR), spacing, spacing, SHAPE[AXIS], VOXEL_MM)
-    truth = 0.3 * smooth_noise(np.random.default_rng(0), SHAPE, 0.5, VOXEL_MM)
+    geometry = SliceGeometry(AXIS, round(shape[AXIS] / FACTOR), spacing, spacing, shape[AXIS], VOXEL_MM)
+    truth = 0.3 * smooth_noise(np.random.default_rng(0), shape, 0.5, VOXEL_MM)
     operator = SliceOperator.build(geometry)
     return operator.pinv(operator.forward(torch.from_numpy(truth)))[None, None].to(device), geometry
 
 
-def seconds(run: Callable[[], None], device: torch.device) -> float:
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def network_gflop(prior: PlanePrior, device: torch.device) -> float:
-    """Return the operations of one step: every slice of both planes once."""
+def network_gflop(prior: PlanePrior, case: Case, device: torch.device) -> float:
+    """Return the operations of one step: every slice of the planes once."""
     total = 0.0
-    for plane in planes_containing(AXIS):
-        height, width = (SHAPE[axis] for axis in range(3) if axis != NORMAL[plane])
-        with FlopCounterMode(display=False) as counter:
-            prior.predict(torch.zeros(1, 1, height, width, device=device), 500, plane)
-        total += counter.get_total_flops() / 1e9 * SHAPE[NORMAL[plane]]
+    for plane in planes_containing(AXIS)[: case.planes]:
+        height, width = (case.shape[axis] for axis in range(3) if axis != NORMAL[plane])
+        x = torch.zeros(1, 1, height, width, device=device)
+        guide = x.repeat(1, 4, 1, 1) if case.guided else None
+        along = axis_within(plane, AXIS)
+        once = gflop(
+            lambda x=x, plane=plane, guide=guide, along=along: prior.predict(x, 500, plane, guide, along=along)
+        )
+        total += once * case.shape[NORMAL[plane]]
     return total
-
-
-def matmul_gflops(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    a @ a
-    took = min(seconds(lambda: a @ a, device) for _ in range(5))  # type: ignore[func-returns-value]
-    return 2 * size**3 / took / 1e9
-
-
-def peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
 
 
 if __name__ == "__main__":

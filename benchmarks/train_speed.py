@@ -1,0 +1,155 @@
+"""Time training: the whole loop, the step alone and the loader alone, in images a second, beside the machine's limit.
+
+    python benchmarks/train_speed.py [--runs 5] [--quick]
+
+Runs configs/train.yaml on a synthetic brain. The limit is the rate at which the operations of the network's forward and
+backward passes can be had, at that of a matrix product of the same type. Writes build/bench/train_speed.csv and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from measure import gflop, load, machine, matmul_gflops, synchronise, write_tables
+from monai.bundle import ConfigParser
+
+from bida.sample import synthetic_brain
+
+WARM = 2  # steps that are not counted: the workers start, memory is laid out
+SPACING_MM, SHAPE = 0.2, (64, 96, 64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: values of train.yaml, threads, and whether the networks are compiled."""
+
+    what: str
+    batch_size: int = 16
+    workers: int = 1
+    threads: int | None = None
+    compiled: bool = False
+
+
+def cases(quick: bool) -> list[Case]:
+    default = Case("default")
+    if quick:
+        return [default]
+    return [
+        default,
+        Case("batch size 32", batch_size=32),
+        Case("no worker", workers=0),
+        Case("two workers", workers=2),
+        Case("one thread", threads=1),
+        Case("compiled", compiled=True),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="groups of steps of each row; the median counts")
+    parser.add_argument("--quick", action="store_true", help="the default alone, two groups: a trial, not a figure")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own choice")
+    arguments = parser.parse_args()
+    threads = arguments.threads or torch.get_num_threads()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_data(Path(folder) / "data")
+        for case in cases(arguments.quick):
+            torch.set_num_threads(case.threads or threads)
+            rows.append(row(case, Path(folder), 2 if arguments.quick else arguments.runs))
+            print(rows[-1], flush=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(write_tables(rows, "train_speed", f"{machine(device)}, {threads} threads; {load()}."))
+
+
+def write_data(folder: Path) -> None:
+    """Write one animal that trains and one that validates."""
+    lines = ["participant_id\tsplit"]
+    for number, split in enumerate(("train", "val"), 1):
+        volume, affine = synthetic_brain(SPACING_MM, SHAPE, number)
+        path = folder / f"sub-{number}" / "anat" / f"sub-{number}_T2w.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(volume.astype(np.float32), affine), path)
+        lines.append(f"sub-{number}\t{split}")
+    (folder / "participants.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def row(case: Case, folder: Path, runs: int, group: int = 4) -> dict[str, Any]:
+    """Train for `runs` groups of steps; their median time counts."""
+    steps = WARM + runs * group
+    parser = ConfigParser()
+    parser.read_config(str(files("bida.configs") / "train.yaml"))
+    run = folder / case.what.replace(" ", "-")
+    overrides = {"dataset_dir": str(folder / "data"), "output_dir": str(run), "batch_size": case.batch_size,
+                 "num_workers": case.workers, "epochs": 1, "steps_per_epoch": steps, "warmup": 1}  # fmt: skip
+    for name, value in overrides.items():
+        parser[name] = value
+    trainer = parser.get_parsed_content("train#trainer")
+    prior, dataset = (parser.get_parsed_content(name) for name in ("bare_network", "train#dataset"))
+    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    device, compiled = parser.get_parsed_content("device"), 0.0
+    rate = matmul_gflops(prior.compute_dtype, device)
+    flops = gflop(lambda: backward(prior, batch, device)) / case.batch_size
+    if case.compiled:
+        start = time.perf_counter()
+        for network in (prior.networks["shared"].bare, prior.networks["shared"].guided):
+            network.compile(dynamic=True)  # a batch holds another number of guided slices each time
+        for other in islice(parser.get_parsed_content("train#dataloader"), 3):
+            backward(prior, other, device)
+        compiled = time.perf_counter() - start
+    alone, ready = seconds(lambda: backward(prior, batch, device), runs), []
+    prior.zero_grad()
+    loading = seconds(lambda: [dataset[index] for index in range(case.batch_size)], runs)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: ready.append(clock(engine, device)))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=steps), lambda engine: engine.terminate())
+    trainer.run()
+    whole = float(np.median(np.diff(ready[WARM - 1 :: group]))) / group
+    rate = float(np.median([rate, matmul_gflops(prior.compute_dtype, device)]))
+    return {
+        "what": case.what,
+        "images a second": case.batch_size / whole,
+        "the step alone": case.batch_size / alone,
+        "one loader alone": case.batch_size / loading,
+        "limit": rate / flops,
+        "share of the limit": case.batch_size / whole * flops / rate,
+        "GFLOP an image": flops,
+        "matrix product, GFLOP/s": rate,
+        "seconds to compile": compiled or None,
+        "dtype": str(prior.compute_dtype).removeprefix("torch."),
+    }
+
+
+def clock(engine: Engine, device: torch.device) -> float:
+    synchronise(device)
+    return time.perf_counter()
+
+
+def backward(prior: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Run the two passes of a training step."""
+    x, label, times, planes = (batch[key].to(device) for key in ("image", "label", "timesteps", "planes"))
+    torch.nn.functional.mse_loss(prior(x, times, planes), label).backward()
+
+
+def seconds(run: Any, runs: int) -> float:
+    run()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()
