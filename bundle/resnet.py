@@ -29,8 +29,14 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x [B, C, H, W] to the same shape; emb is [B, E] or [1, E]."""
-        scale, shift = self.modulation(emb).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
-        return x + self.residual * self.conv2(F.relu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+        scale, shift = self.modulation(emb).to(x.dtype).chunk(2, dim=1)
+        bias = self.conv1.bias
+        if emb.shape[0] == 1 and bias is not None:  # sampling: one time and class for all go into the convolution
+            gain = 1 + scale[0]
+            h = F.conv2d(x, self.conv1.weight * gain[:, None, None, None], bias * gain + shift[0], padding=1)
+        else:
+            h = torch.addcmul(shift[:, :, None, None], self.conv1(x), 1 + scale[:, :, None, None])
+        return torch.add(x, self.conv2(F.relu(h, inplace=True)), alpha=self.residual)
 
 
 class SliceResNet(nn.Module):

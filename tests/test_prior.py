@@ -63,6 +63,17 @@ def test_one_time_for_all_is_the_same_as_one_each():
     torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-5)
 
 
+def test_one_time_for_all_is_the_same_as_one_each_in_the_guided_network():
+    torch.manual_seed(0)
+    network, x = SliceResNet(32, 2), torch.randn(4, 5, 24, 32)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    each = network(x, torch.full((4,), 321), torch.full((4,), 2))
+    shared = network(x, torch.tensor([321]), torch.tensor([2]))
+    assert each.std() > 0.05
+    torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-5)
+
+
 def test_planes_differ():
     network = small_unet()
     x = torch.randn(1, 1, 16, 16)
