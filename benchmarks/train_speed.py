@@ -13,7 +13,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,12 @@ SPACING_MM, SHAPE = 0.2, (64, 96, 64)
 
 @dataclass(frozen=True)
 class Case:
-    """One row: values of train.yaml, threads, and whether the networks are compiled."""
+    """One row: values of train.yaml, and threads."""
 
     what: str
     batch_size: int = 16
     workers: int = 1
     threads: int | None = None
-    compiled: bool = False
 
 
 def cases(quick: bool) -> list[Case]:
@@ -51,7 +49,6 @@ def cases(quick: bool) -> list[Case]:
         Case("no worker", workers=0),
         Case("two workers", workers=2),
         Case("one thread", threads=1),
-        Case("compiled", compiled=True),
     ]
 
 
@@ -98,16 +95,9 @@ def row(case: Case, folder: Path, runs: int, group: int = 4) -> dict[str, Any]:
     trainer = parser.get_parsed_content("train#trainer")
     prior, dataset = (parser.get_parsed_content(name) for name in ("bare_network", "train#dataset"))
     batch = next(iter(parser.get_parsed_content("train#dataloader")))
-    device, compiled = parser.get_parsed_content("device"), 0.0
+    device = parser.get_parsed_content("device")
     rate = matmul_gflops(prior.compute_dtype, device)
     flops = gflop(lambda: backward(prior, batch, device)) / case.batch_size
-    if case.compiled:
-        start = time.perf_counter()
-        for network in (prior.networks["shared"].bare, prior.networks["shared"].guided):
-            network.compile(dynamic=True)  # a batch holds another number of guided slices each time
-        for other in islice(parser.get_parsed_content("train#dataloader"), 3):
-            backward(prior, other, device)
-        compiled = time.perf_counter() - start
     alone, ready = seconds(lambda: backward(prior, batch, device), runs), []
     prior.zero_grad()
     loading = seconds(lambda: [dataset[index] for index in range(case.batch_size)], runs)
@@ -125,7 +115,6 @@ def row(case: Case, folder: Path, runs: int, group: int = 4) -> dict[str, Any]:
         "share of the limit": case.batch_size / whole * flops / rate,
         "GFLOP an image": flops,
         "matrix product, GFLOP/s": rate,
-        "seconds to compile": compiled or None,
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
     }
 
