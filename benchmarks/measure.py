@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bida.forecast import synchronise
+
 OUT = Path("build/bench")
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MATRIX = 2048  # order of the matrices whose product sets the limit
@@ -54,11 +56,6 @@ def timed(run: Callable[[], object], runs: int, dtype: torch.dtype, device: torc
         cpu.append(time.process_time() - used)
         rates.append(matmul_gflops(dtype, device))
     return Timing(wall, float(np.median(cpu)), float(np.median(rates)), peak_gib(device))
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def matmul_gflops(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:

@@ -20,9 +20,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from measure import gflop, load, machine, matmul_gflops, synchronise, write_tables
+from measure import gflop, load, machine, matmul_gflops, write_tables
 from monai.bundle import ConfigParser
 
+from bida.forecast import synchronise
 from bida.sample import synthetic_brain
 
 WARM = 2  # steps that are not counted: the workers start, memory is laid out
@@ -98,9 +99,9 @@ def row(case: Case, folder: Path, runs: int, group: int = 4) -> dict[str, Any]:
     device = parser.get_parsed_content("device")
     rate = matmul_gflops(prior.compute_dtype, device)
     flops = gflop(lambda: backward(prior, batch, device)) / case.batch_size
-    alone, ready = seconds(lambda: backward(prior, batch, device), runs), []
+    alone, ready = seconds(lambda: backward(prior, batch, device), runs, device), []
     prior.zero_grad()
-    loading = seconds(lambda: [dataset[index] for index in range(case.batch_size)], runs)
+    loading = seconds(lambda: [dataset[index] for index in range(case.batch_size)], runs, device)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: ready.append(clock(engine, device)))
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=steps), lambda engine: engine.terminate())
     trainer.run()
@@ -130,12 +131,14 @@ def backward(prior: torch.nn.Module, batch: dict[str, torch.Tensor], device: tor
     torch.nn.functional.mse_loss(prior(x, times, planes), label).backward()
 
 
-def seconds(run: Any, runs: int) -> float:
+def seconds(run: Any, runs: int, device: torch.device) -> float:
     run()
     times = []
     for _ in range(runs):
+        synchronise(device)
         start = time.perf_counter()
         run()
+        synchronise(device)
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bida.extent import CONSTANT, Cut, cuts
+from bida.extent import CONSTANT, Cut, background, cuts
 from bida.noise import VOLUME_STREAM
 from bida.samplers import Denoise
 from bida.volume import PLANES, from_slices, to_slices
@@ -80,7 +80,7 @@ class PlaneDenoiser:
         self.at_once = math.ceil(batch_size / micro_batch)
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
-        self.background = torch.where(active, y.min(), (low + high) / 2)[:, None, None, None]
+        self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
         self.cuts = cuts(to_slices(held, plane)[:, 0], torch.nonzero(active).squeeze(1), micro_batch, prior.stride)
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:

@@ -46,10 +46,9 @@ class Cut:
 
 
 def content(y: Tensor, operator: SliceOperator) -> Tensor:
-    """Return which voxels a slice sees that holds more than background there, [R, A, S] of bool.
+    """Return which voxels a slice sees that holds something other than `background` there, [R, A, S] of bool.
 
-    Background is the least value of a scan: of a scan with noise in the air every voxel counts, of a brain that was
-    extracted the brain.
+    Of a scan with noise in the air nearly every voxel counts, of a brain that was extracted the brain.
 
     Args:
         y: the scan's slices, [R, A, S], coarse along the through-plane axis.
@@ -57,8 +56,14 @@ def content(y: Tensor, operator: SliceOperator) -> Tensor:
     """
     weights = np.abs(operator.matrix)
     reach = (weights > SIDE_LOBES * weights.max()).astype(np.float64)
-    above = (y - y.min() >= CONSTANT).to(torch.float32)
-    return apply_along(reach.T, above, operator.geometry.axis, "slices") > 0.5
+    other = ((y - background(y)).abs() >= CONSTANT).to(torch.float32)
+    return apply_along(reach.T, other, operator.geometry.axis, "slices") > 0.5
+
+
+def background(y: Tensor) -> Tensor:
+    """Return the median of a volume's outer faces, [] (not its least value, which is the ringing of a resampling)."""
+    faces = [y.select(axis, end).flatten() for axis in range(y.ndim) for end in (0, -1)]
+    return torch.cat(faces).median()
 
 
 def cuts(held: Tensor, active: Tensor, micro_batch: int, stride: int) -> list[Cut]:

@@ -228,8 +228,26 @@ class Checkpoints:
         tqdm.write(f"resumed from {path}")
 
 
-def prepare(network: nn.Module, device: torch.device, initial_weights: str | Path | None = None) -> nn.Module:
-    """Move a network to its device, with the weights of a file where one is named."""
+def prepare(
+    network: nn.Module, device: torch.device, initial_weights: str | Path | None = None, unguided: float = 1.0
+) -> nn.Module:
+    """Move a network to its device, with the weights of a file where one is named.
+
+    Args:
+        network: To be trained.
+        device: Where it goes.
+        initial_weights: File to start from.
+        unguided: Share of the slices that the network for slices without a guide sees.
+
+    Raises:
+        SettingsError: That network would stay as it starts, zero.
+        WeightsError: The file does not fit.
+    """
+    if initial_weights is None and unguided <= 0:
+        raise SettingsError(
+            f"unguided: must be above 0 without initial_weights, got {unguided:g}: what serves --no-guided would stay "
+            "untrained; set unguided=0.2, or initial_weights to a file with a trained network"
+        )
     if initial_weights is not None:
         load_weights(network, initial_weights)
         if isinstance(network, PlanePrior):

@@ -33,6 +33,14 @@ def test_content_is_what_a_slice_with_tissue_sees(low):
     assert held.float().mean() < 2.5 * inside.float().mean()
 
 
+def test_the_ringing_of_a_resampling_is_no_background():
+    y = OPERATOR.forward(blob())
+    y[30, :, 30] -= 0.5  # below the air, as a cubic spline leaves it beside bright tissue
+    held = content(y, OPERATOR)
+    assert held[30, 20:40, 30].all()
+    assert held.float().mean() < 0.1
+
+
 def test_noise_in_the_air_counts_as_content():
     y = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 16, 12)).astype(np.float32))
     assert content(y, OPERATOR).float().mean() > 0.99

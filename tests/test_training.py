@@ -12,7 +12,7 @@ from monai.bundle import ConfigWorkflow
 from bida.errors import SettingsError
 from bida.prior import CLASSES, PlanePrior
 from bida.resnet import NetworkPair, SliceResNet
-from bida.training import warmup_cosine, warmup_cosine_scheduler
+from bida.training import prepare, warmup_cosine, warmup_cosine_scheduler
 from bida.unet import SliceUNet
 from bida.weights import load_weights
 
@@ -63,6 +63,14 @@ def test_learning_rate():
     assert [warmup_cosine(step, 4, 104) for step in (0, 3, 4, 54, 104, 200)] == pytest.approx([0.25, 1, 1, 0.5, 0, 0])
     with pytest.raises(SettingsError, match="warmup: must be at least 0 and below the 10 steps"):
         warmup_cosine_scheduler(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), 10, 10)
+
+
+def test_a_network_that_nothing_would_train_is_refused(tmp_path):
+    network, device = small_prior(), torch.device("cpu")
+    with pytest.raises(SettingsError, match="unguided: must be above 0 without initial_weights, got 0: .*unguided=0.2"):
+        prepare(network, device, None, 0.0)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    assert prepare(network, device, tmp_path / "weights.pt", 0.0) is network
 
 
 def test_properties_of_the_bundle(bids, tmp_path):
