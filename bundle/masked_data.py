@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bida.dataset import SliceStacks, Transform
 from bida.errors import SettingsError
-from bida.stack import Stack, read_stack
+from bida.stack import Stack, block_mean, read_stack
 from bida.volume import STACK_PLANES
 
 Float = NDArray[np.float32]
@@ -61,43 +61,33 @@ def split_range(spec: str) -> tuple[str, slice]:
     return match["path"], slice(start, stop)
 
 
-def block_means(data: NDArray, block: int) -> Float:
-    """Return the means over cubes of ``block`` voxels a side of a stack [C, Z, Y, X], float32; what is over is cut."""
-    size = [length // block for length in data.shape[1:]]
-    if block < 1 or min(size) < 1:
-        raise SettingsError(f"block_mean: must be from 1 to the shortest side of {data.shape[1:]}, got {block}")
-    if block == 1:
-        return data.astype(np.float32)
-    cut = data[:, : size[0] * block, : size[1] * block, : size[2] * block]
-    cubes = cut.reshape(len(data), size[0], block, size[1], block, size[2], block)
-    return cubes.mean(axis=(2, 4, 6), dtype=np.float64).astype(np.float32)
-
-
-def load_stack(spec: str, block_mean: int = 1, clip_percentile: float | None = None) -> Stack:
+def load_stack(
+    spec: str, block: int = 1, clip_percentile: float | None = None, voxel_um: Sequence[float] | None = None
+) -> Stack:
     """Read a stack, or a range of its planes.
 
     Args:
         spec: A file, or ``FILE[START:STOP]`` for planes START to STOP - 1 along z, in the file's own count.
-        block_mean: Average cubes of so many voxels a side; what is over at the far ends is cut.
+        block: Average cubes of so many voxels a side, see `block_mean`.
         clip_percentile: Clip each channel at this percentile.
+        voxel_um: Voxel sizes (z, y, x) before the mean, um, which go before those of the file.
 
     Raises:
         SettingsError: No plane is left, or an argument is out of its range.
     """
     path, planes = split_range(spec)
-    stack = read_stack(path)
-    data = stack.data[:, planes]
-    if not data.shape[1]:
+    stack = read_stack(path, voxel_um)
+    taken = stack.data[:, planes]
+    if not taken.shape[1]:
         raise SettingsError(f"{spec}: the range must hold planes of {stack.data.shape[1]}, it holds none")
-    if block_mean != 1:
-        data = block_means(data, block_mean)
+    stack = block_mean(replace(stack, data=taken), block)
     if clip_percentile is not None:
         if not 0 < clip_percentile <= 100:
             raise SettingsError(f"clip_percentile: must be above 0 and at most 100, got {clip_percentile}")
+        data = stack.data
         highest = np.percentile(data.reshape(len(data), -1), clip_percentile, axis=1)
-        data = np.minimum(data, highest.astype(data.dtype)[:, None, None, None])
-    z, y, x = (size * block_mean for size in stack.spacing_um)
-    return replace(stack, data=data, spacing_um=(z, y, x))
+        stack = replace(stack, data=np.minimum(data, highest.astype(data.dtype)[:, None, None, None]))
+    return stack
 
 
 def stack_names(stacks: str | Sequence[str]) -> list[str]:

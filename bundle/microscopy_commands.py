@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
 from bida.eval.isotropy import isotropy as measure
 from bida.figures import png
 from bida.output import atomic, check_output, write_json
-from bida.stack import Stack, read_stack
+from bida.stack import Stack, block_mean, read_stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,25 +40,6 @@ def isotropy(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         with atomic(arguments.out) as temporary:
             Path(temporary).write_bytes(plot(stack, found))
-
-
-def block_mean(stack: Stack, block: int) -> Stack:
-    """Average cubes of `block` voxels a side; what is over at the far ends is cut.
-
-    Raises:
-        SettingsError: the block is less than 1 or larger than the stack.
-    """
-    from skimage.measure import block_reduce
-
-    if block == 1:
-        return stack
-    sizes = [size // block * block if block > 0 else 0 for size in stack.data.shape[1:]]
-    if not all(sizes):
-        raise SettingsError(f"--block-mean: must be at least 1 and fit in {stack.data.shape[1:]} voxels, got {block}")
-    cut = stack.data[:, : sizes[0], : sizes[1], : sizes[2]]
-    z, y, x = (size * block for size in stack.spacing_um)
-    data = block_reduce(cut, (1, block, block, block), np.mean).astype(np.float32)
-    return replace(stack, data=data, spacing_um=(z, y, x))
 
 
 def table(stack: Stack, found: Mapping[str, Isotropy]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,27 @@ class Stack:
             )
 
 
+def block_mean(stack: Stack, block: int) -> Stack:
+    """Average cubes of ``block`` voxels a side, float32; what is over at the far ends is cut, and 1 changes nothing.
+
+    Raises:
+        SettingsError: The block is less than 1 or larger than the stack.
+    """
+    from skimage.measure import block_reduce
+
+    shortest = min(stack.data.shape[1:])
+    if not 1 <= block <= shortest:
+        raise SettingsError(
+            f"{stack.path}: block mean must be from 1 to the stack's shortest side, {shortest} voxels, got {block}"
+        )
+    if block == 1:
+        return stack
+    whole = (slice(size // block * block) for size in stack.data.shape[1:])
+    z, y, x = (size * block for size in stack.spacing_um)
+    means = block_reduce(stack.data[:, *whole], (1, block, block, block), np.mean, func_kwargs={"dtype": np.float64})
+    return replace(stack, data=means.astype(np.float32), spacing_um=(z, y, x))
+
+
 def read_stack(
     path: str | Path, spacing_um: Sequence[float] | None = None, channels: Sequence[str] | None = None
 ) -> Stack:
@@ -75,17 +96,17 @@ def read_stack(
         ScanError: The file cannot be used.
         SettingsError: The file does not say its voxel sizes and `spacing_um` is not given.
     """
-    found = _found(path)
+    found = _found(path, sizes_given=spacing_um is not None)
     names = tuple(channels or found.channels or (f"channel {i}" for i in range(len(found.data))))
     return Stack(native(found.data), _sizes(path, spacing_um, found.spacing_um), names, path)
 
 
-def _found(path: str | Path) -> Found:
+def _found(path: str | Path, sizes_given: bool) -> Found:
     file = Path(path)
     if stack_zarr.is_zarr(file) or (file.is_dir() and file.name.lower().endswith(stack_zarr.SUFFIXES)):
         return stack_zarr.read_zarr(file)
     if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
-        return stack_tiff.read_series(path)
+        return stack_tiff.read_series(path, sizes_given)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
     if file.name.lower().endswith(stack_tiff.SUFFIXES):

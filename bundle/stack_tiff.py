@@ -134,8 +134,12 @@ def series_files(path: str | Path) -> list[Path]:
     return sorted(files, key=lambda file: [(int(d or 0), w) for d, w in re.findall(r"(\d+)|(\D+)", file.name)])
 
 
-def read_series(path: str | Path) -> Found:
+def read_series(path: str | Path, sizes_given: bool = False) -> Found:
     """Read single-plane TIFF files, one a z, in natural order of their names.
+
+    Args:
+        path: folder or glob.
+        sizes_given: leave the voxel sizes of the files out, which may then differ.
 
     Raises:
         ScanError: a file holds more than one plane, or shape, type, sizes or channels differ.
@@ -152,7 +156,8 @@ def read_series(path: str | Path) -> Found:
                 f"{plane.data.dtype} after {first.data.shape} {first.data.dtype}; take it out of the folder"
             )
     data = np.concatenate([plane.data for plane in planes], axis=1)
-    return Found(data, merge_sizes([plane.spacing_um for plane in planes], path), first.channels)
+    sizes = _NOTHING if sizes_given else merge_sizes([plane.spacing_um for plane in planes], path)
+    return Found(data, sizes, first.channels)
 
 
 def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:

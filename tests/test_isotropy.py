@@ -116,7 +116,7 @@ def test_the_command(tmp_path, capsys):
     assert main([*words[:2], "--block-mean", "2"]) == 0
     text = capsys.readouterr().out
     assert "20 x 24 x 24 voxels (z, y, x) of 4 x 2 x 2 um" in text and "z is the coarsest axis" in text
-    assert main([*words[:2], "--block-mean", "0"]) == 2 and "--block-mean" in capsys.readouterr().err
+    assert main([*words[:2], "--block-mean", "0"]) == 2 and "block mean must be from 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

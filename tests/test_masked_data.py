@@ -5,8 +5,8 @@ import pytest
 
 from bida import masked_data
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine, StackSlices, block_means, load_stack, split_range, stack_names
-from bida.stack import Stack
+from bida.masked_data import IntensityLine, StackSlices, load_stack, split_range, stack_names
+from bida.stack import Stack, block_mean
 
 RNG = np.random.default_rng(0)
 STACKS = {
@@ -22,7 +22,7 @@ def files(monkeypatch):
     monkeypatch.setattr(
         masked_data,
         "read_stack",
-        lambda path: Stack(STACKS[path], (2.0, 1.0, 1.0), ("a", "b")[: len(STACKS[path])], path),
+        lambda path, voxel_um: Stack(STACKS[path], (2.0, 1.0, 1.0), ("a", "b")[: len(STACKS[path])], path),
     )
 
 
@@ -48,10 +48,11 @@ def test_names():
     assert stack_names("a.tif, b.tif[0:3]") == ["a.tif", "b.tif[0:3]"] == stack_names(["a.tif", "b.tif[0:3]"])
 
 
-def test_block_means_against_loops():
+def test_block_mean_against_loops():
     data = STACKS["pair.tif"]
-    found = block_means(data, 2)
-    assert found.shape == (2, 3, 4, 4) and found.dtype == np.float32
+    mean = block_mean(Stack(data, (2.0, 1.0, 1.0), ("a", "b")), 2)
+    found = mean.data
+    assert found.shape == (2, 3, 4, 4) and found.dtype == np.float32 and mean.spacing_um == (4.0, 2.0, 2.0)
     for index in np.ndindex(found.shape):
         c, z, y, x = index
         cube = data[c, 2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
@@ -59,8 +60,8 @@ def test_block_means_against_loops():
 
 
 def test_a_range_is_taken_before_the_mean_and_the_clip():
-    stack = load_stack("one.tif[2:7]", block_mean=2, clip_percentile=50)
-    expected = block_means(STACKS["one.tif"][:, 2:7], 2)
+    stack = load_stack("one.tif[2:7]", block=2, clip_percentile=50)
+    expected = block_mean(Stack(STACKS["one.tif"][:, 2:7], (2.0, 1.0, 1.0), ("a",)), 2).data
     np.testing.assert_allclose(stack.data, np.minimum(expected, np.percentile(expected, 50)), rtol=1e-6)
     assert stack.spacing_um == (4.0, 2.0, 2.0)
 
@@ -103,7 +104,8 @@ def test_stacks_count_by_their_slices():
         (["one.tif", "pair.tif"], {}, "one number of channels"),
         (["flat.tif"], {}, "more than one value"),
         (["one.tif[8:]"], {}, "must hold planes of 8, it holds none"),
-        (["one.tif"], {"block_mean": 9}, "block_mean: must be from 1"),
+        (["one.tif"], {"block_mean": 9}, "one.tif: block mean must be from 1 to the stack's shortest side, 8 voxels"),
+        (["one.tif"], {"block_mean": 0}, "block mean must be from 1 to the stack's shortest side, 8 voxels, got 0"),
         (["one.tif"], {"clip_percentile": 0}, "clip_percentile: must be above 0"),
     ],
 )

@@ -107,7 +107,7 @@ def test_left_out_planes():
 
 
 def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path: stack(m=17))
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(m=17))
     weights = {}
     for method in ("diffusion", "e2e"):
         weights[method] = tmp_path / f"{method}.pt"

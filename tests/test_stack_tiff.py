@@ -97,8 +97,9 @@ def test_a_series_has_one_shape_and_single_planes(tmp_path):
 def test_a_series_has_one_voxel_size(tmp_path):
     for name, size in (("a.tif", 1e4), ("b.tif", 2e4)):
         tifffile.imwrite(tmp_path / name, numbers((4, 5)), resolution=(size, size), resolutionunit="CENTIMETER")
-    with pytest.raises(ScanError, match="one voxel size"):
+    with pytest.raises(ScanError, match="one voxel size, they differ; give --voxel-um Z Y X"):
         read_stack(tmp_path)
+    assert read_stack(tmp_path, SPACING).spacing_um == SPACING
 
 
 def test_colours_and_images_of_several_shapes_are_refused(tmp_path):
