@@ -11,7 +11,8 @@ mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write 
 `familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
 `promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
 under the self-check's weight with cubic + projection.
-`rat` does so with every slice of one scan at 5x, against cubic; with --adapt with the slices kept from the adaptation.
+`rat` does so with every slice of one scan at 5x and at its own factor, against cubic; with --adapt with the slices kept
+from the adaptation.
 `planes` gives the gain on cubic + projection at 5x of slices of isotropic animals, for every plane and axis: of animals
 that the prior was trained on and of others.
 """
@@ -202,16 +203,16 @@ def rat(arguments: argparse.Namespace) -> None:
     chosen = held if arguments.adapt else list(range(y.shape[axis]))
     sharp = y.index_select(axis, torch.tensor(chosen))
     sharp = cut_to_stride(sharp, axis, prior.stride)
-    geometry = five_times(scan.geometry)
-    for samples in (1, arguments.samples):
-        errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
-        cubic = cubic_errors(sharp, geometry)
-        bare = psnr_of(errors, 1.0, sharp)
-        print(
-            f"{len(chosen)} slices at 5x along both axes, mean of {samples}: {bare - cubic:+.2f} dB on cubic, "
-            f"{errors.gain_db(1.0):+.2f} dB on cubic + projection",
-            flush=True,
-        )
+    for geometry in (five_times(scan.geometry), scan.geometry.unpadded()):
+        for samples in (1, arguments.samples):
+            errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
+            bare = psnr_of(errors, 1.0, sharp)
+            print(
+                f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, mean of {samples}: "
+                f"{bare - cubic_errors(sharp, geometry):+.2f} dB on cubic, "
+                f"{errors.gain_db(1.0):+.2f} dB on cubic + projection",
+                flush=True,
+            )
 
 
 def five_times(geometry: SliceGeometry) -> SliceGeometry:

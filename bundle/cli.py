@@ -206,6 +206,8 @@ def _train_masked(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("stacks", nargs="+", metavar="STACK", help="stacks; FILE[START:STOP] takes some of the planes")
     sub.add_argument("--val", required=True, nargs="+", metavar="STACK", dest="validation",
                      help="stacks, or planes of them, for the validation loss")  # fmt: skip
+    sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                     help="voxel sizes of the stacks, um; default: the files'")  # fmt: skip
     _training_options(sub, "runs/masked", "masked_train.yaml")
 
 
@@ -255,6 +257,9 @@ def _evaluate_masked(sub: argparse.ArgumentParser) -> None:
                      help="nearest linear cubic (all these), and NAME=FILE for weights from train-masked")  # fmt: skip
     sub.add_argument("--block-mean", type=int, metavar="N", help="average cubes of N voxels a side first (1)")
     sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
+    sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                     help="voxel sizes of the truth, um; default: the file's")  # fmt: skip
+    sub.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     sub.add_argument("--no-panel", dest="panel", action="store_false", help="leave the slices' panel out")
     sub.add_argument("--inception-weights", metavar="FILE",
                      help="add SliceFID; TorchScript from [B, 3, 299, 299] in -1 to 1 to [B, 2048]")  # fmt: skip

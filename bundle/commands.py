@@ -276,6 +276,7 @@ def train_masked(arguments: argparse.Namespace) -> None:
     from bida.training_command import run_training
 
     fixed = {"stacks": arguments.stacks, "validation_stacks": arguments.validation, "output_dir": arguments.output}
+    fixed |= {"voxel_um": arguments.voxel_um} if arguments.voxel_um else {}
     run_training(["train.yaml", "masked_train.yaml"], arguments.config, arguments.overrides, fixed)
 
 

@@ -90,11 +90,6 @@ def load_stack(
     return stack
 
 
-def stack_names(stacks: str | Sequence[str]) -> list[str]:
-    """Return the stacks as a list; a string may name several, separated by commas."""
-    return [part.strip() for part in stacks.split(",")] if isinstance(stacks, str) else list(stacks)
-
-
 class StackSlices(SliceStacks):
     """Slices of microscopy stacks, each stack on its own `IntensityLine`.
 
@@ -107,7 +102,7 @@ class StackSlices(SliceStacks):
         seed: Seed of all draws.
         planes: Where slices are taken from: ``xy``, and ``xz`` and ``yz`` where the stacks are sharp along z.
         length: Number of samples of one pass.
-        block_mean, clip_percentile: See `load_stack`.
+        block_mean, clip_percentile, voxel_um: See `load_stack`.
 
     Raises:
         SettingsError: There is no stack, a plane is unknown, or the stacks differ in their number of channels.
@@ -122,6 +117,7 @@ class StackSlices(SliceStacks):
         length: int = 256,
         block_mean: int = 1,
         clip_percentile: float | None = None,
+        voxel_um: Sequence[float] | None = None,
     ) -> None:
         """Load every stack into memory."""
         if not stacks:
@@ -131,7 +127,7 @@ class StackSlices(SliceStacks):
             raise SettingsError(f"planes: must be some of {', '.join(STACK_PLANES)}, got {list(planes)}")
         volumes = []
         for spec in stacks:
-            data = load_stack(spec, block_mean, clip_percentile).data
+            data = load_stack(spec, block_mean, clip_percentile, voxel_um).data
             volumes.append(np.moveaxis(IntensityLine.of(data).forward(data), 0, -1))  # [Z, Y, X, C]
         channels = sorted({volume.shape[-1] for volume in volumes})
         if len(channels) > 1:

@@ -19,7 +19,7 @@ from bida.masked_data import IntensityLine, load_stack
 from bida.masked_panel import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
-from bida.output import atomic, make_folder
+from bida.output import atomic, check_output, make_folder
 from bida.result import Clock
 from bida.stack import Stack
 
@@ -38,7 +38,8 @@ class MaskedExperiment:
         output: Folder of the results.
         factors: Integer factors; every F-th plane is kept.
         methods: Names of `INTERPOLATIONS`, and ``NAME=FILE`` for weights.
-        block_mean, clip_percentile: See `load_stack`.
+        block_mean, clip_percentile, voxel_um: See `load_stack`.
+        overwrite: Replace the results of an earlier run.
         settings: Of the restorations.
         panel: Compare XZ and YZ slices with the truth's, see `SlicePanel`.
         inception_weights, inception_sha256: A local file and its hash, see `InceptionFeatures`; they add SliceFID.
@@ -51,6 +52,8 @@ class MaskedExperiment:
     methods: Sequence[str] = tuple(INTERPOLATIONS)
     block_mean: int = 1
     clip_percentile: float | None = None
+    voxel_um: Sequence[float] | None = None
+    overwrite: bool = False
     settings: MaskedSettings = field(default_factory=MaskedSettings)
     panel: bool = True
     inception_weights: str | None = None
@@ -96,13 +99,17 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
 
     Raises:
         SettingsError: The truth has too few planes for a factor, or a method cannot do one.
+        ScanError: Results of an earlier run are there, and ``overwrite`` is not given.
     """
     from bida.masked_montage import masked_montage
 
     inception = experiment.inception()
-    truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile)
+    truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile, experiment.voxel_um)
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
     folder = make_folder(experiment.output)
+    pictures = {factor: folder / f"masked_{factor}x.png" for factor in experiment.factors}
+    for file in (folder / "masked.csv", *pictures.values()):
+        check_output(file, overwrite=experiment.overwrite, suffixes=(".csv", ".png"))
     rows: list[Row] = []
     for factor in experiment.factors:
         kept, cut = left_out(truth, factor)
@@ -123,7 +130,7 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
             rows += as_rows(factor, name, found)
             write_rows(folder / "masked.csv", rows)
         picture = masked_montage({name: stack.data for name, stack in results.items()}, f"{factor}x")
-        with atomic(folder / f"masked_{factor}x.png") as temporary:
+        with atomic(pictures[factor]) as temporary:
             temporary.write_bytes(picture)
     return table(rows)
 

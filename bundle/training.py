@@ -264,6 +264,6 @@ def local_device() -> torch.device:
     return device
 
 
-def training_folders(folders: str | Sequence[str]) -> list[str]:
-    """Return the data folders as a list; a string may name several, separated by commas."""
-    return [part.strip() for part in folders.split(",")] if isinstance(folders, str) else list(folders)
+def names(given: str | Sequence[str]) -> list[str]:
+    """Return folders or files as a list; a string may name several, separated by commas."""
+    return [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)

@@ -5,8 +5,9 @@ import pytest
 
 from bida import masked_data
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine, StackSlices, load_stack, split_range, stack_names
+from bida.masked_data import IntensityLine, StackSlices, load_stack, split_range
 from bida.stack import Stack, block_mean
+from bida.training import names
 
 RNG = np.random.default_rng(0)
 STACKS = {
@@ -45,7 +46,7 @@ def test_ranges(spec, expected):
 
 
 def test_names():
-    assert stack_names("a.tif, b.tif[0:3]") == ["a.tif", "b.tif[0:3]"] == stack_names(["a.tif", "b.tif[0:3]"])
+    assert names("a.tif, b.tif[0:3]") == ["a.tif", "b.tif[0:3]"] == names(["a.tif", "b.tif[0:3]"])
 
 
 def test_block_mean_against_loops():

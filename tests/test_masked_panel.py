@@ -30,7 +30,9 @@ def stack(shape=(1, 33, 52, 50), seed=0):
 
 def evaluated(monkeypatch, tmp_path, *options, truth=None):
     monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: truth or stack())
-    code = main(["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--factors", "4", *options])
+    code = main(
+        ["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--factors", "4", "--overwrite", *options]
+    )
     if code:
         return code
     with (tmp_path / "out" / "masked.csv").open() as file:

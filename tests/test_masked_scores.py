@@ -10,7 +10,7 @@ import torch
 
 from bida import masked_commands, masked_data
 from bida.cli import main
-from bida.errors import SettingsError
+from bida.errors import ScanError, SettingsError
 from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
@@ -127,6 +127,26 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
     assert all(np.isfinite(float(row["value"])) for row in rows) and "diffusion" in text
     for factor in (4, 8):
         assert (tmp_path / "out" / f"masked_{factor}x.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ScanError, match=r"masked\.csv: output must not exist, it does; .*--overwrite"):
+        evaluate_masked(experiment)
+
+
+def test_sizes_that_are_given_reach_the_reader(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: seen.append(voxel_um) or stack(m=17))
+    words = [
+        "evaluate-masked",
+        "made.tif",
+        "--out",
+        str(tmp_path),
+        "--methods",
+        "linear",
+        "--factors",
+        "4",
+        "--no-panel",
+    ]
+    assert main([*words, "--voxel-um", "4", "2", "2"]) == 0
+    assert seen == [[4.0, 2.0, 2.0]]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_learning_rate():
 
 def test_a_network_that_nothing_would_train_is_refused(tmp_path):
     network, device = small_prior(), torch.device("cpu")
-    with pytest.raises(SettingsError, match="unguided: must be above 0 without initial_weights, got 0: .*unguided=0.2"):
+    with pytest.raises(
+        SettingsError, match=r"unguided: must be above 0 without initial_weights, got 0: .*unguided=0\.2"
+    ):
         prepare(network, device, None, 0.0)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     assert prepare(network, device, tmp_path / "weights.pt", 0.0) is network
