@@ -17,6 +17,9 @@ from bida.result import Clock, versions
 from bida.stack import check_stack_output, read_stack, write_stack
 from bida.volume import StackGrid
 
+# options of sampling that a method, which takes no steps, has no use for
+UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}
+
 
 def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
     """Return the settings that the given options make."""
@@ -37,6 +40,13 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     stack = read_stack(arguments.input, given.get("voxel_um"))
     factor = settings.factor_for(stack)
     prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
+    unused = UNUSED.get(prior.method, ())
+    for name in unused:
+        if name in given:
+            raise SettingsError(
+                f"--{name}: must not be given for {arguments.model}, whose method {prior.method} does not sample, "
+                f"got {given[name]}; leave it out"
+            )
     inferer.progress = console_progress()
     clock.lap("read")
     result = restore_stack(stack, prior, inferer)
@@ -46,7 +56,7 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     grid = StackGrid(stack.data.shape[1], factor)
     record: dict[str, Any] = {
         "source": str(arguments.input),
-        "settings": {**asdict(settings), "factor": factor},
+        "settings": {name: v for name, v in (asdict(settings) | {"factor": factor}).items() if name not in unused},
         "method": prior.method,
         "prediction": prior.prediction,
         "weights": str(arguments.model),

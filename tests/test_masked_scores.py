@@ -182,3 +182,24 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     assert (record["planes"], record["planes_on_grid"], record["method"]) == (5, 3, "diffusion")
     assert record["weights_sha256"] and "3 of 5 planes as acquired" in capsys.readouterr().out
     assert main(command) == 2 and "give --overwrite" in capsys.readouterr().err
+
+
+def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
+    save_weights(prior("e2e"), tmp_path / "e2e.pt")
+    command = [
+        "superres-masked",
+        "made.tif",
+        str(tmp_path / "fine.tif"),
+        "--model",
+        str(tmp_path / "e2e.pt"),
+        "--factor",
+        "4",
+    ]
+    for option in ("--steps", "--eta", "--seed"):
+        assert main([*command, option, "1"]) == 2
+        assert f"{option}: must not be given for" in capsys.readouterr().err
+    assert main([*command, "--tile", "48", "--overlap", "8", "--dtype", "float32"]) == 0
+    settings = json.loads((tmp_path / "fine.json").read_text())["settings"]
+    assert settings["factor"] == 4 and not settings.keys() & {"steps", "eta", "seed"}
