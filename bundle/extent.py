@@ -56,7 +56,8 @@ def content(y: Tensor, operator: SliceOperator) -> Tensor:
     """
     weights = np.abs(operator.matrix)
     reach = (weights > SIDE_LOBES * weights.max()).astype(np.float64)
-    other = ((y - background(y)).abs() >= CONSTANT).to(torch.float32)
+    # a slice that varies by CONSTANT about the background must hold something: half of it, and room for rounding
+    other = ((y - background(y)).abs() >= CONSTANT / 4).to(torch.float32)
     return apply_along(reach.T, other, operator.geometry.axis, "slices") > 0.5
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bida.degradation import SliceGeometry, SliceOperator
-from bida.extent import MARGIN, content, cuts
+from bida.extent import CONSTANT, MARGIN, content, cuts
 from bida.guide import guide
 from bida.inferer import BiplanarInferer
 from bida.prior import SHOWN, PlanePrior
@@ -39,6 +39,14 @@ def test_the_ringing_of_a_resampling_is_no_background():
     held = content(y, OPERATOR)
     assert held[30, 20:40, 30].all()
     assert held.float().mean() < 0.1
+
+
+def test_a_slice_that_hardly_varies_about_the_background_holds_something():
+    y = torch.full((12, 16, 12), -1.0)
+    y[6, 8, 5], y[6, 8, 6] = -1.0 - 0.6 * CONSTANT, -1.0 + 0.6 * CONSTANT
+    held, active = content(y, OPERATOR), torch.tensor([6])
+    (cut,) = cuts(held, active, 8, stride=4)  # sagittal
+    assert cut.index.tolist() == [6] and held[6].any()
 
 
 def test_noise_in_the_air_counts_as_content():
