@@ -160,7 +160,8 @@ def restored_by(sampler: Any, prior: PlanePrior, samples: int) -> Any:
     """Return what restores thick slices of one plane, the mean of some draws."""
 
     def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> torch.Tensor:
-        return torch.stack(list(sampler.sampled(Measurement(thick, own), prior, (plane,), samples))).mean(dim=0)
+        draws = sampler.sampled(Measurement(thick, own), prior, (plane,), samples)
+        return torch.stack([volume for (volume,) in draws]).mean(dim=0)
 
     return run
 
@@ -182,7 +183,7 @@ def promise(arguments: argparse.Namespace) -> None:
         except BidaError as error:
             print(f"{name}: {error}")
             continue
-        run = restored_by(sampler, prior, 2 * arguments.samples)
+        run = restored_by(sampler, prior, arguments.samples)
         errors = None if sharp is None else measure(sharp, scan.geometry, run)
         if check is None or errors is None:
             print(f"{name}: no self-check, or no slice left")

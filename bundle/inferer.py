@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -23,7 +23,7 @@ from bida.moments import Moments
 from bida.noise import INITIAL, volume_noise
 from bida.samplers import DDNM, Condition, DDNMPlus, sample
 from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
-from bida.selfcheck import SelfCheck, self_check
+from bida.selfcheck import SelfCheck, averaged_weight, self_check
 from bida.volume import axis_within, planes_containing
 
 
@@ -42,6 +42,19 @@ class Restoration:
     std: Tensor | None
     residual: float
     check: SelfCheck | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Hold one draw.
+
+    Attributes:
+        volume: [R, A, S].
+        weight: of the priors in it, the rest is the guide's.
+    """
+
+    volume: Tensor
+    weight: float
 
 
 class BiplanarInferer(Inferer):
@@ -147,8 +160,9 @@ class BiplanarInferer(Inferer):
         scan = Measurement.of(inputs, network.stride, geometry, padding)
         moments = Moments()
         check = self.check(inputs, network, geometry, padding) if self.self_check else None
-        for x in self.draws(inputs, network, geometry, padding, 1.0 if check is None else check.weight):
-            moments.add(x)
+        for draw in self.draws(inputs, network, geometry, padding, 1.0 if check is None else check.weight):
+            moments.add(draw.volume)
+        check = check and replace(check, weight_of_result=draw.weight)
         std = _like(moments.std, inputs) if self.samples > 1 else None
         y, again = scan.y, SliceOperator.build(scan.geometry).forward(moments.mean)
         residual = float((again - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
@@ -162,20 +176,25 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
         weight: float = 1.0,
-    ) -> Iterator[Tensor]:
-        """Yield the draws one by one, [R, A, S]; arguments as for `restore`.
+    ) -> Iterator[Draw]:
+        """Yield the draws one by one; arguments as for `restore`.
 
-        Each is drawn towards the guide g (`bida.guide`), g + weight (x - g), see `bida.selfcheck`.
+        Each is drawn towards the guide g (`bida.guide`), g + w (x - g). The weight that is given is that of one plane's
+        prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
         """
         scan = Measurement.of(inputs, network.stride, geometry, padding)
         planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale
         A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
-        for x in self.sampled(scan, network, planes, self.samples, self.fusion, noise, self.progress):
-            if weight < 1:
+        averaged = None
+        for volumes in self.sampled(scan, network, planes, self.samples, self.fusion, noise, self.progress):
+            if averaged is None:
+                averaged = averaged_weight(weight, volumes, reference)
+            x = mean_of(volumes)
+            if averaged < 1:
                 # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x
                 g = reference + A.pinv(A.forward(x) - scan.y) if noise else reference
-                x = g + weight * (x - g)
-            yield x
+                x = g + averaged * (x - g)
+            yield Draw(x, averaged)
 
     @torch.no_grad()
     def check(
@@ -185,14 +204,13 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> SelfCheck | None:
-        """Return what the self-check finds (`bida.selfcheck`), as many volumes averaged as in a run; see `restore`."""
+        """Return what the self-check finds (`bida.selfcheck`), as many draws averaged as in a run; see `restore`."""
         scan = Measurement.of(inputs, network.stride, geometry, padding)
-        samples = self.samples * (2 if self.fusion == "final" else 1)  # of one plane, where a run may average two
 
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
             moments = Moments()
-            for x in self.sampled(Measurement(thick, own), network, (plane,), samples):
-                moments.add(x)
+            for volumes in self.sampled(Measurement(thick, own), network, (plane,), self.samples):
+                moments.add(mean_of(volumes))
             return moments.mean
 
         return self_check(scan.inside(), scan.geometry, network, restored)
@@ -206,8 +224,11 @@ class BiplanarInferer(Inferer):
         fusion: str = "final",
         noise: float = 0.0,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield draws [R, A, S] for a scan by the priors of some planes; noise is in the units of its y."""
+    ) -> Iterator[list[Tensor]]:
+        """Yield draws for a scan by the priors of some planes: the volumes [R, A, S] whose mean is the result.
+
+        They are one for each plane under the fusion "final", else one. The noise is in the units of the scan's y.
+        """
         y, geometry = scan.y, scan.geometry
         A = SliceOperator.build(geometry)
         condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
@@ -224,12 +245,17 @@ class BiplanarInferer(Inferer):
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
         keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
         for draw in range(samples):
-            total = torch.zeros(shape, device=y.device)
+            volumes = []
             for stream, plane, denoise in states:
                 drawn = partial(keyed, plane, self.seed, draw, stream)
                 x_T = drawn(INITIAL)
-                total += sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta)
-            yield total / len(states)
+                volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta))
+            yield volumes
+
+
+def mean_of(volumes: Sequence[Tensor]) -> Tensor:
+    """Return the mean of volumes of one shape."""
+    return sum(volumes[1:], start=volumes[0]) / len(volumes)
 
 
 def _like(volume: Tensor, inputs: Tensor) -> Tensor:

@@ -76,9 +76,9 @@ def self_check_lines(check: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if check is None:
         return [("self-check", "not possible: the slices are too small or too empty")]
     where = f"on {check['slices']} {check['plane']} slices made thick in their plane"
-    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
+    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB; the mean of two planes bears more"
     return [
         ("self-check", f"{check['gain_db']:+.2f} dB on cubic + projection, {where}"),
-        ("weight of priors", f"{check['weight']:.0%}, {shrunk}"),
+        ("weight of a prior", f"{check['weight']:.0%}, {shrunk}"),
         ("familiarity", f"{check['familiarity_db']:+.1f} dB, known above {THRESHOLD_DB:g}"),
     ]

@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def restore(
     residuals: dict[str, float | None] = dict.fromkeys(RESIDUALS, 0.0)
     for draw in inferer.draws(inputs, prior, weight=1.0 if check is None else check.weight):
         clock.lap("sample")
-        last = undo({"image": item["image"], "draw": MetaTensor(draw[None].cpu())})["draw"]
+        last = undo({"image": item["image"], "draw": MetaTensor(draw.volume[None].cpu())})["draw"]
         volume = last[0].cpu().numpy()
         moments.add(volume.astype(np.float64))
         residuals = {name: worst(residuals[name], last.meta.get(name)) for name in RESIDUALS}
@@ -178,7 +179,7 @@ def restore(
     std = None
     if settings.samples > 1:
         std = (moments.std * float(prior.uncertainty_scale)).astype(np.float32)
-    found = json.dumps(None if check is None else check.record())
+    found = json.dumps(check and replace(check, weight_of_result=draw.weight).record())
     made = {"self_check": found, "adapted": json.dumps(adapted)}
     record = describe({**last.meta, **residuals, **made}, settings, prior, clock)
     return Result(mean, affine, std, record, tuple(record["warnings"]), source_header(source))

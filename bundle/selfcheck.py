@@ -9,7 +9,7 @@ slices best; both g and r agree with the scan, so r' does for any w.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,10 +37,11 @@ class SelfCheck:
     Attributes:
         gain_db: PSNR of the restored slices less that of the guide, dB.
         gain_shrunk_db: the same after drawing the slices towards the guide by the weight.
-        weight: of the prior in the result, 0 to 1.
+        weight: of the prior of one plane that served the slices best, 0 to 1.
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
         familiarity_db: how well the prior knows such slices (`bida.familiarity`), dB.
+        weight_of_result: of the mean of the planes' priors in the result (`averaged_weight`); None before there is one.
     """
 
     gain_db: float
@@ -49,6 +50,7 @@ class SelfCheck:
     plane: str
     slices: int
     familiarity_db: float
+    weight_of_result: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -147,6 +149,28 @@ def best_weight(rr: Tensor, xr: Tensor) -> float:
     residual = xr - weight * rr  # of the estimating equation; the ratio's standard error by linearisation
     error = math.sqrt(float(residual.square().sum())) / square
     return min(1.0, max(0.0, weight - CAUTION * error))
+
+
+def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor) -> float:
+    """Return the weight of the mean r of estimates r_i of one volume, given the best weight of a single one.
+
+    The best weight of r is <x - g, r - g> / |r - g|^2, x the truth and g the guide. Its numerator is the mean of the
+    single estimates' numerators, whatever x is; its denominator is smaller than theirs by what the estimates differ in,
+    which needs no truth:
+
+        w = min(1, w_i mean |r_i - g|^2 / |r - g|^2)
+
+    Args:
+        weight: of a single estimate, 0 to 1.
+        volumes: the estimates r_i, [R, A, S].
+        reference: the guide g, [R, A, S].
+    """
+    if len(volumes) == 1 or not 0 < weight < 1:
+        return weight
+    differences = [(volume - reference).double() for volume in volumes]
+    single = sum(float(difference.square().sum()) for difference in differences) / len(differences)
+    mean = float((sum(differences[1:], start=differences[0]) / len(differences)).square().sum())
+    return min(1.0, weight * single / mean) if mean > 0 else weight
 
 
 def sums_over_slices(a: Tensor, b: Tensor, axis: int) -> Tensor:

@@ -62,7 +62,7 @@ def test_info_reports_the_self_check_on_request(scan, capsys):
     assert main(["info", scan, "--steps", "2", "--self-check"]) == 0
     printed = capsys.readouterr().out
     assert "dB on cubic + projection, on 4 coronal slices made thick in their plane" in printed
-    assert "weight of priors" in printed and "familiarity" in printed
+    assert "weight of a prior" in printed and "familiarity" in printed
 
 
 def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):

@@ -171,7 +171,7 @@ def test_draws_give_mean_and_standard_deviation():
     geometry = geometry_of(2)
     inputs = scan_of(geometry)
     inferer = BiplanarInferer(steps=3, samples=3, seed=5)
-    draws = np.stack([x.numpy() for x in inferer.draws(inputs, PointwisePrior(), geometry)])
+    draws = np.stack([draw.volume.numpy() for draw in inferer.draws(inputs, PointwisePrior(), geometry)])
     for k, draw in enumerate(draws):
         expected = expected_draw("final", geometry, inputs, draw=k, steps=3)
         assert np.allclose(draw, expected, rtol=0, atol=2e-6)

@@ -9,7 +9,7 @@ from bida.familiarity import familiarity, wiener
 from bida.guide import guide
 from bida.inferer import BiplanarInferer
 from bida.schedule import cosine_alpha_bar
-from bida.selfcheck import SLICES, best_weight, chosen_indices, self_check, slice_geometry, window
+from bida.selfcheck import SLICES, averaged_weight, best_weight, chosen_indices, self_check, slice_geometry, window
 
 GEOMETRY = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
 
@@ -33,6 +33,16 @@ class FlatPrior:
     def predict(self, x, t, plane, guide=None, grain=True):
         ab = float(self.alpha_bar[t])
         x0 = math.sqrt(ab) * x
+        return x0, (x - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
+
+
+class BlockPrior(FlatPrior):
+    """A prior that knows that tissue comes in blocks of four by four voxels."""
+
+    def predict(self, x, t, plane, guide=None, grain=True):
+        ab, power = float(self.alpha_bar[t]), 0.2
+        mean = torch.nn.functional.avg_pool2d(x, 4).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        x0 = math.sqrt(ab) * power / (ab * power + (1 - ab) / 16) * mean
         return x0, (x - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
 
 
@@ -84,6 +94,31 @@ def test_the_best_weight_is_that_of_least_squares_and_careful():
     assert best_weight(0 * rr, 0 * xr) == 1
 
 
+def test_the_mean_of_estimates_bears_the_weight_that_is_best_for_it():
+    """Two estimates with errors of their own: the weight found without the truth is that of least squares with it."""
+    truth, g, *errors = torch.randn(4, 8, 40, 40, generator=torch.Generator().manual_seed(3))
+    g = truth + g
+    estimates = [truth + 0.8 * error for error in errors]
+    single = best_of([estimates[0]], truth, g)
+    assert averaged_weight(single, estimates, g) == pytest.approx(best_of(estimates, truth, g), abs=0.02)
+    assert single == pytest.approx(1 / 1.64, abs=0.02)
+
+
+def best_of(estimates, truth, g):
+    r = torch.stack(estimates).mean(dim=0) - g
+    return float(((truth - g) * r).sum() / r.square().sum())
+
+
+def test_the_weight_of_a_mean_keeps_its_bounds():
+    g, r = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
+    assert averaged_weight(0.4, [r], g) == 0.4  # one estimate
+    assert averaged_weight(0.4, [r, r], g) == pytest.approx(0.4)  # that agree
+    assert averaged_weight(0.4, [r, 0.1 * r], g) == pytest.approx(0.4 * 0.505 / 0.55**2)
+    assert averaged_weight(0.9, [r, 0.0 * r], g) == 1
+    assert averaged_weight(0.0, [r, 0.0 * r], g) == 0
+    assert averaged_weight(0.4, [g, g], g) == averaged_weight(0.4, [r, -r], g) == 0.4  # nothing to draw
+
+
 def test_slices_are_spread_over_those_with_content():
     y = torch.zeros(16, 20, 16)
     y[:, 4:16] = torch.randn(16, 12, 16)
@@ -120,11 +155,13 @@ def test_the_result_of_any_weight_agrees_with_the_scan():
     inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
     inferer = BiplanarInferer(steps=2)
-    plain = next(inferer.draws(inputs, FlatPrior(), geometry))
+    plain = next(inferer.draws(inputs, FlatPrior(), geometry)).volume
     for weight in (0.0, 0.3, 1.0):
-        x = next(inferer.draws(inputs, FlatPrior(), geometry, weight=weight))
+        draw = next(inferer.draws(inputs, FlatPrior(), geometry, weight=weight))
+        x, used = draw.volume, draw.weight
+        assert used == weight if weight in (0.0, 1.0) else weight < used < 1
         torch.testing.assert_close(SliceOperator.build(geometry).forward(x), y, rtol=0, atol=1e-5)
-        torch.testing.assert_close(x, guide(y, geometry) + weight * (plain - guide(y, geometry)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(x, guide(y, geometry) + used * (plain - guide(y, geometry)), rtol=0, atol=1e-5)
 
 
 def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
@@ -132,13 +169,14 @@ def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
     inputs = torch.nn.functional.pad(SliceOperator.build(GEOMETRY).pinv(y), (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
     A, inferer = SliceOperator.build(geometry), BiplanarInferer(steps=3, noise=0.3)
-    plain = next(inferer.draws(inputs, FlatPrior(), geometry))
+    plain = next(inferer.draws(inputs, FlatPrior(), geometry)).volume
     assert (A.forward(plain) - y).abs().max() > 0.01
-    drawn = next(inferer.draws(inputs, FlatPrior(), geometry, weight=0.2))
+    draw = next(inferer.draws(inputs, FlatPrior(), geometry, weight=0.2))
+    drawn = draw.volume
     torch.testing.assert_close(A.forward(drawn), A.forward(plain), rtol=0, atol=1e-5)
     smooth = guide(y, geometry)
     null = smooth - A.pinv(A.forward(smooth))
-    expected = A.pinv(A.forward(plain)) + null + 0.2 * (plain - A.pinv(A.forward(plain)) - null)
+    expected = A.pinv(A.forward(plain)) + null + draw.weight * (plain - A.pinv(A.forward(plain)) - null)
     torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
 
 
@@ -147,11 +185,11 @@ def test_a_run_with_the_check_uses_its_weight():
     inputs = SliceOperator.build(GEOMETRY).pinv(y)
     inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
-    found = BiplanarInferer(steps=2, samples=2, self_check=True).restore(inputs, FlatPrior(), geometry)
-    plain = BiplanarInferer(steps=2, samples=2).restore(inputs, FlatPrior(), geometry)
+    found = BiplanarInferer(steps=2, samples=2, self_check=True).restore(inputs, BlockPrior(), geometry)
+    plain = BiplanarInferer(steps=2, samples=2).restore(inputs, BlockPrior(), geometry)
     assert plain.check is None
-    assert found.check.weight < 1
-    torch.testing.assert_close(found.std, found.check.weight * plain.std, rtol=0, atol=1e-5)
+    assert found.check.weight < found.check.weight_of_result < 1
+    torch.testing.assert_close(found.std, found.check.weight_of_result * plain.std, rtol=0, atol=1e-5)
 
 
 def test_familiarity_is_zero_for_the_filter_itself_and_rises_with_knowledge():
