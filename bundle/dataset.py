@@ -54,8 +54,9 @@ def find_animals(
         folders: BIDS data sets.
         split: Keep the animals whose ``split`` column in ``participants.tsv`` says so; a data set without that
             table or without that column is training data.
-        include: Keep these subjects only (``sub-01``).
-        exclude: Drop these subjects.
+        include: Keep these subjects only: ``sub-01`` of every data set, or ``mouse-sherm/sub-01`` of the folder of that
+            name alone.
+        exclude: Drop these subjects, named likewise.
         suffixes: BIDS suffixes that count as images.
 
     Returns:
@@ -90,13 +91,14 @@ def animals_of(
     """
     if not folder.is_dir():
         raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
-    splits, found = _splits(folder), []
+    splits, found, data_set = _splits(folder), [], folder.resolve().name
     for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
         for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
             subject = path.relative_to(folder).parts[0]
-            wanted = (include is None or subject in include) and subject not in exclude
+            names = {subject, f"{data_set}/{subject}"}
+            wanted = (include is None or not names.isdisjoint(include)) and names.isdisjoint(exclude)
             if wanted and (split is None or _split_of(subject, splits, folder) == split):
-                found.append(Animal(subject, path, folder.resolve().name))
+                found.append(Animal(subject, path, data_set))
     return sorted(found, key=lambda animal: str(animal.path))
 
 

@@ -41,6 +41,15 @@ def test_animals_are_split_by_the_participants_table(bids):
     assert subjects(find_animals([bids], include=["sub-v"])) == ["sub-v"]
 
 
+def test_a_subject_may_be_named_with_its_data_set(bids):
+    named = f"{bids.name}/sub-a"
+    assert subjects(find_animals([bids], split="train", exclude=[named])) == ["sub-b", "sub-thick"]
+    assert subjects(find_animals([bids], split="train", exclude=["other/sub-a"])) == ["sub-a", "sub-b", "sub-thick"]
+    assert subjects(find_animals([bids], include=[named])) == ["sub-a"]
+    with pytest.raises(SettingsError, match="at least one image must be left"):
+        find_animals([bids], include=["other/sub-a"])
+
+
 def test_nothing_to_train_on_is_an_error(bids, tmp_path):
     with pytest.raises(SettingsError, match="at least one image must be left, got none for split=test"):
         find_animals([bids], split="test")
