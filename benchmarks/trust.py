@@ -4,6 +4,7 @@
     python benchmarks/trust.py familiarity DATA
     python benchmarks/trust.py promise DATA
     python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10]
+    python benchmarks/trust.py noise DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz
     python benchmarks/trust.py planes DATA/mouse-rtg4510 --subjects sub-01 sub-24
 
 `calibrate` restores thick slices of isotropic animals and prints which share of the brain's voxels a 90% interval,
@@ -13,6 +14,8 @@ mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write 
 under the self-check's weight with cubic + projection.
 `rat` does so with every slice of one scan at 5x and at its own factor, against cubic; with --adapt with the slices kept
 from the adaptation.
+`noise` restores a scan at the default settings and gives the noise level (wavelets, Donoho & Johnstone 1994) of the
+scan's own slices and of the result's slices in each plane, over the middle half of each axis.
 `planes` gives the gain on cubic + projection at 5x of slices of isotropic animals, for every plane and axis: of animals
 that the prior was trained on and of others.
 """
@@ -30,6 +33,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.restoration import estimate_sigma
 
 from bida.adapt import adapt_prior
 from bida.baselines import spline
@@ -47,7 +51,7 @@ from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_
 from bida.settings import Settings
 from bida.simulation import simulate_file
 from bida.truth import choose_animals, prepare
-from bida.volume import AXES
+from bida.volume import AXES, NORMAL, PLANES
 from bida.weights import save_weights
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
@@ -241,6 +245,25 @@ def psnr_of(errors: Errors, weight: float, sharp: torch.Tensor) -> float:
     return float(10 * np.log10(4 * 2 * sharp.numel() / errors.total(weight)))
 
 
+def noise(arguments: argparse.Namespace) -> None:
+    result = restore(
+        arguments.data, Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
+    )
+    scan = nib.as_closest_canonical(nib.load(arguments.data))
+    axis = int(np.argmax(scan.header.get_zooms()[:3]))
+    levels = {"the scan's own slices": noise_level(np.asarray(scan.dataobj, dtype=np.float32), axis)}
+    restored = ras(result.data, result.affine)[0]
+    levels |= {f"{plane} slices of the result": noise_level(restored, NORMAL[plane]) for plane in PLANES}
+    for name, level in levels.items():
+        print(f"{name}: {level:.3g}")
+
+
+def noise_level(volume: NDArray, axis: int) -> float:
+    """Return the median noise level of the slices across an axis, each axis' middle half."""
+    middle = volume[tuple(slice(size // 4, size - size // 4) for size in volume.shape)]
+    return float(np.median([estimate_sigma(part) for part in np.moveaxis(middle, axis, 0)]))
+
+
 def planes(arguments: argparse.Namespace) -> None:
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
     prior = load_prior(released_prior(), settings.model, choose_device("auto"), "auto")
@@ -261,7 +284,14 @@ def planes(arguments: argparse.Namespace) -> None:
                 print(f"{animal.subject} {plane_across(axis)}, thick along {AXES[other]}: {gain:+.2f} dB", flush=True)
 
 
-MODES = {"calibrate": calibrate, "familiarity": familiar, "promise": promise, "rat": rat, "planes": planes}
+MODES = {
+    "calibrate": calibrate,
+    "familiarity": familiar,
+    "promise": promise,
+    "rat": rat,
+    "noise": noise,
+    "planes": planes,
+}
 
 if __name__ == "__main__":
     main()
