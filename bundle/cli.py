@@ -203,11 +203,12 @@ def _training_options(sub: argparse.ArgumentParser, output: str, config: str) ->
 
 
 def _train_masked(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("stacks", nargs="+", metavar="STACK", help="stacks; FILE[START:STOP] takes some of the planes")
-    sub.add_argument("--val", required=True, nargs="+", metavar="STACK", dest="validation",
-                     help="stacks, or planes of them, for the validation loss")  # fmt: skip
+    sub.add_argument("stacks", nargs="+", metavar="STACK",
+                     help="stacks; FILE[START:STOP] takes some of the planes; or OpenSRH's folder")  # fmt: skip
+    sub.add_argument("--val", nargs="+", metavar="STACK", dest="validation", default=[],
+                     help="stacks, or planes of them, for the validation loss; OpenSRH's: its val split")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
-                     help="voxel sizes of the stacks, um; default: the files'")  # fmt: skip
+                     help="voxel sizes of the stacks, um; default: the files'; not of OpenSRH")  # fmt: skip
     _training_options(sub, "runs/masked", "masked_train.yaml")
 
 

@@ -23,11 +23,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import ScanError, SettingsError
 from bida.stack import Stack
+from bida.stack_tiff import whole_tiff
 
 LEVELS = 65536.0  # of 16 bits
 OFFSET = 5000 / LEVELS  # keeps most differences above zero
 CHANNELS = ("CH3 - CH2", "CH2", "CH3")
 KINDS = ("tumor", "normal", "nondiagnostic")
+LIST = "meta/opensrh.json"  # in the data set's folder
+
+
+def is_opensrh(path: str | Path) -> bool:
+    """Return whether a folder has OpenSRH's list of patches."""
+    return (Path(path) / LIST).is_file()
 
 
 def opensrh_patches(root: str | Path, split: str | Sequence[str], kinds: Sequence[str] = KINDS) -> list[Path]:
@@ -47,7 +54,7 @@ def opensrh_patches(root: str | Path, split: str | Sequence[str], kinds: Sequenc
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise SettingsError(f"kinds: must be among {', '.join(KINDS)}, got {', '.join(unknown)}")
-    listed = root / "meta" / "opensrh.json"
+    listed = root / LIST
     described = _json(listed)
     patients = _split(root, split) if isinstance(split, str) else list(split)
     found: list[Path] = []
@@ -104,10 +111,8 @@ def read_patch(path: str | Path) -> NDArray[np.float32]:
     Raises:
         ScanError: the file cannot be read, or holds something else.
     """
-    try:
+    with whole_tiff(path):
         raman = tifffile.imread(path)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise ScanError(f"{path}: must be a TIFF that can be read, got '{error}'; look at the file") from error
     if raman.ndim != 3 or raman.shape[0] != 2 or raman.dtype != np.uint16:
         raise ScanError(f"{path}: a patch must be [2, H, W] of 16 bits, got {raman.shape} {raman.dtype}")
     return three_channels(raman)

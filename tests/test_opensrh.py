@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import tifffile
@@ -9,43 +7,23 @@ from bida.errors import ScanError, SettingsError
 from bida.opensrh import CHANNELS, opensrh_patches, read_patch, read_z_stack
 
 
-@pytest.fixture
-def root(tmp_path):
-    """Two patients; the second one's slide lists no normal patches."""
-
-    def slide(patient, kinds):
-        return {
-            "slide_id": "1",
-            **{f"{k}_patches": [f"studies/{patient}/1/{k}{i}.tif" for i in range(2)] for k in kinds},
-        }
-
-    described = {
-        "A": {"patient_id": "A", "class": "hgg", "slides": {"1": slide("A", ("tumor", "normal", "nondiagnostic"))}},
-        "B": {"patient_id": "B", "class": "normal", "slides": {"1": slide("B", ("tumor",))}},
-    }
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta" / "opensrh.json").write_text(json.dumps(described))
-    (tmp_path / "meta" / "train_val_split.json").write_text(json.dumps({"train": ["A"], "val": ["B"]}))
-    return tmp_path
-
-
-def test_patches_of_a_split(root):
-    names = [path.relative_to(root).as_posix() for path in opensrh_patches(root, "train")]
+def test_patches_of_a_split(opensrh):
+    names = [path.relative_to(opensrh).as_posix() for path in opensrh_patches(opensrh, "train")]
     assert names == [f"studies/A/1/{k}{i}.tif" for k in ("tumor", "normal", "nondiagnostic") for i in range(2)]
-    assert [path.name for path in opensrh_patches(root, "val")] == ["tumor0.tif", "tumor1.tif"]
-    assert len(opensrh_patches(root, ["A", "B"], ["tumor"])) == 4
+    assert [path.name for path in opensrh_patches(opensrh, "val")] == ["tumor0.tif", "tumor1.tif"]
+    assert len(opensrh_patches(opensrh, ["A", "B"], ["tumor"])) == 4
 
 
-def test_lists_that_cannot_be_used(root):
+def test_lists_that_cannot_be_used(opensrh):
     with pytest.raises(SettingsError, match="must be train, val"):
-        opensrh_patches(root, "test")
+        opensrh_patches(opensrh, "test")
     with pytest.raises(SettingsError, match="kinds"):
-        opensrh_patches(root, "train", ["glioma"])
+        opensrh_patches(opensrh, "train", ["glioma"])
     with pytest.raises(ScanError, match="must list patient C"):
-        opensrh_patches(root, ["C"])
-    (root / "meta" / "opensrh.json").write_text("{")
+        opensrh_patches(opensrh, ["C"])
+    (opensrh / "meta" / "opensrh.json").write_text("{")
     with pytest.raises(ScanError, match=r"opensrh\.json: OpenSRH must have this list"):
-        opensrh_patches(root, "train")
+        opensrh_patches(opensrh, "train")
 
 
 def test_the_third_channel(tmp_path):
