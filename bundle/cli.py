@@ -213,7 +213,8 @@ def _train_masked(sub: argparse.ArgumentParser) -> None:
 
 
 def _isotropy(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("input", metavar="STACK", help="TIFF, OME-Zarr or NIfTI, or a folder or glob of planes as TIFF")
+    sub.add_argument("input", metavar="STACK",
+                     help="TIFF, OME-Zarr, NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes, um; default: the file's")  # fmt: skip
     sub.add_argument("--block-mean", type=int, default=1, metavar="N", help="average cubes of N voxels a side first")
@@ -238,7 +239,7 @@ def _masked_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _superres_masked(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("input", metavar="STACK", help="the stack")
+    sub.add_argument("input", metavar="STACK", help="the stack, as for isotropy")
     sub.add_argument("output", metavar="OUT", help="stack to write; a .json beside it records the run")
     sub.add_argument("--model", required=True, metavar="FILE", help="weights, from train-masked")
     grid = sub.add_mutually_exclusive_group(required=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bida import stack_nifti, stack_tiff, stack_zarr
+from bida import opensrh, stack_nifti, stack_tiff, stack_zarr
 from bida.errors import ScanError, SettingsError
 from bida.output import atomic, check_output
 from bida.stack_axes import Found, SizesUm, native
@@ -84,8 +84,9 @@ def read_stack(
     """Read a microscopy stack.
 
     OME-TIFF, ImageJ TIFF and plain TIFF; a folder or glob of single-plane TIFFs, one a z, in natural order of their
-    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z. Axes of length 1 are
-    dropped; longer time axes, colour samples and files of several images are refused.
+    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z; a field of view of
+    OpenSRH's z-stacks, ``FILE.pt[ROW,COLUMN]``. Axes of length 1 are dropped; longer time axes, colour samples and
+    files of several images are refused.
 
     Args:
         path: file, folder or glob (with * or ?).
@@ -107,6 +108,8 @@ def _found(path: str | Path, sizes_given: bool) -> Found:
         return stack_zarr.read_zarr(file)
     if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
         return stack_tiff.read_series(path, sizes_given)
+    if opensrh.is_field(path):
+        return opensrh.read_field(path)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
     if file.name.lower().endswith(stack_tiff.SUFFIXES):
