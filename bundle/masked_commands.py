@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from bida.device import dtype_choice
 from bida.errors import SettingsError
 from bida.masked_data import PERCENTILES
 from bida.masked_restore import MaskedSettings, restore_stack
@@ -53,7 +55,9 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     clock.lap("restore")
     write_stack(output, result, overwrite=overwrite)
     clock.lap("write")
-    grid = StackGrid(stack.data.shape[1], factor)
+    grid, device = StackGrid(stack.data.shape[1], factor), next(prior.parameters()).device
+    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
+    warnings = [] if choice.warning is None else [choice.warning]
     record: dict[str, Any] = {
         "source": str(arguments.input),
         "settings": {name: v for name, v in (asdict(settings) | {"factor": factor}).items() if name not in unused},
@@ -61,17 +65,21 @@ def superres_masked(arguments: argparse.Namespace) -> None:
         "prediction": prior.prediction,
         "weights": str(arguments.model),
         "weights_sha256": prior.weights_sha256,
-        "device": str(next(prior.parameters()).device),
+        "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "dtype_choice": choice.how,
         "intensity_percentiles": list(PERCENTILES),
         "planes": grid.planes,
         "planes_on_grid": len(grid.on_grid),
         "shape_czyx": list(result.data.shape),
         "spacing_um_zyx": list(result.spacing_um),
+        "warnings": warnings,
         "seconds": dict(clock.seconds),
         "versions": versions(),
     }
     write_json(sidecar, record, overwrite=overwrite)
+    for warning in warnings:
+        print(f"bida: note: {warning}", file=sys.stderr)
     sizes = " x ".join(map(str, result.data.shape[1:]))
     spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
     print(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bida import masked_commands, masked_data
+from bida import device, masked_commands, masked_data
+from bida.arithmetic import Found, Speed
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
 from bida.masked_inferer import MaskedSliceInferer
@@ -181,7 +182,21 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     assert record["settings"]["factor"] == pytest.approx(2.5) and record["settings"]["steps"] == 2
     assert (record["planes"], record["planes_on_grid"], record["method"]) == (5, 3, "diffusion")
     assert record["weights_sha256"] and "3 of 5 planes as acquired" in capsys.readouterr().out
+    assert (record["dtype"], record["dtype_choice"], record["warnings"]) == ("float32", "as asked", [])
     assert main(command) == 2 and "give --overwrite" in capsys.readouterr().err
+
+
+def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
+    found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
+    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
+    save_weights(prior(), tmp_path / "model.pt")
+    words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
+    assert main(["superres-masked", *words, "--steps", "1", "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "fine.json").read_text())
+    assert record["dtype"] == "bfloat16" and record["dtype_choice"].startswith("measured: bfloat16 runs at")
+    assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
 
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
