@@ -105,6 +105,13 @@ def test_the_command_names_the_folder_for_both_splits(opensrh, monkeypatch, caps
     assert main(["train-masked", "a.tif"]) == 2 and "give --val STACK" in capsys.readouterr().err
 
 
+def test_a_crop_is_refused_before_anything_is_read(tmp_path, capsys):
+    words = ["--output", str(tmp_path / "run"), "--set", "method=e2e", "--set", "crop=[24, 48]"]
+    assert main(["train-masked", "none.tif", "--val", "none.tif", *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("bida: error: crop: rows must be a multiple of 16"), error
+
+
 @pytest.mark.slow
 def test_training_on_patches(opensrh, tmp_path, monkeypatch):
     """Through the command: a network of three channels learns from one split and is validated on the other."""
