@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from bida.device import dtype_choice
 from bida.errors import SettingsError
 from bida.masked_data import PERCENTILES
+from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
@@ -19,8 +21,9 @@ from bida.result import Clock, versions
 from bida.stack import check_stack_output, read_stack, write_stack
 from bida.volume import StackGrid
 
-# options of sampling that a method, which takes no steps, has no use for
+# options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
 UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}
+OF_NETWORKS = frozenset(field.name for field in fields(MaskedSettings)) - {"factor", "spacing_um"}
 
 
 def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
@@ -92,4 +95,28 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Leave out planes of a stack with truth, and compare what methods make of them."""
     known = {field.name for field in fields(MaskedExperiment)} & vars(arguments).keys()
     values = {name: vars(arguments)[name] for name in known}
-    print(evaluate_masked(MaskedExperiment(**values, settings=masked_settings(arguments))))
+    experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
+    check_used(experiment, vars(arguments))
+    print(evaluate_masked(experiment))
+
+
+def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:
+    """Check that some part of an experiment has a use for each given option.
+
+    Raises:
+        SettingsError: None has.
+        WeightsError: Weights that are named cannot be read.
+    """
+    weights = [method.partition("=")[2] for method in experiment.methods]
+    kinds = sorted({MaskedPrior.load(file).method for file in weights if file})
+    unused = OF_NETWORKS.intersection(*(UNUSED.get(kind, ()) for kind in kinds))
+    if experiment.panel or experiment.crops:
+        unused -= {"seed"}
+    if experiment.inception_weights is not None:
+        unused -= {"device"}
+    for name in sorted(unused & given.keys()):
+        found = f"networks of {' and '.join(kinds)} alone" if kinds else "no network"
+        raise SettingsError(
+            f"--{name.replace('_', '-')}: must not be given where no method uses it, got {given[name]} with {found}; "
+            "leave it out, or name weights that do with --methods NAME=FILE"
+        )

@@ -199,6 +199,31 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "methods, options, refused",
+    [
+        (["linear"], ["--steps", "4"], "--steps: must not be given where no method uses it, got 4 with no network"),
+        (["linear"], ["--blur"], "--blur: must not be given"),
+        (["linear"], ["--batch-size", "4"], "--batch-size: must not be given"),
+        (["linear"], ["--seed", "1"], "--seed: must not be given"),
+        (["e2e", "msunet"], ["--eta", "0.5"], "got 0.5 with networks of e2e and msunet alone; leave it out"),
+        (["e2e"], ["--seed", "1"], "--seed: must not be given"),
+        (["e2e", "diffusion"], ["--steps", "1", "--eta", "0.5", "--seed", "1", "--tile", "48"], None),
+        (["e2e", "msunet"], ["--seed", "1", "--batch-size", "4", "--dtype", "float32"], None),
+        (["e2e"], ["--seed", "1", "--crops", "4"], None),
+    ],
+)
+def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
+    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda experiment: "ran")
+    for method in ("diffusion", "msunet", "e2e"):
+        save_weights(prior(method), tmp_path / f"{method}.pt")
+    named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
+    words = ["evaluate-masked", "made.tif", "--out", str(tmp_path), "--no-panel", "--methods", *named, *options]
+    assert main(words) == (2 if refused else 0)
+    printed = capsys.readouterr()
+    assert (refused or "ran") in printed.err + printed.out
+
+
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
