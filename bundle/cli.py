@@ -214,7 +214,8 @@ def _train_masked(sub: argparse.ArgumentParser) -> None:
 
 def _isotropy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", metavar="STACK",
-                     help="TIFF, OME-Zarr, NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]")  # fmt: skip
+                     help="TIFF, OME-Zarr, NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]; "
+                     "FILE[START:STOP] takes some of the planes")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes, um; default: the file's")  # fmt: skip
     sub.add_argument("--block-mean", type=int, default=1, metavar="N", help="average cubes of N voxels a side first")

@@ -11,14 +11,14 @@ from typing import Any
 
 from bida.device import dtype_choice
 from bida.errors import SettingsError
-from bida.masked_data import PERCENTILES
+from bida.masked_data import PERCENTILES, load_stack, split_range
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
 from bida.progress import console_progress
 from bida.result import Clock, versions
-from bida.stack import check_stack_output, read_stack, write_stack
+from bida.stack import check_stack_output, write_stack
 from bida.volume import StackGrid
 
 # options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
@@ -37,12 +37,12 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
     output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
-    if output.resolve() == Path(arguments.input).resolve():
+    if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
     check_stack_output(output, overwrite=overwrite)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     clock = Clock()
-    stack = read_stack(arguments.input, given.get("voxel_um"))
+    stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
     factor = settings.factor_for(stack)
     prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
     unused = UNUSED.get(prior.method, ())

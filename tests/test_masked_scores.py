@@ -16,7 +16,7 @@ from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
-from bida.stack import Stack
+from bida.stack import Stack, read_stack
 from bida.volume import StackGrid
 from bida.weights import save_weights
 
@@ -170,7 +170,7 @@ def test_an_experiment_that_cannot_be_is_refused(options, message):
 
 def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
     written = {}
-    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: written.update({path: result}))
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
@@ -189,7 +189,7 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
 def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
@@ -197,6 +197,17 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     record = json.loads((tmp_path / "fine.json").read_text())
     assert record["dtype"] == "bfloat16" and record["dtype_choice"].startswith("measured: bfloat16 runs at")
     assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
+
+
+def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    save_weights(prior("e2e"), tmp_path / "e2e.pt")
+    out = tmp_path / "fine.ome.tif"
+    words = ["made.tif[1:4]", str(out), "--model", str(tmp_path / "e2e.pt"), "--factor", "2", "--dtype", "float32"]
+    assert main(["superres-masked", *words]) == 0
+    assert np.array_equal(read_stack(out).data[:, ::2], stack().data[:, 1:4])
+    assert main(["superres-masked", f"{out}[0:3]", *words[1:], "--overwrite"]) == 2
+    assert "output must be a file of its own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -225,7 +236,7 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [
