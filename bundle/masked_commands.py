@@ -43,6 +43,7 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     clock = Clock()
     stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
+    check_stack_output(output, stack.data.dtype, overwrite=overwrite)
     factor = settings.factor_for(stack)
     prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
     unused = UNUSED.get(prior.method, ())

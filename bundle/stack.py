@@ -133,15 +133,19 @@ def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> t
     return z, y, x
 
 
-def check_stack_output(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Check, before any work is done, that a stack can be written to `path`.
+def check_stack_output(path: str | Path, dtype: np.dtype | None = None, *, overwrite: bool = False) -> Path:
+    """Check, before any work is done, that a stack can be written to `path`, of voxels of a type where one is named.
 
     Raises:
-        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group.
+        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group, and the
+            format must have voxels of the type.
     """
     path = Path(path)
     if not path.name.endswith(stack_zarr.SUFFIXES):
-        return check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
+        check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
+        if dtype is not None:
+            (stack_nifti if path.name.endswith(stack_nifti.SUFFIXES) else stack_tiff).check_type(path, dtype)
+        return path
     if path.exists() and not stack_zarr.is_zarr(path):
         raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

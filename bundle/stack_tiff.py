@@ -168,14 +168,23 @@ def read_series(path: str | Path, sizes_given: bool = False) -> Found:
     return Found(data, sizes, first.channels)
 
 
+def check_type(path: Path, dtype: np.dtype) -> None:
+    """Check that OME-TIFF has such voxels.
+
+    Raises:
+        ScanError: it has not.
+    """
+    if dtype.name not in OME_TYPES:
+        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {dtype}; convert")
+
+
 def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
     """Write [C, Z, Y, X] as OME-TIFF, deflated, with sizes in micrometres and channel names.
 
     Raises:
         ScanError: OME-TIFF has no such type of voxel.
     """
-    if data.dtype.name not in OME_TYPES:
-        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {data.dtype}; convert")
+    check_type(path, data.dtype)
     metadata: dict[str, object] = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
     for axis, size in zip("ZYX", spacing_um):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}

@@ -199,6 +199,14 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
 
 
+def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(np.float16))
+    for name in ("fine.tif", "fine.nii.gz"):
+        words = ["made.tif", str(tmp_path / name), "--model", "no such weights", "--factor", "2"]
+        assert main(["superres-masked", *words]) == 2
+        assert f"{name}: " in (error := capsys.readouterr().err) and "float16" in error, error
+
+
 def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
