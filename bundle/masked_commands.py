@@ -18,7 +18,7 @@ from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
 from bida.progress import console_progress
 from bida.result import Clock, versions
-from bida.stack import check_stack_output, write_stack
+from bida.stack import Stack, check_stack_output, write_stack
 from bida.volume import StackGrid
 
 # options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
@@ -59,15 +59,31 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     clock.lap("restore")
     write_stack(output, result, overwrite=overwrite)
     clock.lap("write")
+    used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}
+    asked = {"source": str(arguments.input), "weights": str(arguments.model), "settings": used}
+    record = asked | describe(settings, prior, stack, result, factor) | {"seconds": dict(clock.seconds)}
+    write_json(sidecar, record, overwrite=overwrite)
+    for warning in record["warnings"]:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    sizes = " x ".join(map(str, result.data.shape[1:]))
+    spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
+    kept = f"{record['planes_on_grid']} of {record['planes']} planes as acquired"
+    print(
+        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
+        f"{'smoothed' if settings.blur else kept}"
+    )
+
+
+def describe(
+    settings: MaskedSettings, prior: MaskedPrior, stack: Stack, result: Stack, factor: float
+) -> dict[str, Any]:
+    """Return what the record of a restoration says of the stack, the network and the result, as JSON can hold it."""
     grid, device = StackGrid(stack.data.shape[1], factor), next(prior.parameters()).device
     choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
-    warnings = [] if choice.warning is None else [choice.warning]
-    record: dict[str, Any] = {
-        "source": str(arguments.input),
-        "settings": {name: v for name, v in (asdict(settings) | {"factor": factor}).items() if name not in unused},
+    return {
+        "source_spacing_um_zyx": list(stack.spacing_um),
         "method": prior.method,
         "prediction": prior.prediction,
-        "weights": str(arguments.model),
         "weights_sha256": prior.weights_sha256,
         "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
@@ -77,19 +93,9 @@ def superres_masked(arguments: argparse.Namespace) -> None:
         "planes_on_grid": len(grid.on_grid),
         "shape_czyx": list(result.data.shape),
         "spacing_um_zyx": list(result.spacing_um),
-        "warnings": warnings,
-        "seconds": dict(clock.seconds),
+        "warnings": [] if choice.warning is None else [choice.warning],
         "versions": versions(),
     }
-    write_json(sidecar, record, overwrite=overwrite)
-    for warning in warnings:
-        print(f"bida: note: {warning}", file=sys.stderr)
-    sizes = " x ".join(map(str, result.data.shape[1:]))
-    spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
-    print(
-        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
-        f"{'smoothed' if settings.blur else f'{len(grid.on_grid)} of {grid.planes} planes as acquired'}"
-    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -98,7 +104,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     values = {name: vars(arguments)[name] for name in known}
     experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
     check_used(experiment, vars(arguments))
-    print(evaluate_masked(experiment))
+    print(evaluate_masked(experiment, console_progress()))
 
 
 def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
 from bida.stack import Stack, read_stack
 from bida.volume import StackGrid
-from bida.weights import save_weights
+from bida.weights import save_weights, sha256
 
 
 def stack(dtype=np.uint16, m=5, channels=1, seed=0):
@@ -116,7 +116,15 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
     methods = ["linear", *(f"{name}={path}" for name, path in weights.items())]
     settings = MaskedSettings(steps=2, tile=32, overlap=8, dtype="float32")
     experiment = MaskedExperiment("made.tif", str(tmp_path / "out"), (4, 8), methods, settings=settings, panel=False)
-    text = evaluate_masked(experiment)
+    told = []
+    text = evaluate_masked(experiment, lambda *done: told.append(done))
+    # two planes by two steps, and by two and three doublings
+    counts = [total for done, total in told if done == total]
+    assert counts == [4, 4, 4, 6]
+    record = json.loads((tmp_path / "out" / "masked.json").read_text())
+    assert record["networks"]["e2e"] == {"method": "e2e", "sha256": sha256(weights["e2e"])}
+    assert (record["truth"], record["factors"], record["settings"]["steps"]) == ("made.tif", [4, 8], 2)
+    assert (record["dtype"], record["dtype_choice"], record["shape_czyx"]) == ("float32", "as asked", [1, 17, 12, 13])
     with (tmp_path / "out" / "masked.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["factor"], row["method"], row["plane"], row["metric"]) for row in rows} == {
@@ -233,7 +241,7 @@ def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
-    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda experiment: "ran")
+    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda experiment, progress: "ran")
     for method in ("diffusion", "msunet", "e2e"):
         save_weights(prior(method), tmp_path / f"{method}.pt")
     named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
