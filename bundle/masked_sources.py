@@ -33,6 +33,7 @@ class OpenSrhSlices(SliceStacks):
     """Patches of a split of OpenSRH, drawn as the slices of stacks are, every patch with the same chance.
 
     A z-stack is restored on the line of its own field of view (`IntensityLine`), so a patch is taught on its own.
+    Blank patches are drawn too: leaving them out would take a reading of all.
 
     Args:
         root: The data set's folder, see `opensrh_patches`.
