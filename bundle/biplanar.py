@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from bida.samplers import Denoise
 from bida.volume import PLANES, from_slices, to_slices
 
 FUSIONS = ("final", "step", "alternate")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 VolumeDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (x, t) -> (x0, e), as `PlaneDenoiser`
 
@@ -132,16 +135,16 @@ def fused_states(
     return [(VOLUME_STREAM, "axial", averaged if fusion == "step" else in_turn)]
 
 
-def counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Denoise], Denoise]:
-    """Return a wrapper for denoisers that counts all their calls and reports each to `progress`."""
+def counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a wrapper for denoisers, or other passes, that counts all their calls and reports each to `progress`."""
     done = count(1)
 
-    def report(denoise: Denoise) -> Denoise:
-        def reporting(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-            estimate = denoise(x, t, step)
+    def report(one_pass: Callable[P, T]) -> Callable[P, T]:
+        def reporting(*args: P.args, **kwargs: P.kwargs) -> T:
+            result = one_pass(*args, **kwargs)
             if progress is not None:
                 progress(next(done), total)
-            return estimate
+            return result
 
         return reporting
 

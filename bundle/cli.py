@@ -203,16 +203,19 @@ def _training_options(sub: argparse.ArgumentParser, output: str, config: str) ->
 
 
 def _train_masked(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("stacks", nargs="+", metavar="STACK", help="stacks; FILE[START:STOP] takes some of the planes")
-    sub.add_argument("--val", required=True, nargs="+", metavar="STACK", dest="validation",
-                     help="stacks, or planes of them, for the validation loss")  # fmt: skip
+    sub.add_argument("stacks", nargs="+", metavar="STACK",
+                     help="stacks; FILE[START:STOP] takes some of the planes; or OpenSRH's folder")  # fmt: skip
+    sub.add_argument("--val", nargs="+", metavar="STACK", dest="validation", default=[],
+                     help="stacks, or planes of them, for the validation loss; OpenSRH's: its val split")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
-                     help="voxel sizes of the stacks, um; default: the files'")  # fmt: skip
+                     help="voxel sizes of the stacks, um; default: the files'; not of OpenSRH")  # fmt: skip
     _training_options(sub, "runs/masked", "masked_train.yaml")
 
 
 def _isotropy(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("input", metavar="STACK", help="TIFF, OME-Zarr or NIfTI, or a folder or glob of planes as TIFF")
+    sub.add_argument("input", metavar="STACK",
+                     help="TIFF, OME-Zarr, NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]; "
+                     "FILE[START:STOP] takes some of the planes")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes, um; default: the file's")  # fmt: skip
     sub.add_argument("--block-mean", type=int, default=1, metavar="N", help="average cubes of N voxels a side first")
@@ -221,14 +224,14 @@ def _isotropy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
-def _masked_options(sub: argparse.ArgumentParser) -> None:
-    """Add the options of every restoration of a stack."""
-    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (16)")
+def _masked_options(sub: argparse._ActionsContainer, seeded: str = "") -> None:
+    """Add the options of every restoration of a stack by weights."""
+    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps, of diffusion alone (16)")
     sub.add_argument("--fusion", choices=["final", "step", "single-xz", "single-yz"],
-                     help="how the xz and yz slices are joined, or one of them alone (final)")  # fmt: skip
-    sub.add_argument("--eta", type=float, metavar="E", help="noise of the steps, 0 to 1 (0)")
+                     help="how xz and yz slices are joined, or one of them alone (final); e2e: not step")  # fmt: skip
+    sub.add_argument("--eta", type=float, metavar="E", help="noise of the steps, 0 to 1, of diffusion alone (0)")
     sub.add_argument("--blur", action="store_true", help="smooth the result by 3 x 3 x 3 voxels; no plane stays exact")
-    sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
+    sub.add_argument("--seed", type=int, metavar="N", help=f"seed of the noise of diffusion and msunet{seeded} (0)")
     sub.add_argument("--tile", type=int, metavar="N", help="side of the tiles that the network sees, pixels (128)")
     sub.add_argument("--overlap", type=int, metavar="N", help="pixels that tiles share, at most half a tile (32)")
     sub.add_argument("--batch-size", type=int, metavar="N", help="tiles at once; changes no result")
@@ -237,7 +240,7 @@ def _masked_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _superres_masked(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("input", metavar="STACK", help="the stack")
+    sub.add_argument("input", metavar="STACK", help="the stack, as for isotropy")
     sub.add_argument("output", metavar="OUT", help="stack to write; a .json beside it records the run")
     sub.add_argument("--model", required=True, metavar="FILE", help="weights, from train-masked")
     grid = sub.add_mutually_exclusive_group(required=True)
@@ -265,7 +268,10 @@ def _evaluate_masked(sub: argparse.ArgumentParser) -> None:
                      help="add SliceFID; TorchScript from [B, 3, 299, 299] in -1 to 1 to [B, 2048]")  # fmt: skip
     sub.add_argument("--inception-sha256", metavar="HASH", help="SHA-256 that this file must have")
     sub.add_argument("--crops", type=int, metavar="N", help="restore N crops of 48 x 48 pixels with masked rows, too")
-    _masked_options(sub)
+    _masked_options(
+        sub.add_argument_group("restoration by weights", "refused where no method that is named uses them"),
+        ", and of the panel's patches and the crops",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -273,9 +273,11 @@ def train(arguments: argparse.Namespace) -> None:
 
 def train_masked(arguments: argparse.Namespace) -> None:
     """Train on microscopy stacks through the bundle's training configuration and the one that lies over it."""
+    from bida.masked_sources import validation_stacks
     from bida.training_command import run_training
 
-    fixed = {"stacks": arguments.stacks, "validation_stacks": arguments.validation, "output_dir": arguments.output}
+    validation = validation_stacks(arguments.stacks, arguments.validation)
+    fixed = {"stacks": arguments.stacks, "validation_stacks": validation, "output_dir": arguments.output}
     fixed |= {"voxel_um": arguments.voxel_um} if arguments.voxel_um else {}
     run_training(["train.yaml", "masked_train.yaml"], arguments.config, arguments.overrides, fixed)
 

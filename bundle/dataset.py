@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +28,15 @@ SHARP = 1.05
 # A slice teaches something when this share of it rises above the background by 5% of the range.
 FOREGROUND_SHARE, FOREGROUND_LEVEL = 0.01, -0.9
 
-Stack = tuple[NDArray[np.float32], NDArray[np.int64]]  # slices [N, H, W, C], indices of those that may be drawn
+
+class Slices(Protocol):
+    """Slices by their index: an array [N, H, W, C], or what reads one when it is asked for."""
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]:
+        """Return a slice [H, W, C]."""
+
+
+Stack = tuple[Slices, NDArray[np.int64]]  # slices, indices of those that may be drawn
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -150,7 +158,7 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
 
 def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, Stack]:
     """Return the slices of [R, A, S, C] in every plane in which they are sharp and hold more than background."""
-    found = {}
+    found: dict[str, Stack] = {}
     for plane in PLANES:
         normal = NORMAL[plane]
         in_plane = [spacing_mm[axis] for axis in range(3) if axis != normal]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from bida.device import dtype_choice
 from bida.errors import SettingsError
-from bida.masked_data import PERCENTILES
+from bida.masked_data import PERCENTILES, load_stack, split_range
+from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
 from bida.progress import console_progress
 from bida.result import Clock, versions
-from bida.stack import check_stack_output, read_stack, write_stack
+from bida.stack import Stack, check_stack_output, write_stack
 from bida.volume import StackGrid
 
-# options of sampling that a method, which takes no steps, has no use for
+# options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
 UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}
+OF_NETWORKS = frozenset(field.name for field in fields(MaskedSettings)) - {"factor", "spacing_um"}
 
 
 def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
@@ -32,12 +37,13 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
     output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
-    if output.resolve() == Path(arguments.input).resolve():
+    if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
     check_stack_output(output, overwrite=overwrite)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     clock = Clock()
-    stack = read_stack(arguments.input, given.get("voxel_um"))
+    stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
+    check_stack_output(output, stack.data.dtype, overwrite=overwrite)
     factor = settings.factor_for(stack)
     prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
     unused = UNUSED.get(prior.method, ())
@@ -53,35 +59,71 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     clock.lap("restore")
     write_stack(output, result, overwrite=overwrite)
     clock.lap("write")
-    grid = StackGrid(stack.data.shape[1], factor)
-    record: dict[str, Any] = {
-        "source": str(arguments.input),
-        "settings": {name: v for name, v in (asdict(settings) | {"factor": factor}).items() if name not in unused},
+    used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}
+    asked = {"source": str(arguments.input), "weights": str(arguments.model), "settings": used}
+    record = asked | describe(settings, prior, stack, result, factor) | {"seconds": dict(clock.seconds)}
+    write_json(sidecar, record, overwrite=overwrite)
+    for warning in record["warnings"]:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    sizes = " x ".join(map(str, result.data.shape[1:]))
+    spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
+    kept = f"{record['planes_on_grid']} of {record['planes']} planes as acquired"
+    print(
+        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
+        f"{'smoothed' if settings.blur else kept}"
+    )
+
+
+def describe(
+    settings: MaskedSettings, prior: MaskedPrior, stack: Stack, result: Stack, factor: float
+) -> dict[str, Any]:
+    """Return what the record of a restoration says of the stack, the network and the result, as JSON can hold it."""
+    grid, device = StackGrid(stack.data.shape[1], factor), next(prior.parameters()).device
+    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
+    return {
+        "source_spacing_um_zyx": list(stack.spacing_um),
         "method": prior.method,
         "prediction": prior.prediction,
-        "weights": str(arguments.model),
         "weights_sha256": prior.weights_sha256,
-        "device": str(next(prior.parameters()).device),
+        "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "dtype_choice": choice.how,
         "intensity_percentiles": list(PERCENTILES),
         "planes": grid.planes,
         "planes_on_grid": len(grid.on_grid),
         "shape_czyx": list(result.data.shape),
         "spacing_um_zyx": list(result.spacing_um),
-        "seconds": dict(clock.seconds),
+        "warnings": [] if choice.warning is None else [choice.warning],
         "versions": versions(),
     }
-    write_json(sidecar, record, overwrite=overwrite)
-    sizes = " x ".join(map(str, result.data.shape[1:]))
-    spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
-    print(
-        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
-        f"{'smoothed' if settings.blur else f'{len(grid.on_grid)} of {grid.planes} planes as acquired'}"
-    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Leave out planes of a stack with truth, and compare what methods make of them."""
     known = {field.name for field in fields(MaskedExperiment)} & vars(arguments).keys()
     values = {name: vars(arguments)[name] for name in known}
-    print(evaluate_masked(MaskedExperiment(**values, settings=masked_settings(arguments))))
+    experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
+    check_used(experiment, vars(arguments))
+    print(evaluate_masked(experiment, console_progress()))
+
+
+def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:
+    """Check that some part of an experiment has a use for each given option.
+
+    Raises:
+        SettingsError: None has.
+        WeightsError: Weights that are named cannot be read.
+    """
+    weights = [method.partition("=")[2] for method in experiment.methods]
+    kinds = sorted({MaskedPrior.load(file).method for file in weights if file})
+    unused = OF_NETWORKS.intersection(*(UNUSED.get(kind, ()) for kind in kinds))
+    if experiment.panel or experiment.crops:
+        unused -= {"seed"}
+    if experiment.inception_weights is not None:
+        unused -= {"device"}
+    for name in sorted(unused & given.keys()):
+        found = f"networks of {' and '.join(kinds)} alone" if kinds else "no network"
+        raise SettingsError(
+            f"--{name.replace('_', '-')}: must not be given where no method uses it, got {given[name]} with {found}; "
+            "leave it out, or name weights that do with --methods NAME=FILE"
+        )

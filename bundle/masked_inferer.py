@@ -177,11 +177,12 @@ class MaskedSliceInferer(Inferer):
         def middle(pairs: Tensor) -> Tensor:
             return tiles(lambda batch: network(batch, times), pairs)
 
+        double = counted(self.progress, len(planes) * doublings)(doubled)
         total = torch.zeros((y.shape[0], grid.reach, *y.shape[2:]), device=y.device)
         for plane in planes:
             rows = to_rows(y, plane)
             for _ in range(doublings):
-                rows = doubled(rows, middle)
+                rows = double(rows, middle)
             total += from_rows(rows, plane)
         return total / len(planes)
 

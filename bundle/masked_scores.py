@@ -15,12 +15,13 @@ from bida.errors import SettingsError
 from bida.eval.inception import InceptionFeatures
 from bida.eval.panel import PanelRow
 from bida.masked_crops import Crops, check_factor
-from bida.masked_data import IntensityLine, load_stack
+from bida.masked_data import PERCENTILES, IntensityLine, load_stack
 from bida.masked_panel import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
-from bida.output import atomic, check_output, make_folder
-from bida.result import Clock
+from bida.output import atomic, check_output, make_folder, write_json
+from bida.progress import Progress
+from bida.result import Clock, versions
 from bida.stack import Stack
 
 Row = dict[str, Any]
@@ -94,8 +95,10 @@ class MaskedExperiment:
         )
 
 
-def evaluate_masked(experiment: MaskedExperiment) -> str:
+def evaluate_masked(experiment: MaskedExperiment, progress: Progress | None = None) -> str:
     """Run an experiment; write ``masked.csv`` and ``masked_<factor>x.png``, and return the table as text.
+
+    ``masked.json`` records how it was run. `progress` is told of each restoration by weights, see `MaskedSliceInferer`.
 
     Raises:
         SettingsError: The truth has too few planes for a factor, or a method cannot do one.
@@ -108,8 +111,9 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
     folder = make_folder(experiment.output)
     pictures = {factor: folder / f"masked_{factor}x.png" for factor in experiment.factors}
-    for file in (folder / "masked.csv", *pictures.values()):
-        check_output(file, overwrite=experiment.overwrite, suffixes=(".csv", ".png"))
+    for file in (folder / "masked.csv", folder / "masked.json", *pictures.values()):
+        check_output(file, overwrite=experiment.overwrite, suffixes=(".csv", ".json", ".png"))
+    write_json(folder / "masked.json", describe(experiment, truth), overwrite=experiment.overwrite)
     rows: list[Row] = []
     for factor in experiment.factors:
         kept, cut = left_out(truth, factor)
@@ -119,7 +123,7 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
         results = {TRUTH: cut}
         for method in experiment.methods:
             clock = Clock()
-            name, restored = run_method(method, kept, factor, experiment.settings)
+            name, restored = run_method(method, kept, factor, experiment.settings, progress)
             clock.lap("restore")
             results[name] = restored
             found = [PanelRow(VOLUME, *score) for score in missing_scores(restored.data, cut.data, factor).items()]
@@ -133,6 +137,31 @@ def evaluate_masked(experiment: MaskedExperiment) -> str:
         with atomic(pictures[factor]) as temporary:
             temporary.write_bytes(picture)
     return table(rows)
+
+
+def describe(experiment: MaskedExperiment, truth: Stack) -> dict[str, Any]:
+    """Return the record of an experiment: what was compared, by which weights and how, as JSON can hold it.
+
+    Raises:
+        WeightsError: Weights that are named cannot be read.
+    """
+    from bida.device import choose_device, dtype_choice
+
+    weights = {name: file for name, _, file in (method.partition("=") for method in experiment.methods) if file}
+    priors = {name: load_masked(file, experiment.settings) for name, file in weights.items()}
+    record: dict[str, Any] = asdict(experiment) | {
+        "networks": {name: {"method": one.method, "sha256": one.weights_sha256} for name, one in priors.items()},
+        "shape_czyx": list(truth.data.shape),
+        "spacing_um_zyx": list(truth.spacing_um),
+        "intensity_percentiles": list(PERCENTILES),
+        "versions": versions(),
+    }
+    if priors:
+        device = choose_device(experiment.settings.device)
+        choice = dtype_choice(experiment.settings.dtype, device)
+        notes = [] if choice.warning is None else [choice.warning]
+        record |= {"device": str(device), "dtype": choice.dtype, "dtype_choice": choice.how, "warnings": notes}
+    return record
 
 
 def make_judges(
@@ -168,12 +197,16 @@ def left_out(truth: Stack, factor: int) -> tuple[Stack, Stack]:
     return replace(truth, data=kept, spacing_um=(z * factor, y, x)), replace(truth, data=cut)
 
 
-def run_method(method: str, kept: Stack, factor: int, settings: MaskedSettings) -> tuple[str, Stack]:
+def run_method(
+    method: str, kept: Stack, factor: int, settings: MaskedSettings, progress: Progress | None = None
+) -> tuple[str, Stack]:
     """Return a method's name and what it makes of the planes kept."""
     name, _, weights = method.partition("=")
     if not weights:
         return name, interpolate_stack(kept, factor, name)
-    return name, restore_stack(kept, load_masked(weights, settings), settings.inferer(factor))
+    inferer = settings.inferer(factor)
+    inferer.progress = progress
+    return name, restore_stack(kept, load_masked(weights, settings), inferer)
 
 
 def restored_crops(method: str, crops: Crops, factor: int, settings: MaskedSettings) -> Stack:

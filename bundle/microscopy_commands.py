@@ -14,8 +14,9 @@ from bida.errors import SettingsError
 from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
 from bida.eval.isotropy import isotropy as measure
 from bida.figures import png
+from bida.masked_data import load_stack
 from bida.output import atomic, check_output, write_json
-from bida.stack import Stack, block_mean, read_stack
+from bida.stack import Stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def isotropy(arguments: argparse.Namespace) -> None:
         check_output(arguments.out, overwrite=arguments.overwrite, suffixes=(".png",))
     if arguments.json is not None:
         check_output(arguments.json, overwrite=arguments.overwrite, suffixes=(".json",))
-    stack = block_mean(read_stack(arguments.input, arguments.voxel_um), arguments.block_mean)
+    stack = load_stack(arguments.input, arguments.block_mean, voxel_um=arguments.voxel_um)
     found = {name: measure(volume, stack.spacing_um) for name, volume in zip(stack.channels, stack.data)}
     if len(found) < len(stack.channels):
         raise SettingsError(f"{arguments.input}: channels must have names of their own, got {stack.channels}")

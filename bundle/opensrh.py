@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,20 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import ScanError, SettingsError
-from bida.stack import Stack
+from bida.stack_axes import Found
+from bida.stack_tiff import whole_tiff
 
 LEVELS = 65536.0  # of 16 bits
 OFFSET = 5000 / LEVELS  # keeps most differences above zero
 CHANNELS = ("CH3 - CH2", "CH2", "CH3")
 KINDS = ("tumor", "normal", "nondiagnostic")
+LIST = "meta/opensrh.json"  # in the data set's folder
+_FIELD = re.compile(r"^(?P<path>.+\.pth?)(\[(?P<row>\d+), ?(?P<column>\d+)\])?$")
+
+
+def is_opensrh(path: str | Path) -> bool:
+    """Return whether a folder has OpenSRH's list of patches."""
+    return (Path(path) / LIST).is_file()
 
 
 def opensrh_patches(root: str | Path, split: str | Sequence[str], kinds: Sequence[str] = KINDS) -> list[Path]:
@@ -47,7 +56,7 @@ def opensrh_patches(root: str | Path, split: str | Sequence[str], kinds: Sequenc
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise SettingsError(f"kinds: must be among {', '.join(KINDS)}, got {', '.join(unknown)}")
-    listed = root / "meta" / "opensrh.json"
+    listed = root / LIST
     described = _json(listed)
     patients = _split(root, split) if isinstance(split, str) else list(split)
     found: list[Path] = []
@@ -104,26 +113,37 @@ def read_patch(path: str | Path) -> NDArray[np.float32]:
     Raises:
         ScanError: the file cannot be read, or holds something else.
     """
-    try:
+    with whole_tiff(path):
         raman = tifffile.imread(path)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise ScanError(f"{path}: must be a TIFF that can be read, got '{error}'; look at the file") from error
     if raman.ndim != 3 or raman.shape[0] != 2 or raman.dtype != np.uint16:
         raise ScanError(f"{path}: a patch must be [2, H, W] of 16 bits, got {raman.shape} {raman.dtype}")
     return three_channels(raman)
 
 
-def read_z_stack(path: str | Path, spacing_um: Sequence[float]) -> Iterator[Stack]:
-    """Read a tensor [px, py, z, c, h, w], a grid of patches through depth, and yield a stack a patch, row by row.
+def is_field(spec: str | Path) -> bool:
+    """Return whether a z-stack's tensor, or a field of view of one, is named."""
+    return _FIELD.match(str(spec)) is not None
+
+
+def read_field(spec: str | Path) -> Found:
+    """Read a field of view of a z-stack, a tensor [px, py, z, c, h, w]: a grid of px x py fields of view through depth.
 
     Args:
-        path: what `torch.save` wrote. Two channels are 16-bit intensities of CH2 and CH3, of which the three are made;
-            three channels stay as they are.
-        spacing_um: voxel sizes (z, y, x), um; the tensor does not hold them.
+        spec: ``FILE.pt[ROW,COLUMN]``, both from 0, the file what `torch.save` wrote; or FILE.pt where it has one field.
+            Two channels are 16-bit intensities of CH2 and CH3, of which the three are made; three channels stay as
+            they are.
+
+    Returns:
+        [3, z, h, w]; the tensor does not hold voxel sizes.
 
     Raises:
         ScanError: not a tensor, or of another shape.
+        SettingsError: the field is not there, or none of several is named.
     """
+    match = _FIELD.match(str(spec))
+    if match is None:
+        raise SettingsError(f"{spec}: a z-stack must be named as FILE.pt or FILE.pt[ROW,COLUMN]; rename it")
+    path = match["path"]
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -132,9 +152,14 @@ def read_z_stack(path: str | Path, spacing_um: Sequence[float]) -> Iterator[Stac
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 6 or tensor.shape[3] not in (2, 3):
         got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise ScanError(f"{path}: a z-stack must be a tensor [px, py, z, c, h, w] with 2 or 3 channels, got {got}")
-    z, y, x = map(float, spacing_um)
-    for row, patches in enumerate(tensor.numpy()):
-        for column, patch in enumerate(patches):
-            volume = patch.swapaxes(0, 1)  # [c, z, h, w]
-            data = three_channels(volume) if len(volume) == 2 else volume
-            yield Stack(data, (z, y, x), CHANNELS, f"{path}[{row}, {column}]")
+    rows, columns = tensor.shape[:2]
+    if match["row"] is None and rows * columns != 1:
+        raise SettingsError(
+            f"{path}: one of its {rows} x {columns} fields of view must be named, got none; "
+            f"give '{path}[ROW,COLUMN]', both from 0"
+        )
+    row, column = int(match["row"] or 0), int(match["column"] or 0)
+    if row >= rows or column >= columns:
+        raise SettingsError(f"{spec}: the field must be one of {rows} x {columns}, counted from 0, it is not; mend it")
+    field = tensor[row, column].numpy().swapaxes(0, 1)  # [c, z, h, w]
+    return Found(three_channels(field) if len(field) == 2 else field, channels=CHANNELS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bida import stack_nifti, stack_tiff, stack_zarr
+from bida import opensrh, stack_nifti, stack_tiff, stack_zarr
 from bida.errors import ScanError, SettingsError
 from bida.output import atomic, check_output
 from bida.stack_axes import Found, SizesUm, native
@@ -84,8 +84,9 @@ def read_stack(
     """Read a microscopy stack.
 
     OME-TIFF, ImageJ TIFF and plain TIFF; a folder or glob of single-plane TIFFs, one a z, in natural order of their
-    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z. Axes of length 1 are
-    dropped; longer time axes, colour samples and files of several images are refused.
+    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z; a field of view of
+    OpenSRH's z-stacks, ``FILE.pt[ROW,COLUMN]``. Axes of length 1 are dropped; longer time axes, colour samples and
+    files of several images are refused.
 
     Args:
         path: file, folder or glob (with * or ?).
@@ -107,6 +108,8 @@ def _found(path: str | Path, sizes_given: bool) -> Found:
         return stack_zarr.read_zarr(file)
     if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
         return stack_tiff.read_series(path, sizes_given)
+    if opensrh.is_field(path):
+        return opensrh.read_field(path)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
     if file.name.lower().endswith(stack_tiff.SUFFIXES):
@@ -130,15 +133,19 @@ def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> t
     return z, y, x
 
 
-def check_stack_output(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Check, before any work is done, that a stack can be written to `path`.
+def check_stack_output(path: str | Path, dtype: np.dtype | None = None, *, overwrite: bool = False) -> Path:
+    """Check, before any work is done, that a stack can be written to `path`, of voxels of a type where one is named.
 
     Raises:
-        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group.
+        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group, and the
+            format must have voxels of the type.
     """
     path = Path(path)
     if not path.name.endswith(stack_zarr.SUFFIXES):
-        return check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
+        check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
+        if dtype is not None:
+            (stack_nifti if path.name.endswith(stack_nifti.SUFFIXES) else stack_tiff).check_type(path, dtype)
+        return path
     if path.exists() and not stack_zarr.is_zarr(path):
         raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

@@ -57,6 +57,18 @@ def _names(image: nib.Nifti1Image, channels: int) -> tuple[str, ...] | None:
     return None
 
 
+def check_type(path: Path, dtype: np.dtype) -> None:
+    """Check that NIfTI has such voxels.
+
+    Raises:
+        ScanError: it has not.
+    """
+    try:
+        nib.Nifti1Header().set_data_dtype(dtype)
+    except nib.spatialimages.HeaderDataError as error:
+        raise ScanError(f"{path}: NIfTI has no voxels of {dtype}; convert, or write OME-Zarr") from error
+
+
 def write_nifti(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
     """Write [C, Z, Y, X] as NIfTI in mm, [X, Y, Z] or, for several channels, [X, Y, Z, 1, C].
 
@@ -66,10 +78,8 @@ def write_nifti(path: Path, data: NDArray, spacing_um: tuple[float, float, float
     volume = data.transpose(3, 2, 1, 0)[:, :, :, None]  # [X, Y, Z, 1, C]
     volume = volume[..., 0, 0] if len(data) == 1 else volume
     affine = np.diag([*(size / 1000 for size in spacing_um[::-1]), 1.0])
-    try:
-        image = nib.Nifti1Image(volume, affine, dtype=data.dtype)
-    except nib.spatialimages.HeaderDataError as error:
-        raise ScanError(f"{path}: NIfTI has no voxels of {data.dtype}; convert, or write OME-Zarr") from error
+    check_type(path, data.dtype)
+    image = nib.Nifti1Image(volume, affine, dtype=data.dtype)
     image.header.set_xyzt_units(xyz="mm")
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import re
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,22 +30,29 @@ def read_tiff(path: Path) -> Found:
     Raises:
         ScanError: not a TIFF, a damaged one, or more than one image in it; see also `to_czyx`.
     """
+    with whole_tiff(path), tifffile.TiffFile(path) as file:
+        series = file.series
+        if len(series) != 1:
+            shapes = ", ".join(str(one.shape) for one in series[:3])
+            raise ScanError(
+                f"{path}: a TIFF must hold one image of one shape, got {len(series)} ({shapes}); save one of them"
+            )
+        data = to_czyx(series[0].asarray(), series[0].axes, path)
+        if file.is_ome and file.ome_metadata:
+            return Found(data, *_ome(file.ome_metadata, len(data), path))
+        return Found(data, _imagej_sizes(file) if file.is_imagej else _tag_sizes(file))
+
+
+@contextmanager
+def whole_tiff(path: str | Path) -> Iterator[None]:
+    """Raise a `ScanError` of one line where the block cannot read a TIFF, or not all of it."""
     try:
-        with _nothing_missing(path), tifffile.TiffFile(path) as file:
-            series = file.series
-            if len(series) != 1:
-                shapes = ", ".join(str(one.shape) for one in series[:3])
-                raise ScanError(
-                    f"{path}: a TIFF must hold one image of one shape, got {len(series)} ({shapes}); save one of them"
-                )
-            data = to_czyx(series[0].asarray(), series[0].axes, path)
-            if file.is_ome and file.ome_metadata:
-                return Found(data, *_ome(file.ome_metadata, len(data), path))
-            return Found(data, _imagej_sizes(file) if file.is_imagej else _tag_sizes(file))
+        with _nothing_missing(path):
+            yield
     except ScanError:
         raise
     # what tifffile raises for damage, and for a compression whose decoder is not installed
-    except (tifffile.TiffFileError, ValueError, KeyError, TypeError, IndexError, OSError) as error:
+    except (tifffile.TiffFileError, ValueError, KeyError, TypeError, IndexError, OSError, struct.error) as error:
         reason = " ".join(str(error).split())[:120]
         cure = "install imagecodecs" if "imagecodecs" in reason else "look at the file"
         raise ScanError(f"{path}: must be a TIFF that can be read, got '{reason}'; {cure}") from error
@@ -65,7 +73,7 @@ class _Faults(logging.Handler):
 
 
 @contextmanager
-def _nothing_missing(path: Path) -> Iterator[None]:
+def _nothing_missing(path: str | Path) -> Iterator[None]:
     """Raise a `ScanError` after a block in which tifffile logged that a part of the file is lost."""
     faults, logger = _Faults(), logging.getLogger("tifffile")
     logger.addHandler(faults)
@@ -160,14 +168,23 @@ def read_series(path: str | Path, sizes_given: bool = False) -> Found:
     return Found(data, sizes, first.channels)
 
 
+def check_type(path: Path, dtype: np.dtype) -> None:
+    """Check that OME-TIFF has such voxels.
+
+    Raises:
+        ScanError: it has not.
+    """
+    if dtype.name not in OME_TYPES:
+        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {dtype}; convert")
+
+
 def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
     """Write [C, Z, Y, X] as OME-TIFF, deflated, with sizes in micrometres and channel names.
 
     Raises:
         ScanError: OME-TIFF has no such type of voxel.
     """
-    if data.dtype.name not in OME_TYPES:
-        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {data.dtype}; convert")
+    check_type(path, data.dtype)
     metadata: dict[str, object] = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
     for axis, size in zip("ZYX", spacing_um):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bida.errors import SettingsError
+from bida.errors import BidaError, SettingsError
 from bida.pipeline import plain_errors
 
 
@@ -37,7 +38,7 @@ def run_training(
         raise SettingsError(
             f"--set: must name a value of the configuration, got {', '.join(unknown)}; see {released[-1]}"
         )
-    with plain_errors():
+    with worker_errors(), plain_errors():
         workflow = ConfigWorkflow(
             [*own, *configs], workflow_type="train", run_id="training",
             logging_file=str(files("bida.configs") / "logging.conf"), **overrides | dict(fixed),
@@ -45,6 +46,18 @@ def run_training(
         workflow.initialize()
         workflow.run()
         workflow.finalize()
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Raise an own error of a process that prepares slices as its last line alone, without that process's traceback."""
+    try:
+        yield
+    except BidaError as error:
+        *traceback, last = str(error).strip().splitlines()
+        if not traceback:
+            raise
+        raise type(error)(last.partition(": ")[2]) from None  # "bida.errors.ScanError: a.tif: ..."
 
 
 def override(text: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from bida.sample import synthetic_brain
@@ -119,3 +121,24 @@ def data(tmp_path_factory) -> Path:
         lines.append(f"{subject}\t{genotype}\t{split}")
     (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture
+def opensrh(tmp_path: Path) -> Path:
+    """OpenSRH's folder of two patients, with patches of 16 x 18 pixels; the second one's slide lists no normal ones."""
+    rng, root = np.random.default_rng(0), tmp_path / "opensrh"
+    described = {}
+    for patient, kinds in (("A", ("tumor", "normal", "nondiagnostic")), ("B", ("tumor",))):
+        slide: dict[str, Any] = {"slide_id": "1"}
+        for kind in kinds:
+            names = [f"studies/{patient}/1/{kind}{i}.tif" for i in range(2)]
+            for path in (root / name for name in names):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                raman = rng.integers(2000, 40000, (2, 16, 18)).astype(np.uint16)
+                tifffile.imwrite(path, raman, photometric="minisblack")
+            slide[f"{kind}_patches"] = names
+        described[patient] = {"patient_id": patient, "class": "hgg", "slides": {"1": slide}}
+    (root / "meta").mkdir()
+    (root / "meta" / "opensrh.json").write_text(json.dumps(described))
+    (root / "meta" / "train_val_split.json").write_text(json.dumps({"train": ["A"], "val": ["B"]}))
+    return root

@@ -116,6 +116,7 @@ def test_the_command(tmp_path, capsys):
     assert main([*words[:2], "--block-mean", "2"]) == 0
     text = capsys.readouterr().out
     assert "20 x 24 x 24 voxels (z, y, x) of 4 x 2 x 2 um" in text and "z is the coarsest axis" in text
+    assert main([words[0], f"{words[1]}[4:38]"]) == 0 and "34 x 48 x 48 voxels" in capsys.readouterr().out
     assert main([*words[:2], "--block-mean", "0"]) == 2 and "block mean must be from 1" in capsys.readouterr().err
 
 

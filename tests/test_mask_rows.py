@@ -9,7 +9,7 @@ import torch
 from bida.errors import SettingsError
 from bida.masked_prior import MaskedPrior, RowLoss
 from bida.schedule import cosine_alpha_bar
-from bida.transforms.mask_rows import MaskRowsd, RowTripletsd, row_task
+from bida.transforms.mask_rows import MaskRowsd, RowTripletsd, cut_size, row_task
 
 H, W = 12, 5
 
@@ -77,6 +77,28 @@ def test_triplets_of_rows():
     assert found["image"].shape == (4, 3, 3) and bool((found["label"][2] == 1).all())
     with pytest.raises(SettingsError, match="odd number of rows, got 6"):
         RowTripletsd("image")({"image": x[:, :6]})
+
+
+@pytest.mark.parametrize("method, crop, found", [("e2e", (48, 24), [49, 24]), ("diffusion", (24, 40), [24, 40])])
+def test_what_is_cut_from_a_slice_fits_the_network(method, crop, found):
+    assert cut_size(method, crop, (64, 128, 256)) == found
+    image = torch.zeros(1, *found)
+    task = row_task(method, rows=(2, 3))
+    assert all(side % 8 == 0 for side in task({"image": image, "index": 0})["image"].shape[1:])
+
+
+@pytest.mark.parametrize(
+    "method, crop, message",
+    [
+        ("e2e", (24, 48), r"crop: rows must be a multiple of 16 \(twice the stride, 2 x 8, .*, got 24; take 32$"),
+        ("e2e", (48, 20), r"crop: columns must be a multiple of 8 \(the network's stride; .*, got 20; take 16$"),
+        ("msunet", (20, 48), r"crop: rows must be a multiple of 8 .*, got 20; take 16$"),
+        ("diffusion", (0, 48), r"crop: rows must be a multiple of 8 .*, got 0; take 8$"),
+    ],
+)
+def test_a_crop_that_the_network_cannot_take_is_refused(method, crop, message):
+    with pytest.raises(SettingsError, match=message):
+        cut_size(method, crop, (64, 128, 256))
 
 
 def test_the_loss_is_the_mean_over_unknown_values():

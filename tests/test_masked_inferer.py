@@ -160,6 +160,23 @@ def test_e2e_recursion_against_its_network_row_by_row():
         torch.testing.assert_close(found[0, :, :, place], x, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "method, fusion, factor, passes",
+    [
+        ("diffusion", "final", 3.0, 6),
+        ("diffusion", "step", 3.0, 3),
+        ("msunet", "final", 3.0, 2),
+        ("e2e", "final", 8.0, 6),
+        ("e2e", "single-yz", 4.0, 2),
+        ("e2e", "final", 1.0, 0),
+    ],
+)
+def test_every_pass_over_a_volume_is_reported(method, fusion, factor, passes):
+    reported = []
+    restore(prior(method), planes(), factor, fusion=fusion, progress=lambda *done: reported.append(done))
+    assert reported == [(done, passes) for done in range(1, passes + 1)]
+
+
 def test_blur_against_scipy():
     from scipy.ndimage import gaussian_filter
 

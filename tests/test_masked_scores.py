@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from bida import masked_commands, masked_data
+from bida import device, masked_commands, masked_data
+from bida.arithmetic import Found, Speed
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
 from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
-from bida.stack import Stack
+from bida.stack import Stack, read_stack
 from bida.volume import StackGrid
-from bida.weights import save_weights
+from bida.weights import save_weights, sha256
 
 
 def stack(dtype=np.uint16, m=5, channels=1, seed=0):
@@ -115,7 +116,15 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
     methods = ["linear", *(f"{name}={path}" for name, path in weights.items())]
     settings = MaskedSettings(steps=2, tile=32, overlap=8, dtype="float32")
     experiment = MaskedExperiment("made.tif", str(tmp_path / "out"), (4, 8), methods, settings=settings, panel=False)
-    text = evaluate_masked(experiment)
+    told = []
+    text = evaluate_masked(experiment, lambda *done: told.append(done))
+    # two planes by two steps, and by two and three doublings
+    counts = [total for done, total in told if done == total]
+    assert counts == [4, 4, 4, 6]
+    record = json.loads((tmp_path / "out" / "masked.json").read_text())
+    assert record["networks"]["e2e"] == {"method": "e2e", "sha256": sha256(weights["e2e"])}
+    assert (record["truth"], record["factors"], record["settings"]["steps"]) == ("made.tif", [4, 8], 2)
+    assert (record["dtype"], record["dtype_choice"], record["shape_czyx"]) == ("float32", "as asked", [1, 17, 12, 13])
     with (tmp_path / "out" / "masked.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["factor"], row["method"], row["plane"], row["metric"]) for row in rows} == {
@@ -169,7 +178,7 @@ def test_an_experiment_that_cannot_be_is_refused(options, message):
 
 def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
     written = {}
-    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: written.update({path: result}))
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
@@ -181,11 +190,69 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     assert record["settings"]["factor"] == pytest.approx(2.5) and record["settings"]["steps"] == 2
     assert (record["planes"], record["planes_on_grid"], record["method"]) == (5, 3, "diffusion")
     assert record["weights_sha256"] and "3 of 5 planes as acquired" in capsys.readouterr().out
+    assert (record["dtype"], record["dtype_choice"], record["warnings"]) == ("float32", "as asked", [])
     assert main(command) == 2 and "give --overwrite" in capsys.readouterr().err
 
 
+def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
+    found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
+    save_weights(prior(), tmp_path / "model.pt")
+    words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
+    assert main(["superres-masked", *words, "--steps", "1", "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "fine.json").read_text())
+    assert record["dtype"] == "bfloat16" and record["dtype_choice"].startswith("measured: bfloat16 runs at")
+    assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
+
+
+def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(np.float16))
+    for name in ("fine.tif", "fine.nii.gz"):
+        words = ["made.tif", str(tmp_path / name), "--model", "no such weights", "--factor", "2"]
+        assert main(["superres-masked", *words]) == 2
+        assert f"{name}: " in (error := capsys.readouterr().err) and "float16" in error, error
+
+
+def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    save_weights(prior("e2e"), tmp_path / "e2e.pt")
+    out = tmp_path / "fine.ome.tif"
+    words = ["made.tif[1:4]", str(out), "--model", str(tmp_path / "e2e.pt"), "--factor", "2", "--dtype", "float32"]
+    assert main(["superres-masked", *words]) == 0
+    assert np.array_equal(read_stack(out).data[:, ::2], stack().data[:, 1:4])
+    assert main(["superres-masked", f"{out}[0:3]", *words[1:], "--overwrite"]) == 2
+    assert "output must be a file of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "methods, options, refused",
+    [
+        (["linear"], ["--steps", "4"], "--steps: must not be given where no method uses it, got 4 with no network"),
+        (["linear"], ["--blur"], "--blur: must not be given"),
+        (["linear"], ["--batch-size", "4"], "--batch-size: must not be given"),
+        (["linear"], ["--seed", "1"], "--seed: must not be given"),
+        (["e2e", "msunet"], ["--eta", "0.5"], "got 0.5 with networks of e2e and msunet alone; leave it out"),
+        (["e2e"], ["--seed", "1"], "--seed: must not be given"),
+        (["e2e", "diffusion"], ["--steps", "1", "--eta", "0.5", "--seed", "1", "--tile", "48"], None),
+        (["e2e", "msunet"], ["--seed", "1", "--batch-size", "4", "--dtype", "float32"], None),
+        (["e2e"], ["--seed", "1", "--crops", "4"], None),
+    ],
+)
+def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
+    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda experiment, progress: "ran")
+    for method in ("diffusion", "msunet", "e2e"):
+        save_weights(prior(method), tmp_path / f"{method}.pt")
+    named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
+    words = ["evaluate-masked", "made.tif", "--out", str(tmp_path), "--no-panel", "--methods", *named, *options]
+    assert main(words) == (2 if refused else 0)
+    printed = capsys.readouterr()
+    assert (refused or "ran") in printed.err + printed.out
+
+
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(masked_commands, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [

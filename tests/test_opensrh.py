@@ -1,51 +1,34 @@
-import json
-
 import numpy as np
 import pytest
 import tifffile
 import torch
 
+from bida.cli import main
 from bida.errors import ScanError, SettingsError
-from bida.opensrh import CHANNELS, opensrh_patches, read_patch, read_z_stack
+from bida.masked_data import load_stack
+from bida.masked_prior import MaskedPrior
+from bida.opensrh import CHANNELS, opensrh_patches, read_patch
+from bida.stack import read_stack
+from bida.weights import save_weights
 
 
-@pytest.fixture
-def root(tmp_path):
-    """Two patients; the second one's slide lists no normal patches."""
-
-    def slide(patient, kinds):
-        return {
-            "slide_id": "1",
-            **{f"{k}_patches": [f"studies/{patient}/1/{k}{i}.tif" for i in range(2)] for k in kinds},
-        }
-
-    described = {
-        "A": {"patient_id": "A", "class": "hgg", "slides": {"1": slide("A", ("tumor", "normal", "nondiagnostic"))}},
-        "B": {"patient_id": "B", "class": "normal", "slides": {"1": slide("B", ("tumor",))}},
-    }
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta" / "opensrh.json").write_text(json.dumps(described))
-    (tmp_path / "meta" / "train_val_split.json").write_text(json.dumps({"train": ["A"], "val": ["B"]}))
-    return tmp_path
-
-
-def test_patches_of_a_split(root):
-    names = [path.relative_to(root).as_posix() for path in opensrh_patches(root, "train")]
+def test_patches_of_a_split(opensrh):
+    names = [path.relative_to(opensrh).as_posix() for path in opensrh_patches(opensrh, "train")]
     assert names == [f"studies/A/1/{k}{i}.tif" for k in ("tumor", "normal", "nondiagnostic") for i in range(2)]
-    assert [path.name for path in opensrh_patches(root, "val")] == ["tumor0.tif", "tumor1.tif"]
-    assert len(opensrh_patches(root, ["A", "B"], ["tumor"])) == 4
+    assert [path.name for path in opensrh_patches(opensrh, "val")] == ["tumor0.tif", "tumor1.tif"]
+    assert len(opensrh_patches(opensrh, ["A", "B"], ["tumor"])) == 4
 
 
-def test_lists_that_cannot_be_used(root):
+def test_lists_that_cannot_be_used(opensrh):
     with pytest.raises(SettingsError, match="must be train, val"):
-        opensrh_patches(root, "test")
+        opensrh_patches(opensrh, "test")
     with pytest.raises(SettingsError, match="kinds"):
-        opensrh_patches(root, "train", ["glioma"])
+        opensrh_patches(opensrh, "train", ["glioma"])
     with pytest.raises(ScanError, match="must list patient C"):
-        opensrh_patches(root, ["C"])
-    (root / "meta" / "opensrh.json").write_text("{")
+        opensrh_patches(opensrh, ["C"])
+    (opensrh / "meta" / "opensrh.json").write_text("{")
     with pytest.raises(ScanError, match=r"opensrh\.json: OpenSRH must have this list"):
-        opensrh_patches(root, "train")
+        opensrh_patches(opensrh, "train")
 
 
 def test_the_third_channel(tmp_path):
@@ -71,33 +54,58 @@ def test_what_is_no_patch(tmp_path, data):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.uint16])
-def test_z_stacks_come_row_by_row(tmp_path, dtype):
+def test_a_field_of_a_z_stack_is_a_stack(tmp_path, dtype):
     values = torch.arange(2 * 3 * 4 * 2 * 5 * 6).reshape(2, 3, 4, 2, 5, 6).to(dtype)
     torch.save(values, tmp_path / "z.pt")
-    stacks = list(read_z_stack(tmp_path / "z.pt", (3, 1, 1)))
-    assert len(stacks) == 6 and stacks[0].spacing_um == (3.0, 1.0, 1.0) and stacks[0].channels == CHANNELS
-    found = stacks[1 * 3 + 2].data  # row 1, column 2
-    assert found.shape == (3, 4, 5, 6)
+    found = read_stack(f"{tmp_path}/z.pt[1,2]", (3, 1, 1))
+    assert (found.spacing_um, found.channels, found.data.shape) == ((3.0, 1.0, 1.0), CHANNELS, (3, 4, 5, 6))
     raw = values.numpy()[1, 2].astype(np.float64)  # [z, c, h, w]
-    np.testing.assert_allclose(found[1, 3], raw[3, 0] / 65536, rtol=1e-6)
-    np.testing.assert_allclose(found[0, 3], (raw[3, 1] - raw[3, 0] + 5000) / 65536, rtol=1e-6)
+    np.testing.assert_allclose(found.data[1, 3], raw[3, 0] / 65536, rtol=1e-6)
+    np.testing.assert_allclose(found.data[0, 3], (raw[3, 1] - raw[3, 0] + 5000) / 65536, rtol=1e-6)
+    planes = load_stack(f"{tmp_path}/z.pt[1,2][1:3]", voxel_um=(3, 1, 1))
+    np.testing.assert_array_equal(planes.data, found.data[:, 1:3])
 
 
 def test_three_channels_stay_as_they_are(tmp_path):
     values = torch.rand(1, 1, 4, 3, 5, 6)
     torch.save(values, tmp_path / "z.pt")
-    (one,) = read_z_stack(tmp_path / "z.pt", (1, 1, 1))
+    one = read_stack(tmp_path / "z.pt", (1, 1, 1))
     np.testing.assert_array_equal(one.data, values[0, 0].transpose(0, 1).numpy())
+
+
+def test_what_a_z_stack_does_not_say_is_asked_for(tmp_path):
+    torch.save(torch.zeros(2, 3, 4, 2, 5, 6), tmp_path / "z.pt")
+    with pytest.raises(SettingsError, match=r"one of its 2 x 3 fields of view must be named, got none; give '.*\[ROW"):
+        read_stack(tmp_path / "z.pt", (1, 1, 1))
+    for wrong in ("2,0", "0,3"):
+        with pytest.raises(SettingsError, match="the field must be one of 2 x 3, counted from 0"):
+            read_stack(f"{tmp_path}/z.pt[{wrong}]", (1, 1, 1))
+    with pytest.raises(SettingsError, match="give --voxel-um Z Y X"):
+        read_stack(f"{tmp_path}/z.pt[0,0]")
+    with pytest.raises(ScanError, match=r"none\.pt: must be a tensor that torch can load, got"):
+        read_stack(tmp_path / "none.pt", (1, 1, 1))
 
 
 def test_what_is_no_z_stack(tmp_path):
     for content in (torch.zeros(4, 2, 5, 6), {"a": 1}, torch.zeros(1, 1, 4, 1, 5, 6)):
         torch.save(content, tmp_path / "z.pt")
         with pytest.raises(ScanError, match="a z-stack must be a tensor"):
-            list(read_z_stack(tmp_path / "z.pt", (1, 1, 1)))
+            read_stack(tmp_path / "z.pt", (1, 1, 1))
     torch.save(Trap(), tmp_path / "z.pt")
     with pytest.raises(ScanError, match="that torch can load"):
-        list(read_z_stack(tmp_path / "z.pt", (1, 1, 1)))
+        read_stack(tmp_path / "z.pt", (1, 1, 1))
+
+
+def test_a_field_is_restored_by_weights_of_three_channels(tmp_path):
+    torch.save(torch.randint(0, 60000, (1, 2, 3, 2, 12, 16), dtype=torch.int32).to(torch.uint16), tmp_path / "z.pt")
+    torch.manual_seed(0)
+    save_weights(MaskedPrior("diffusion", 3, (8,), 1), tmp_path / "model.pt")
+    field, out = f"{tmp_path}/z.pt[0,1]", tmp_path / "fine.ome.tif"
+    words = ["--model", str(tmp_path / "model.pt"), "--factor", "2", "--voxel-um", "4", "2", "2", "--steps", "2"]
+    assert main(["superres-masked", field, str(out), *words, "--dtype", "float32"]) == 0
+    acquired, found = read_stack(field, (4, 2, 2)), read_stack(out)
+    assert found.spacing_um == (2.0, 2.0, 2.0) and found.channels == CHANNELS
+    np.testing.assert_array_equal(found.data[:, ::2], acquired.data)
 
 
 class Trap:

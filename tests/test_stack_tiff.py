@@ -161,3 +161,10 @@ def test_axes_without_a_place(axes, shape):
 def test_units():
     assert to_um(0.65, "MICROMETER") == 0.65 and to_um(0.00065, "mm") == 0.65
     assert to_um(1, "pixel") is to_um(1, None) is to_um(0, "um") is to_um(np.nan, "um") is to_um(None, "um") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"II*", b"no tiff at all"])
+def test_a_stump_of_a_file_is_one_line(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ScanError, match=r"a\.tif: must be a TIFF that can be read, got '.*'; look at the file$"):
+        read_stack(tmp_path / "a.tif", (1, 1, 1))

@@ -120,3 +120,28 @@ def row_task(method: str, keys: KeysCollection = "image", **options: Any) -> Map
     if method not in METHODS:
         raise SettingsError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
     return RowTripletsd(keys) if method == "e2e" else MaskRowsd(keys, pure_noise=method == "msunet", **options)
+
+
+def cut_size(method: str, crop: Sequence[int], widths: Sequence[int]) -> list[int]:
+    """Return how many rows and columns are cut from a slice for a crop.
+
+    Triplets take one row more, of which the network of ``e2e`` sees half: (rows + 1 - 1) / 2.
+
+    Args:
+        method: Of `bida.masked_prior.METHODS`.
+        crop: Rows and columns, pixels.
+        widths: Of the network's levels, each of which halves the resolution: its stride is 2 ** len(widths).
+
+    Raises:
+        SettingsError: The network cannot take such a crop.
+    """
+    stride = 2 ** len(widths)
+    for name, side, multiple in zip(("rows", "columns"), crop, (2 * stride if method == "e2e" else stride, stride)):
+        if side < 1 or side % multiple:
+            why = f"twice the stride, 2 x {stride}, with method e2e" if multiple > stride else "the network's stride"
+            near = max(1, round(side / multiple)) * multiple
+            raise SettingsError(
+                f"crop: {name} must be a multiple of {multiple} ({why}; 2 ** {len(widths)} widths), got {side}; "
+                f"take {near}"
+            )
+    return [crop[0] + (1 if method == "e2e" else 0), crop[1]]

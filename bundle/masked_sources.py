@@ -1,0 +1,139 @@
+"""Where masked networks take their slices from: stacks in memory, or OpenSRH's patches, read when they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bida.dataset import SliceStacks, Transform
+from bida.errors import SettingsError
+from bida.masked_data import IntensityLine, StackSlices, split_range
+from bida.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
+from bida.volume import STACK_PLANES
+
+
+class _Patches:
+    """Read patches [H, W, 3] when they are asked for, each brought to [-1, 1] by its own `IntensityLine`."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Keep the paths."""
+        self.paths = paths
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]:
+        """Return patch ``index``."""
+        patch = read_patch(self.paths[index])[:, None]  # [C, 1, H, W], a stack of one plane
+        return np.moveaxis(IntensityLine.of(patch).forward(patch)[:, 0], 0, -1)
+
+
+class OpenSrhSlices(SliceStacks):
+    """Patches of a split of OpenSRH, drawn as the slices of stacks are, every patch with the same chance.
+
+    A z-stack is restored on the line of its own field of view (`IntensityLine`), so a patch is taught on its own.
+    Blank patches are drawn too: leaving them out would take a reading of all.
+
+    Args:
+        root: The data set's folder, see `opensrh_patches`.
+        split: ``train`` or ``val``.
+        transform: See ``SliceStacks``; it gets [3, H, W].
+        seed: Seed of all draws.
+        length: Number of samples of one pass.
+        kinds: Which patches, of ``tumor``, ``normal`` and ``nondiagnostic``.
+
+    Raises:
+        ScanError: See `opensrh_patches`; and `read_patch`, when a patch is drawn.
+        SettingsError: The split has no such patch, or a kind is unknown.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        transform: Transform,
+        seed: int = 0,
+        length: int = 256,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
+        """Read the lists, and no patch."""
+        paths = opensrh_patches(root, split, kinds)
+        if not paths:
+            raise SettingsError(f"{root}: split {split} must list patches that are {' or '.join(kinds)}, it lists none")
+        patches = (_Patches(paths), np.arange(len(paths)))
+        super().__init__({STACK_PLANES["xy"]: [patches]}, transform, seed, length=length)
+        self.channels = len(CHANNELS)
+
+
+def masked_slices(
+    stacks: Sequence[str],
+    split: str,
+    transform: Transform,
+    seed: int = 0,
+    planes: Sequence[str] = ("xy",),
+    length: int = 256,
+    block_mean: int = 1,
+    clip_percentile: float | None = None,
+    voxel_um: Sequence[float] | None = None,
+    kinds: Sequence[str] | None = None,
+) -> OpenSrhSlices | StackSlices:
+    """Return the slices of stacks, or those of a split of OpenSRH where its folder is named.
+
+    Args:
+        stacks: See `StackSlices`; or OpenSRH's folder alone.
+        split: Of OpenSRH, ``train`` or ``val``.
+        transform, seed, length: See `StackSlices`.
+        planes, block_mean, clip_percentile, voxel_um: Of stacks alone, see `StackSlices`.
+        kinds: Of OpenSRH alone, all when None, see `OpenSrhSlices`.
+
+    Raises:
+        SettingsError: A setting does not hold for what is named, or see `StackSlices` and `OpenSrhSlices`.
+        ScanError: See `OpenSrhSlices` and `load_stack`.
+    """
+    root = opensrh_root(stacks)
+    if root is None:
+        if kinds is not None:
+            raise SettingsError(f"kinds: must be null for stacks, which have none, got {kinds}; leave it out")
+        return StackSlices(stacks, transform, seed, planes, length, block_mean, clip_percentile, voxel_um)
+    for name, value, neutral in (
+        ("planes", list(planes), ["xy"]),
+        ("block_mean", block_mean, 1),
+        ("clip_percentile", clip_percentile, None),
+        ("voxel_um", voxel_um, None),
+    ):
+        if value != neutral:
+            raise SettingsError(
+                f"{root}: {name} holds for stacks alone and must be {neutral or 'null'} for OpenSRH's patches, "
+                f"got {value}; leave it out"
+            )
+    return OpenSrhSlices(root, split, transform, seed, length, KINDS if kinds is None else kinds)
+
+
+def opensrh_root(stacks: Sequence[str]) -> str | None:
+    """Return OpenSRH's folder where it is what is named, else None.
+
+    Raises:
+        SettingsError: It is named among others, or with a range of planes.
+    """
+    roots = [spec for spec in stacks if is_opensrh(split_range(spec)[0])]
+    if roots and (len(stacks) > 1 or split_range(roots[0])[0] != roots[0]):
+        raise SettingsError(
+            f"{split_range(roots[0])[0]}: OpenSRH's folder must be named alone and without a range of planes, "
+            f"got {', '.join(stacks)}; leave the others out"
+        )
+    return roots[0] if roots else None
+
+
+def validation_stacks(stacks: Sequence[str], named: Sequence[str]) -> list[str]:
+    """Return what to validate on: what is named, or where nothing is, the OpenSRH folder of the training.
+
+    Raises:
+        SettingsError: Nothing is named beside stacks, which have no splits.
+    """
+    if not named and stacks and opensrh_root(stacks) is None:
+        raise SettingsError(
+            f"validation_stacks: must be named for stacks such as {stacks[0]}, got none; give --val STACK, "
+            "as in --val 'STACK[0:40]' for some of the planes"
+        )
+    return list(named or stacks)
