@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,31 @@ from bida.unet import SliceUNet
 from bida.weights import load_weights
 
 METHODS = ("diffusion", "msunet", "e2e")
+TIMESTEPS = 1000  # T of the cosine schedule
+# the settings that only some methods have, with their defaults
+SETTINGS: dict[str, dict[str, Any]] = {
+    "diffusion": {"rows": (5, 20), "prediction": "v", "timesteps": TIMESTEPS},
+    "msunet": {"rows": (5, 20)},
+    "e2e": {},
+}
+
+
+def method_settings(method: str, **given: Any) -> dict[str, Any]:
+    """Return the settings of `SETTINGS` that a method has, the defaults where None is given.
+
+    Raises:
+        SettingsError: The method is unknown, or has no use for what is given.
+    """
+    if method not in METHODS:
+        raise SettingsError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
+    defaults = SETTINGS[method]
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name, value in chosen.items():
+        if name not in defaults:
+            raise SettingsError(
+                f"{name}: must be null with method {method}, which has no use for it, got {value}; leave it out"
+            )
+    return defaults | chosen
 
 
 class MaskedPrior(nn.Module):
@@ -35,8 +61,8 @@ class MaskedPrior(nn.Module):
         image_channels: Channels of a slice, C.
         widths: Width of each level of the U-Net.
         blocks: Residual blocks a level.
-        prediction: What the diffusion model predicts: ``v``, ``eps`` or ``x0``; the others predict ``x0``.
-        timesteps: Length T of the cosine schedule.
+        prediction: What the diffusion model predicts: ``v`` (when None), ``eps`` or ``x0``; the others predict ``x0``.
+        timesteps: Length T of the cosine schedule, of the diffusion model alone; `TIMESTEPS` when None.
         mask_channel: Show the network as one more channel which rows are known; not for ``e2e``, which has no mask.
         dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
 
@@ -46,7 +72,7 @@ class MaskedPrior(nn.Module):
         weights_sha256: Of the file that the weights were loaded from.
 
     Raises:
-        SettingsError: A value is unknown or out of its range.
+        SettingsError: A value is unknown or out of its range, or the method has no use for it.
     """
 
     def __init__(
@@ -55,16 +81,18 @@ class MaskedPrior(nn.Module):
         image_channels: int = 1,
         widths: Sequence[int] = (64, 128),
         blocks: int = 2,
-        prediction: str = "v",
-        timesteps: int = 1000,
+        prediction: str | None = None,
+        timesteps: int | None = None,
         mask_channel: bool = False,
         dtype: str = "float32",
     ) -> None:
         """Make the network."""
         super().__init__()
+        own = method_settings(method, prediction=prediction, timesteps=timesteps)
+        self.prediction: str = own.get("prediction", "x0")
+        T = own.get("timesteps", TIMESTEPS)
         for name, value, choices in (
-            ("method", method, METHODS),
-            ("prediction", prediction, PREDICTIONS),
+            ("prediction", self.prediction, PREDICTIONS),
             ("dtype", dtype, ("float32", "bfloat16")),
         ):
             if value not in choices:
@@ -75,10 +103,9 @@ class MaskedPrior(nn.Module):
         self.network = SliceUNet(widths, blocks, 1, in_channels=seen, out_channels=image_channels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         self.method, self.image_channels, self.mask_channel = method, image_channels, mask_channel
-        self.prediction = prediction if method == "diffusion" else "x0"
         self.compute_dtype = getattr(torch, dtype)
-        self.stride, self.alpha_bar, self.weights_sha256 = self.network.stride, cosine_alpha_bar(timesteps), ""
-        layout = [METHODS.index(method), PREDICTIONS.index(self.prediction), timesteps]
+        self.stride, self.alpha_bar, self.weights_sha256 = self.network.stride, cosine_alpha_bar(T), ""
+        layout = [METHODS.index(method), PREDICTIONS.index(self.prediction), T]
         layout += [image_channels, int(mask_channel), blocks, *widths]
         self.register_buffer("layout", torch.tensor(layout, dtype=torch.int32))
 
@@ -94,8 +121,10 @@ class MaskedPrior(nn.Module):
         try:
             layout = torch.load(path, map_location="cpu", weights_only=True)["layout"].tolist()
             method, prediction, timesteps, channels, mask_channel, blocks, *widths = layout
+            sampled = METHODS[method] == "diffusion"
+            own = {"prediction": PREDICTIONS[prediction], "timesteps": timesteps} if sampled else {}
             prior = MaskedPrior(
-                METHODS[method], channels, widths, blocks, PREDICTIONS[prediction], timesteps, bool(mask_channel), dtype
+                METHODS[method], channels, widths, blocks, **own, mask_channel=bool(mask_channel), dtype=dtype
             )
         except Exception as error:  # whatever else the file is
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bida.errors import SettingsError
-from bida.masked_prior import MaskedPrior, RowLoss
+from bida.masked_prior import SETTINGS, MaskedPrior, RowLoss, method_settings
 from bida.schedule import cosine_alpha_bar
 from bida.transforms.mask_rows import MaskRowsd, RowTripletsd, cut_size, row_task
 
@@ -83,7 +83,7 @@ def test_triplets_of_rows():
 def test_what_is_cut_from_a_slice_fits_the_network(method, crop, found):
     assert cut_size(method, crop, (64, 128, 256)) == found
     image = torch.zeros(1, *found)
-    task = row_task(method, rows=(2, 3))
+    task = row_task(method, rows=None if method == "e2e" else (2, 3))
     assert all(side % 8 == 0 for side in task({"image": image, "index": 0})["image"].shape[1:])
 
 
@@ -141,13 +141,14 @@ def test_weights_tell_how_to_build_their_network(tmp_path, method, channels):
     from bida.weights import save_weights
 
     torch.manual_seed(0)
-    prior = MaskedPrior(method, 2, (16, 32), 1, "eps", 500, mask_channel=method != "e2e")
+    own = {"prediction": "eps", "timesteps": 500} if method == "diffusion" else {}
+    prior = MaskedPrior(method, 2, (16, 32), 1, **own, mask_channel=method != "e2e")
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     save_weights(prior, tmp_path / "model.pt")
     found = MaskedPrior.load(tmp_path / "model.pt")
     assert (found.method, found.prediction) == (method, "eps" if method == "diffusion" else "x0")
-    assert len(found.alpha_bar) == 500 and found.weights_sha256
+    assert len(found.alpha_bar) == own.get("timesteps", 1000) and found.weights_sha256
     x = torch.randn(2, channels, 16, 16)
     expected = prior.half().float()(x, torch.tensor([3]))
     torch.testing.assert_close(found(x, torch.tensor([3])), expected)
@@ -159,6 +160,38 @@ def test_weights_tell_how_to_build_their_network(tmp_path, method, channels):
 def test_a_network_that_cannot_be_is_refused(options):
     with pytest.raises(SettingsError, match="must be"):
         MaskedPrior(**options)
+
+
+def test_settings_are_those_of_the_method():
+    assert method_settings("diffusion", rows=None, timesteps=20) == {**SETTINGS["diffusion"], "timesteps": 20}
+    assert method_settings("msunet", rows=[2, 3], prediction=None) == {"rows": [2, 3]}
+    assert method_settings("e2e", rows=None) == {}
+    task = row_task("diffusion")
+    assert (task.rows, task.prediction, len(task.alpha_bar)) == ((5, 20), "v", 1000)
+    with pytest.raises(SettingsError, match="method: must be one of diffusion, msunet, e2e, got 'gan'"):
+        row_task("gan")
+
+
+@pytest.mark.parametrize(
+    "method, name, value",
+    [
+        ("msunet", "prediction", "v"),
+        ("msunet", "timesteps", 1000),
+        ("e2e", "rows", (5, 20)),
+        ("e2e", "prediction", "x0"),
+        ("e2e", "timesteps", 500),
+    ],
+)
+def test_a_setting_that_the_method_has_no_use_for_is_refused(method, name, value):
+    message = f"^{name}: must be null with method {method}, which has no use for it, got .*; leave it out$"
+    for make in (method_settings, row_task, *([] if name == "rows" else [MaskedPrior])):
+        with pytest.raises(SettingsError, match=message):
+            make(method, **{name: value})
+
+
+def test_triplets_have_no_mask_to_show():
+    with pytest.raises(SettingsError, match="mask_channel: must be false with method e2e"):
+        row_task("e2e", mask_channel=True)
 
 
 def test_weights_of_another_kind_are_refused(tmp_path):

@@ -112,6 +112,16 @@ def test_a_crop_is_refused_before_anything_is_read(tmp_path, capsys):
     assert error.startswith("bida: error: crop: rows must be a multiple of 16"), error
 
 
+@pytest.mark.parametrize("setting", ["method=e2e rows=[2,3]", "method=msunet prediction=v", "method=e2e timesteps=500"])
+def test_a_setting_that_the_method_has_no_use_for_is_refused(tmp_path, capsys, setting):
+    """Before anything is read."""
+    method, (name, _, _) = setting.split()[0], setting.split()[1].partition("=")
+    words = [word for pair in setting.split() for word in ("--set", pair)]
+    assert main(["train-masked", "none.tif", "--val", "none.tif", "--output", str(tmp_path / "run"), *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"bida: error: {name}: must be null with {method.replace('=', ' ')}, which has no"), error
+
+
 @pytest.mark.slow
 def test_training_on_patches(opensrh, tmp_path, monkeypatch):
     """Through the command: a network of three channels learns from one split and is validated on the other."""

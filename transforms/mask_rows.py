@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from bida.errors import SettingsError
-from bida.masked_prior import METHODS, with_mask
+from bida.masked_prior import method_settings, with_mask
 from bida.prior import diffuse, prediction_target
 from bida.schedule import cosine_alpha_bar
 from bida.transforms.diffuse import spread_time
@@ -115,11 +115,27 @@ class RowTripletsd(MapTransform):
         return result
 
 
-def row_task(method: str, keys: KeysCollection = "image", **options: Any) -> MapTransform:
-    """Return the training task of a method of `bida.masked_prior.METHODS`; the options are those of `MaskRowsd`."""
-    if method not in METHODS:
-        raise SettingsError(f"method: must be one of {', '.join(METHODS)}, got {method!r}")
-    return RowTripletsd(keys) if method == "e2e" else MaskRowsd(keys, pure_noise=method == "msunet", **options)
+def row_task(
+    method: str,
+    keys: KeysCollection = "image",
+    rows: Sequence[int] | None = None,
+    prediction: str | None = None,
+    timesteps: int | None = None,
+    mask_channel: bool = False,
+) -> MapTransform:
+    """Return the training task of a method of `bida.masked_prior.METHODS`.
+
+    The settings are those of `MaskRowsd`, the method's own defaults (`bida.masked_prior.SETTINGS`) where they are None.
+
+    Raises:
+        SettingsError: The method is unknown, has no use for what is given, or see `MaskRowsd`.
+    """
+    own = method_settings(method, rows=rows, prediction=prediction, timesteps=timesteps)
+    if method != "e2e":
+        return MaskRowsd(keys, **own, mask_channel=mask_channel, pure_noise=method == "msunet")
+    if mask_channel:
+        raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
+    return RowTripletsd(keys)
 
 
 def cut_size(method: str, crop: Sequence[int], widths: Sequence[int]) -> list[int]:
