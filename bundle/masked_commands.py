@@ -32,6 +32,11 @@ def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
     return MaskedSettings(**{name: value for name, value in vars(arguments).items() if name in known})
 
 
+def note(warning: str) -> None:
+    """Say a warning of a run's record on the standard error."""
+    print(f"bida: note: {warning}", file=sys.stderr)
+
+
 def superres_masked(arguments: argparse.Namespace) -> None:
     """Restore a stack, and write it with its record."""
     given = vars(arguments)
@@ -64,7 +69,7 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     record = asked | describe(settings, prior, stack, result, factor) | {"seconds": dict(clock.seconds)}
     write_json(sidecar, record, overwrite=overwrite)
     for warning in record["warnings"]:
-        print(f"bida: note: {warning}", file=sys.stderr)
+        note(warning)
     sizes = " x ".join(map(str, result.data.shape[1:]))
     spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
     kept = f"{record['planes_on_grid']} of {record['planes']} planes as acquired"
@@ -104,7 +109,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     values = {name: vars(arguments)[name] for name in known}
     experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
     check_used(experiment, vars(arguments))
-    print(evaluate_masked(experiment, console_progress()))
+    print(evaluate_masked(experiment, console_progress(), note))
 
 
 def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,13 @@ class MaskedExperiment:
         )
 
 
-def evaluate_masked(experiment: MaskedExperiment, progress: Progress | None = None) -> str:
+def evaluate_masked(
+    experiment: MaskedExperiment, progress: Progress | None = None, note: Callable[[str], None] | None = None
+) -> str:
     """Run an experiment; write ``masked.csv`` and ``masked_<factor>x.png``, and return the table as text.
 
-    ``masked.json`` records how it was run. `progress` is told of each restoration by weights, see `MaskedSliceInferer`.
+    ``masked.json`` records how it was run; `note` is told each of its warnings before the work begins. `progress` is
+    told of each restoration by weights, see `MaskedSliceInferer`.
 
     Raises:
         SettingsError: The truth has too few planes for a factor, or a method cannot do one.
@@ -113,7 +116,11 @@ def evaluate_masked(experiment: MaskedExperiment, progress: Progress | None = No
     pictures = {factor: folder / f"masked_{factor}x.png" for factor in experiment.factors}
     for file in (folder / "masked.csv", folder / "masked.json", *pictures.values()):
         check_output(file, overwrite=experiment.overwrite, suffixes=(".csv", ".json", ".png"))
-    write_json(folder / "masked.json", describe(experiment, truth), overwrite=experiment.overwrite)
+    record = describe(experiment, truth)
+    write_json(folder / "masked.json", record, overwrite=experiment.overwrite)
+    if note is not None:
+        for warning in record["warnings"]:
+            note(warning)
     rows: list[Row] = []
     for factor in experiment.factors:
         kept, cut = left_out(truth, factor)
@@ -154,6 +161,7 @@ def describe(experiment: MaskedExperiment, truth: Stack) -> dict[str, Any]:
         "shape_czyx": list(truth.data.shape),
         "spacing_um_zyx": list(truth.spacing_um),
         "intensity_percentiles": list(PERCENTILES),
+        "warnings": [],
         "versions": versions(),
     }
     if priors:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bida import device, masked_commands, masked_data
+from bida import device, masked_commands, masked_data, masked_scores
 from bida.arithmetic import Found, Speed
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
@@ -207,6 +207,19 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     assert record["warnings"] == [found.problem] and f"bida: note: {found.problem}" in capsys.readouterr().err
 
 
+def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, capsys):
+    found = Found(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
+    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(m=13))
+    monkeypatch.setattr(masked_scores, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
+    save_weights(prior(), tmp_path / "model.pt")
+    words = ["made.tif", "--out", str(tmp_path), "--factors", "2", "--no-panel", "--methods"]
+    assert main(["evaluate-masked", *words, "linear"]) == 0 and "note" not in capsys.readouterr().err
+    with pytest.raises(pytest.fail.Exception, match=f"bida: note: {found.problem}"):
+        main(["evaluate-masked", *words, f"net={tmp_path / 'model.pt'}", "--device", "cpu", "--overwrite"])
+    assert json.loads((tmp_path / "masked.json").read_text())["warnings"] == [found.problem]
+
+
 def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(np.float16))
     for name in ("fine.tif", "fine.nii.gz"):
@@ -241,7 +254,7 @@ def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
-    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda experiment, progress: "ran")
+    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda *experiment: "ran")
     for method in ("diffusion", "msunet", "e2e"):
         save_weights(prior(method), tmp_path / f"{method}.pt")
     named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
