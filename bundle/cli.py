@@ -248,6 +248,9 @@ def _superres_masked(sub: argparse.ArgumentParser) -> None:
     grid.add_argument("--spacing", type=float, metavar="UM", dest="spacing_um", help="voxel size along z of the result")
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
+    sub.add_argument("--clip-percentile", type=float, metavar="P",
+                     help="the network sees each channel clipped at this percentile, as it was trained with "
+                     "clip_percentile; acquired planes stay as they are")  # fmt: skip
     _masked_options(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 

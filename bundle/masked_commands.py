@@ -41,6 +41,7 @@ def superres_masked(arguments: argparse.Namespace) -> None:
     """Restore a stack, and write it with its record."""
     given = vars(arguments)
     settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
+    clip_percentile = given.get("clip_percentile")
     output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
     if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
@@ -60,13 +61,19 @@ def superres_masked(arguments: argparse.Namespace) -> None:
             )
     inferer.progress = console_progress()
     clock.lap("read")
-    result = restore_stack(stack, prior, inferer)
+    result = restore_stack(stack, prior, inferer, clip_percentile)
     clock.lap("restore")
     write_stack(output, result, overwrite=overwrite)
     clock.lap("write")
     used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}
-    asked = {"source": str(arguments.input), "weights": str(arguments.model), "settings": used}
-    record = asked | describe(settings, prior, stack, result, factor) | {"seconds": dict(clock.seconds)}
+    record = {
+        "source": str(arguments.input),
+        "weights": str(arguments.model),
+        "clip_percentile": clip_percentile,
+        "settings": used,
+        **describe(settings, prior, stack, result, factor),
+        "seconds": dict(clock.seconds),
+    }
     write_json(sidecar, record, overwrite=overwrite)
     for warning in record["warnings"]:
         note(warning)

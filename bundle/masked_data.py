@@ -69,7 +69,7 @@ def load_stack(
     Args:
         spec: A file, or ``FILE[START:STOP]`` for planes START to STOP - 1 along z, in the file's own count.
         block: Average cubes of so many voxels a side, see `block_mean`.
-        clip_percentile: Clip each channel at this percentile.
+        clip_percentile: See `clipped`.
         voxel_um: Voxel sizes (z, y, x) before the mean, um, which go before those of the file.
 
     Raises:
@@ -81,13 +81,21 @@ def load_stack(
     if not taken.shape[1]:
         raise SettingsError(f"{spec}: the range must hold planes of {stack.data.shape[1]}, it holds none")
     stack = block_mean(replace(stack, data=taken), block)
-    if clip_percentile is not None:
-        if not 0 < clip_percentile <= 100:
-            raise SettingsError(f"clip_percentile: must be above 0 and at most 100, got {clip_percentile}")
-        data = stack.data
-        highest = np.percentile(data.reshape(len(data), -1), clip_percentile, axis=1)
-        stack = replace(stack, data=np.minimum(data, highest.astype(data.dtype)[:, None, None, None]))
-    return stack
+    return replace(stack, data=clipped(stack.data, clip_percentile))
+
+
+def clipped(data: NDArray, percentile: float | None) -> NDArray:
+    """Return a stack [C, Z, Y, X] with each channel clipped at this percentile of it; None clips nothing.
+
+    Raises:
+        SettingsError: The percentile is out of its range.
+    """
+    if percentile is None:
+        return data
+    if not 0 < percentile <= 100:
+        raise SettingsError(f"clip_percentile: must be above 0 and at most 100, got {percentile}")
+    highest = np.percentile(data.reshape(len(data), -1), percentile, axis=1)
+    return np.minimum(data, highest.astype(data.dtype)[:, None, None, None])
 
 
 class StackSlices(SliceStacks):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine
+from bida.masked_data import IntensityLine, clipped
 from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.spline import interpolation_matrix
@@ -70,13 +70,23 @@ class MaskedSettings:
         )
 
 
-def restore_stack(stack: Stack, prior: MaskedPrior, inferer: MaskedSliceInferer) -> Stack:
+def restore_stack(
+    stack: Stack, prior: MaskedPrior, inferer: MaskedSliceInferer, clip_percentile: float | None = None
+) -> Stack:
     """Restore the voxels between the planes of a stack by trained weights.
 
     Each channel is brought to [-1, 1] by the percentiles of its own planes (`IntensityLine`) and back.
 
+    Args:
+        stack: The acquired planes.
+        prior: The network.
+        inferer: How it is sampled.
+        clip_percentile: The network sees each channel clipped at this percentile, as it was trained; the acquired
+            planes on the finer grid come back unclipped.
+
     Raises:
-        SettingsError: The stack, the factor and the weights do not fit each other.
+        SettingsError: The stack, the factor and the weights do not fit each other, or the percentile is out of its
+            range.
     """
     if len(stack.data) != prior.image_channels:
         raise SettingsError(
@@ -84,9 +94,10 @@ def restore_stack(stack: Stack, prior: MaskedPrior, inferer: MaskedSliceInferer)
         )
     if stack.data.shape[1] < 2:
         raise SettingsError(f"{stack.path}: a stack must have at least 2 planes, got {stack.data.shape[1]}")
-    line = IntensityLine.of(stack.data)
+    seen = clipped(stack.data, clip_percentile)
+    line = IntensityLine.of(seen)
     device = next(prior.parameters()).device
-    y = torch.from_numpy(line.forward(stack.data))[None].to(device)
+    y = torch.from_numpy(line.forward(seen))[None].to(device)
     restored = line.backward(inferer(y, prior)[0].cpu().numpy())
     return finer(restored, stack, inferer.factor, exact=not inferer.blur)
 

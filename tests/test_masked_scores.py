@@ -57,6 +57,18 @@ def test_the_line_is_undone():
     np.testing.assert_allclose(found.data[:, 1::2], (low + high) / 2, rtol=1e-5)
 
 
+def test_a_network_that_was_trained_on_clipped_planes_sees_them_clipped_and_they_come_back_unclipped():
+    inferer = MaskedSliceInferer(2.5, steps=2, tile=32, overlap=8)
+    planes = stack(channels=2)
+    limits = np.percentile(planes.data, 90, axis=(1, 2, 3)).astype(np.uint16)[:, None, None, None]
+    expected = restore_stack(replace(planes, data=np.minimum(planes.data, limits)), prior(channels=2), inferer)
+    found = restore_stack(planes, prior(channels=2), inferer, clip_percentile=90)
+    between = np.arange(11) % 5 != 0
+    assert np.array_equal(found.data[:, between], expected.data[:, between])
+    assert np.array_equal(found.data[:, ::5], planes.data[:, ::2])
+    assert not np.array_equal(found.data, restore_stack(planes, prior(channels=2), inferer).data)
+
+
 @pytest.mark.parametrize("m, factor", [(5, 2), (5, 2.5), (4, 2.5), (5, 3)])
 @pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
 def test_interpolation(method, m, factor):
@@ -191,7 +203,13 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     assert (record["planes"], record["planes_on_grid"], record["method"]) == (5, 3, "diffusion")
     assert record["weights_sha256"] and "3 of 5 planes as acquired" in capsys.readouterr().out
     assert (record["dtype"], record["dtype_choice"], record["warnings"]) == ("float32", "as asked", [])
+    assert record["clip_percentile"] is None
     assert main(command) == 2 and "give --overwrite" in capsys.readouterr().err
+    again = [*command, "--steps", "1", "--dtype", "float32", "--overwrite", "--clip-percentile"]
+    assert main([*again, "90"]) == 0 and not np.array_equal(written[out].data, found.data)
+    assert np.array_equal(written[out].data[:, ::5], stack().data[:, ::2])
+    assert json.loads((tmp_path / "fine.json").read_text())["clip_percentile"] == 90
+    assert main([*again, "0"]) == 2 and "clip_percentile: must be above 0" in capsys.readouterr().err
 
 
 def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
