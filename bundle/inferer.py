@@ -188,7 +188,8 @@ class BiplanarInferer(Inferer):
         averaged = None
         for volumes in self.sampled(scan, network, planes, self.samples, self.fusion, noise, self.progress):
             if averaged is None:
-                averaged = averaged_weight(weight, volumes, reference)
+                # padding is no part of the result, and no slice sees that of the through-plane axis
+                averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
             x = mean_of(volumes)
             if averaged < 1:
                 # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x

@@ -57,11 +57,18 @@ class Measurement:
 
     def inside(self) -> Tensor:
         """Return the slices without the padding of their own axes."""
-        y = self.y
-        for axis, (before, after) in enumerate(self.padding):
-            if axis != self.geometry.axis:
-                y = y.narrow(axis, before, y.shape[axis] - before - after)
-        return y
+        own = [(0, 0) if axis == self.geometry.axis else margin for axis, margin in enumerate(self.padding)]
+        return _without(self.y, own)
+
+    def cropped(self, volume: Tensor) -> Tensor:
+        """Return a volume [R, A, S] on the padded grid without its padding, a view of it."""
+        return _without(volume, self.padding)
+
+
+def _without(volume: Tensor, padding: Padding) -> Tensor:
+    for axis, (before, after) in enumerate(padding):
+        volume = volume.narrow(axis, before, volume.shape[axis] - before - after)
+    return volume
 
 
 def _volume(inputs: Tensor, stride: int) -> Tensor:

@@ -167,10 +167,14 @@ def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor)
     """
     if len(volumes) == 1 or not 0 < weight < 1:
         return weight
-    differences = [(volume - reference).double() for volume in volumes]
-    single = sum(float(difference.square().sum()) for difference in differences) / len(differences)
-    mean = float((sum(differences[1:], start=differences[0]) / len(differences)).square().sum())
+    single = sum(_square(volume - reference) for volume in volumes) / len(volumes)
+    mean = _square(sum(volumes[1:], start=volumes[0]) / len(volumes) - reference)
     return min(1.0, weight * single / mean) if mean > 0 else weight
+
+
+def _square(volume: Tensor) -> float:
+    """Return |volume|^2, summed in float64."""
+    return float(volume.square().sum(dtype=torch.float64))
 
 
 def sums_over_slices(a: Tensor, b: Tensor, axis: int) -> Tensor:

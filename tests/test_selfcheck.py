@@ -8,6 +8,7 @@ from bida.degradation import SliceGeometry, SliceOperator
 from bida.familiarity import familiarity, wiener
 from bida.guide import guide
 from bida.inferer import BiplanarInferer
+from bida.inputs import Measurement
 from bida.schedule import cosine_alpha_bar
 from bida.selfcheck import SLICES, averaged_weight, best_weight, chosen_indices, self_check, slice_geometry, window
 
@@ -162,6 +163,19 @@ def test_the_result_of_any_weight_agrees_with_the_scan():
         assert used == weight if weight in (0.0, 1.0) else weight < used < 1
         torch.testing.assert_close(SliceOperator.build(geometry).forward(x), y, rtol=0, atol=1e-5)
         torch.testing.assert_close(x, guide(y, geometry) + used * (plain - guide(y, geometry)), rtol=0, atol=1e-5)
+
+
+def test_padding_has_no_part_in_the_weight_of_the_mean():
+    margins = [(8, 0), (10, 10), (0, 8)]
+    thick = np.pad(SliceOperator.build(GEOMETRY).pinv(scan()), [(8, 0), (0, 0), (0, 8)], mode="reflect")
+    inputs = torch.from_numpy(np.pad(thick, [(0, 0), (10, 10), (0, 0)]))[None, None]
+    geometry, inferer = GEOMETRY.padded(10, 10), BiplanarInferer(steps=2)
+    found = next(inferer.draws(inputs, BlockPrior(), geometry, margins, weight=0.3)).weight
+    measured = Measurement.of(inputs, 8, geometry, margins)
+    volumes, g = next(inferer.sampled(measured, BlockPrior(), ("axial", "sagittal"), 1)), guide(measured.y, geometry)
+    inside = (slice(8, 48), slice(10, 70), slice(0, 48))
+    assert found == pytest.approx(averaged_weight(0.3, [v[inside] for v in volumes], g[inside]), rel=1e-6)
+    assert found != pytest.approx(averaged_weight(0.3, volumes, g), rel=0.01)
 
 
 def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
