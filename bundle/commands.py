@@ -159,8 +159,9 @@ def gain(check: Mapping[str, Any] | None) -> str:
     if check is None:
         return ""
     return (
-        f"\non the scan's own slices such a result gains {check['gain_shrunk_db']:+.2f} dB on cubic + projection; the "
-        f"priors have a weight of {check['weight']:.0%} in it"
+        f"\non the scan's own slices a prior with a weight of {check['weight']:.0%} gains "
+        f"{check['gain_shrunk_db']:+.2f} dB on cubic + projection; "
+        f"the priors have a weight of {check['weight_of_result']:.0%} in the result"
     )
 
 

@@ -30,9 +30,9 @@ def time_estimate(prior: PlanePrior, shape: tuple[int, ...], planes: tuple[str, 
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
         once = micro_batch_seconds(prior, plane, height, width, settings.guided)
         total += once * shape[NORMAL[plane]] / MICRO_BATCH
-    if settings.self_check:  # one micro-batch along each of two axes, with the draws of both planes
+    if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
-        total += 2 * 2 * micro_batch_seconds(prior, planes[0], height, width, settings.guided)
+        total += 2 * micro_batch_seconds(prior, planes[0], height, width, settings.guided)
     return total * settings.steps * settings.samples + 60 * (settings.adapt or 0.0)
 
 

@@ -180,7 +180,8 @@ class BiplanarInferer(Inferer):
         """Yield the draws one by one; arguments as for `restore`.
 
         Each is drawn towards the guide g (`bida.guide`), g + w (x - g). The weight that is given is that of one plane's
-        prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
+        prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`). The means
+        of several draws differ by less, so that w is then somewhat high.
         """
         scan = Measurement.of(inputs, network.stride, geometry, padding)
         planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale

@@ -76,7 +76,9 @@ def self_check_lines(check: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if check is None:
         return [("self-check", "not possible: the slices are too small or too empty")]
     where = f"on {check['slices']} {check['plane']} slices made thick in their plane"
-    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB; the mean of two planes bears more"
+    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
+    if 0 < check["weight"] < 1:
+        shrunk += "; the mean of two planes bears more"
     return [
         ("self-check", f"{check['gain_db']:+.2f} dB on cubic + projection, {where}"),
         ("weight of a prior", f"{check['weight']:.0%}, {shrunk}"),

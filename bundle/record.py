@@ -63,11 +63,13 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
             f"the scan is unlike what the priors know (familiarity {known:.1f} dB, below {THRESHOLD_DB:g}): "
             "look at the result, and adapt the priors to it (superres --adapt 10, or bida adapt and --model)"
         )
-    weight = check["weight"] if check["weight_of_result"] is None else check["weight_of_result"]
+    weight, least = check["weight_of_result"], ""
+    if weight is None:  # the mean of the planes' priors bears no less than one of them
+        weight, least = check["weight"], "at least "
     if weight < 0.95:
         found.append(
             f"on the scan's own slices the bare priors gain {check['gain_db']:+.2f} dB on cubic + projection, so the "
-            f"result takes {weight:.0%} from them and the rest from cubic + projection; an uncertainty map is "
+            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection; an uncertainty map is "
             "smaller by the same share"
         )
     return found

@@ -3,7 +3,8 @@
 Within its slices a scan is sharp, so they are the truth of an experiment: some are made thick along each of their own
 two axes by the scan's own operator, restored, and compared with what physics alone makes of them (`bida.guide`). Where
 the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by the weight w that served these
-slices best; both g and r agree with the scan, so r' does for any w.
+slices best, or the larger one that the mean of two planes bears (`averaged_weight`); both g and r agree with the scan,
+so r' does for any w.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SelfCheck:
     """What the self-check found.
 
     Attributes:
-        gain_db: PSNR of the restored slices less that of the guide, dB.
+        gain_db: PSNR of the restored slices, by the prior of one plane, less that of the guide, dB.
         gain_shrunk_db: the same after drawing the slices towards the guide by the weight.
         weight: of the prior of one plane that served the slices best, 0 to 1.
         plane: of the slices that were checked; the result is made by the other two.
@@ -159,6 +160,8 @@ def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor)
     which needs no truth:
 
         w = min(1, w_i mean |r_i - g|^2 / |r - g|^2)
+
+    It takes the single estimates to have one best weight w_i; the result is w_i or more, and w_i for a lone estimate.
 
     Args:
         weight: of a single estimate, 0 to 1.

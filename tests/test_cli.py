@@ -42,8 +42,8 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm" in printed
     assert "degraded again" in printed
     check = record["self_check"]
-    assert 0 <= check["weight"] <= 1 and check["plane"] == "coronal"
-    assert f"the priors have a weight of {check['weight']:.0%}" in printed
+    assert 0 <= check["weight"] <= check["weight_of_result"] <= 1 and check["plane"] == "coronal"
+    assert f"the priors have a weight of {check['weight_of_result']:.0%} in the result" in printed
     assert record["uncertainty_scale"] > 0
 
 

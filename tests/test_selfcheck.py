@@ -9,8 +9,19 @@ from bida.familiarity import familiarity, wiener
 from bida.guide import guide
 from bida.inferer import BiplanarInferer
 from bida.inputs import Measurement
+from bida.record import check_warnings
 from bida.schedule import cosine_alpha_bar
-from bida.selfcheck import SLICES, averaged_weight, best_weight, chosen_indices, self_check, slice_geometry, window
+from bida.selfcheck import (
+    SLICES,
+    SelfCheck,
+    averaged_weight,
+    best_weight,
+    chosen_indices,
+    self_check,
+    slice_geometry,
+    window,
+)
+from bida.settings import Settings
 
 GEOMETRY = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
 
@@ -118,6 +129,13 @@ def test_the_weight_of_a_mean_keeps_its_bounds():
     assert averaged_weight(0.9, [r, 0.0 * r], g) == 1
     assert averaged_weight(0.0, [r, 0.0 * r], g) == 0
     assert averaged_weight(0.4, [g, g], g) == averaged_weight(0.4, [r, -r], g) == 0.4  # nothing to draw
+
+
+@pytest.mark.parametrize("of_result, said", [(None, "at least 40%"), (0.7, "takes 70%"), (0.96, None)])
+def test_the_note_is_of_the_weight_in_the_result(of_result, said):
+    check = SelfCheck(-0.5, 0.3, 0.4, "coronal", 4, 1.0, weight_of_result=of_result)
+    found = check_warnings(Settings(), check.record())
+    assert (said in found[0]) if said else not found
 
 
 def test_slices_are_spread_over_those_with_content():
