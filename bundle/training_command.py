@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from bida.errors import BidaError, SettingsError
 from bida.pipeline import plain_errors
+
+RUN = {"imports", "initialize", "training", "finalize"}  # what the workflow itself looks for
 
 
 def run_training(
@@ -21,6 +24,9 @@ def run_training(
         configs: The user's, to lie over them.
         assignments: ``name=value`` over all of them.
         fixed: Values that go before all.
+
+    Raises:
+        SettingsError: A configuration is missing, or a name is unknown or has no use.
     """
     from importlib.resources import files
 
@@ -38,6 +44,8 @@ def run_training(
         raise SettingsError(
             f"--set: must name a value of the configuration, got {', '.join(unknown)}; see {released[-1]}"
         )
+    for config in configs:
+        check_used(config, ConfigParser.load_config_files([*own, *configs]))
     with worker_errors(), plain_errors():
         workflow = ConfigWorkflow(
             [*own, *configs], workflow_type="train", run_id="training",
@@ -46,6 +54,24 @@ def run_training(
         workflow.initialize()
         workflow.run()
         workflow.finalize()
+
+
+def check_used(config: str, whole: Mapping[str, Any]) -> None:
+    """Check that the whole configuration has a use for every value of one that lies over it.
+
+    Raises:
+        SettingsError: Nothing refers to a value: it is misspelt, or another training's.
+    """
+    from monai.bundle import ConfigParser
+
+    used = set(re.findall(r"[@%](\w+)", repr(whole))) | RUN
+    names = {name.lstrip("+~").split("#")[0].split("::")[0] for name in ConfigParser.load_config_file(config)}
+    unused = sorted(names - used)
+    if unused:
+        raise SettingsError(
+            f"{config}: every value must have a use in the training, nothing refers to {', '.join(unused)}; "
+            "correct the name or leave it out"
+        )
 
 
 @contextmanager

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from monai.bundle import ConfigParser
 
 from bida import masked_sources, training_command
 from bida.cli import main
@@ -120,6 +122,29 @@ def test_a_setting_that_the_method_has_no_use_for_is_refused(tmp_path, capsys, s
     assert main(["train-masked", "none.tif", "--val", "none.tif", "--output", str(tmp_path / "run"), *words]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"bida: error: {name}: must be null with {method.replace('=', ' ')}, which has no"), error
+
+
+def test_a_value_of_a_configuration_that_nothing_refers_to_is_refused(tmp_path, capsys):
+    """`emphasis` is train.yaml's, for times that masked slices draw by themselves."""
+    (tmp_path / "own.yaml").write_text("emphasis: 3.0\nepoch: 2\nwidths: '@levels'\nlevels: [64, 128]\n")
+    assert main(["train-masked", "none.tif", "--val", "none.tif", "--config", str(tmp_path / "own.yaml")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"bida: error: {tmp_path / 'own.yaml'}: every value must have a use"), error
+    assert "nothing refers to emphasis, epoch;" in error, error
+
+
+@pytest.mark.parametrize(
+    "base, over",
+    [
+        (["train.yaml"], "release_train.yaml"),
+        (["train.yaml"], "multi_gpu_train.yaml"),
+        (["train.yaml", "masked_train.yaml"], "masked_small.yaml"),
+        (["train.yaml", "masked_train.yaml"], "multi_gpu_train.yaml"),
+    ],
+)
+def test_the_bundles_own_configurations_have_uses_for_all(base, over):
+    names = [str(ROOT / "configs" / name) for name in (*base, over)]
+    training_command.check_used(names[-1], ConfigParser.load_config_files(names))
 
 
 @pytest.mark.slow
