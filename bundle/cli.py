@@ -208,7 +208,7 @@ def _train_masked(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--val", nargs="+", metavar="STACK", dest="validation", default=[],
                      help="stacks, or planes of them, for the validation loss; OpenSRH's: its val split")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
-                     help="voxel sizes of the stacks, um; default: the files'; not of OpenSRH")  # fmt: skip
+                     help="voxel sizes of stacks that hold none, um; change no training; not of OpenSRH")  # fmt: skip
     _training_options(sub, "runs/masked", "masked_train.yaml")
 
 

@@ -125,12 +125,12 @@ def test_a_setting_that_the_method_has_no_use_for_is_refused(tmp_path, capsys, s
 
 
 def test_a_value_of_a_configuration_that_nothing_refers_to_is_refused(tmp_path, capsys):
-    """`emphasis` is train.yaml's, for times that masked slices draw by themselves."""
-    (tmp_path / "own.yaml").write_text("emphasis: 3.0\nepoch: 2\nwidths: '@levels'\nlevels: [64, 128]\n")
+    """`emphasis` and `unguided` are train.yaml's, for what masked slices have no part in."""
+    (tmp_path / "own.yaml").write_text("emphasis: 3.0\nunguided: 0.5\nepoch: 2\nwidths: '@levels'\nlevels: [64, 128]\n")
     assert main(["train-masked", "none.tif", "--val", "none.tif", "--config", str(tmp_path / "own.yaml")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"bida: error: {tmp_path / 'own.yaml'}: every value must have a use"), error
-    assert "nothing refers to emphasis, epoch;" in error, error
+    assert "nothing refers to emphasis, epoch, unguided;" in error, error
 
 
 @pytest.mark.parametrize(
