@@ -227,8 +227,11 @@ def _isotropy(sub: argparse.ArgumentParser) -> None:
 def _masked_options(sub: argparse._ActionsContainer, seeded: str = "") -> None:
     """Add the options of every restoration of a stack by weights."""
     sub.add_argument("--steps", type=int, metavar="N", help="sampling steps, of diffusion alone (16)")
-    sub.add_argument("--fusion", choices=["final", "step", "single-xz", "single-yz"],
-                     help="how xz and yz slices are joined, or one of them alone (final); e2e: not step")  # fmt: skip
+    sub.add_argument(
+        "--fusion",
+        choices=["final", "step", "alternate", "single-xz", "single-yz"],
+        help="how xz and yz slices are joined, or one of them alone (final); msunet: not alternate; e2e: neither",
+    )
     sub.add_argument("--eta", type=float, metavar="E", help="noise of the steps, 0 to 1, of diffusion alone (0)")
     sub.add_argument("--blur", action="store_true", help="smooth the result by 3 x 3 x 3 voxels; no plane stays exact")
     sub.add_argument("--seed", type=int, metavar="N", help=f"seed of the noise of diffusion and msunet{seeded} (0)")

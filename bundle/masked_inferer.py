@@ -20,7 +20,13 @@ from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.tiles import Tiling, tiled
 from bida.volume import STACK_PLANES, StackGrid, from_rows, to_rows
 
-FUSIONS = {"final": ("xz", "yz"), "step": ("xz", "yz"), "single-xz": ("xz",), "single-yz": ("yz",)}
+JOINED = ("step", "alternate")  # one volume for both planes
+FUSIONS = {
+    "final": ("xz", "yz"),
+    **dict.fromkeys(JOINED, ("xz", "yz")),
+    "single-xz": ("xz",),
+    "single-yz": ("yz",),
+}
 Z = 1  # the axis of a stack [C, Z, Y, X]
 BLUR_SIGMA = 0.8  # voxels, of the 3 x 3 x 3 kernel: 0.3 ((3 - 1)/2 - 1) + 0.8, the usual rule of a kernel's size
 
@@ -68,8 +74,8 @@ class MaskedSliceInferer(Inferer):
         factor: F >= 1, plane spacing over voxel size. With ``e2e`` weights a power of 2.
         steps: Sampling steps, of ``diffusion`` weights alone.
         fusion: ``final``: a volume from the xz and one from the yz slices, of independent noise, averaged (the paper);
-            ``step``: one volume, both planes' estimates averaged at each step; ``single-xz``, ``single-yz``: one
-            plane alone.
+            ``step``: one volume, both planes' estimates averaged at each step; ``alternate``: one volume, the planes
+            take turns; ``single-xz``, ``single-yz``: one plane alone.
         eta: 0 is deterministic given the initial noise, 1 has the noise of DDPM.
         seed: Of the noise.
         tile: Side of the tiles that the network sees, pixels, a multiple of its stride.
@@ -145,10 +151,12 @@ class MaskedSliceInferer(Inferer):
         limits = y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
         planes = FUSIONS[self.fusion]
         denoisers = [RowDenoiser(network, plane, known, limits, self._tiles(network)) for plane in planes]
-        fusion = "step" if self.fusion == "step" else "final"
+        fusion = self.fusion if self.fusion in JOINED else "final"
         states = fused_states(fusion, [STACK_PLANES[plane] for plane in planes], denoisers)
         alpha_bar = network.alpha_bar
         if network.method == "msunet":
+            if self.fusion == "alternate":
+                raise SettingsError("fusion: must not be alternate with msunet weights, which have one turn; take step")
             pairs = [(0, -1)]
         else:
             start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
@@ -166,7 +174,7 @@ class MaskedSliceInferer(Inferer):
         doublings = round(self.factor).bit_length() - 1
         if 2**doublings != self.factor:
             raise SettingsError(f"factor: must be a power of 2 with e2e weights, got {self.factor:g}")
-        if self.fusion == "step":
+        if self.fusion in JOINED:
             raise SettingsError("fusion: must be final, single-xz or single-yz with e2e weights, which have no steps")
         planes, tiles, times = (
             FUSIONS[self.fusion],
