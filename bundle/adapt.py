@@ -1,9 +1,10 @@
 """Adaptation: fine-tune the prior on the sharp slices of the scans that it shall restore.
 
 What is sharp in its own plane looks much alike in every plane (Jiang et al. 2024), so the slices of one orientation
-teach all three. They are made thick by the scan's own operator, as in training. The weights are pulled back to the
-released ones at every step (Li et al. 2018, L2-SP), so that a few slices do not unteach what the prior knows, and the
-average over the last steps is kept. Slices that the self-check uses are never shown.
+teach all three. They are made thick by the scan's own operator, and by closer and thinner slices of its profile, as in
+training. The weights are pulled back to the released ones at every step (Li et al. 2018, L2-SP), so that a few slices
+do not unteach what the prior knows, and the average over the last steps is kept. Slices that the self-check uses are
+never shown.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Adaptation:
         batch_size: crops a step.
         crop: height and width of a crop, voxels; less where slices are smaller.
         scale: range of the random scale.
+        factors: range of the slice spacing that crops are made thick by, over the scan's own.
         emphasis: of high noise levels, see `bida.transforms.diffuse`.
         decay: of the average of the weights.
         save_seconds: time between checkpoints.
@@ -62,6 +64,7 @@ class Adaptation:
     batch_size: int = 16
     crop: int = 64
     scale: tuple[float, float] = (0.8, 1.3)
+    factors: tuple[float, float] = (0.5, 1.0)
     emphasis: float = 1.0
     decay: float = 0.99
     save_seconds: float = 30.0
@@ -258,7 +261,7 @@ def training_slices(scans: Sequence[ScanSlices], how: Adaptation, stride: int) -
 
 
 def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
-    share = geometry.thickness_mm / geometry.slice_spacing_mm
+    thickness = geometry.thickness_mm / geometry.slice_spacing_mm
     return Compose(
         [
             RandSimilarityd("image", rotate=10, translate=5, scale=how.scale, prob=0.7),
@@ -269,8 +272,8 @@ def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
             RandSpatialCropd("image", roi_size=(crop, crop), random_size=False),
             ThickenSliced(
                 "image",
-                factors=(geometry.factor, geometry.factor),
-                thickness=(share, share),
+                factors=[max(1.0, share * geometry.factor) for share in how.factors],
+                thickness=(thickness, thickness),
                 nominal=0.0,
                 profiles=(geometry.profile,),
                 weights=(1.0,),

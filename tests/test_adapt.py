@@ -75,9 +75,18 @@ def test_the_slices_of_the_self_check_are_never_shown():
 
 
 def test_slices_are_made_thick_by_the_scans_own_operator():
-    drawn = training_slices([scan()], how(), 8).transform[0].transforms[-2].draw_geometry(24)
+    drawn = training_slices([scan()], how(factors=(1.0, 1.0)), 8).transform[0].transforms[-2].draw_geometry(24)
     assert drawn.factor == pytest.approx(GEOMETRY.factor)
     assert (drawn.thickness_mm, drawn.voxel_mm, drawn.profile) == (pytest.approx(0.6), 0.15, "slr")
+
+
+def test_and_by_thinner_ones_of_its_profile():
+    thicken = training_slices([scan()], how(), 8).transform[0].transforms[-2]
+    drawn = [thicken.draw_geometry(24) for _ in range(200)]
+    factors = [one.factor for one in drawn]
+    assert GEOMETRY.factor / 2 <= min(factors) < 0.6 * GEOMETRY.factor
+    assert 0.9 * GEOMETRY.factor < max(factors) <= GEOMETRY.factor
+    assert all(one.thickness_mm == pytest.approx(one.slice_spacing_mm) and one.profile == "slr" for one in drawn)
 
 
 def test_a_run_that_was_cut_off_goes_on(tmp_path):
