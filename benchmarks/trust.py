@@ -3,7 +3,7 @@
     python benchmarks/trust.py calibrate DATA/mouse-rtg4510 --subjects sub-15 sub-17 sub-24 [--write models/model.pt]
     python benchmarks/trust.py familiarity DATA
     python benchmarks/trust.py promise DATA
-    python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10]
+    python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10 | --held]
     python benchmarks/trust.py noise DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz
     python benchmarks/trust.py planes DATA/mouse-rtg4510 --subjects sub-01 sub-24
 
@@ -12,8 +12,8 @@ mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write 
 `familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
 `promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
 under the self-check's weight with cubic + projection.
-`rat` does so with every slice of one scan at 5x and at its own factor, against cubic; with --adapt with the slices kept
-from the adaptation.
+`rat` does so with every slice of one scan at 5x and at its own factor, against cubic; with --adapt, or --held to
+compare it with, with the slices kept from the adaptation.
 `noise` restores a scan at the default settings and gives the noise level (wavelets, Donoho & Johnstone 1994) of the
 scan's own slices and of the result's slices in each plane, over the middle half of each axis.
 `planes` gives the gain on cubic + projection at 5x of slices of isotropic animals, for every plane and axis: of animals
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--factors", nargs="+", type=float, default=[2.5, 5.0])
     parser.add_argument("--scans", type=int, default=2, help="scans of each data set, at most")
     parser.add_argument("--adapt", type=float, metavar="MINUTES")
+    parser.add_argument("--held", action="store_true", help="of rat: the slices kept from an adaptation alone")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--model")
@@ -205,7 +206,7 @@ def rat(arguments: argparse.Namespace) -> None:
     held = chosen_indices(y, axis)
     if arguments.adapt:
         print(adapt_prior(prior, [inputs], arguments.adapt, report=adapt_progress()))
-    chosen = held if arguments.adapt else list(range(y.shape[axis]))
+    chosen = held if arguments.adapt or arguments.held else list(range(y.shape[axis]))
     sharp = y.index_select(axis, torch.tensor(chosen))
     sharp = cut_to_stride(sharp, axis, prior.stride)
     for geometry in (five_times(scan.geometry), scan.geometry.unpadded()):
