@@ -3,7 +3,8 @@
     python benchmarks/trust.py calibrate DATA/mouse-rtg4510 --subjects sub-15 sub-17 sub-24 [--write models/model.pt]
     python benchmarks/trust.py familiarity DATA
     python benchmarks/trust.py promise DATA
-    python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10 | --held]
+    python benchmarks/trust.py whole DATA
+    python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10 | --held] [--at 5]
     python benchmarks/trust.py noise DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz
     python benchmarks/trust.py planes DATA/mouse-rtg4510 --subjects sub-01 sub-24
 
@@ -12,8 +13,10 @@ mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write 
 `familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
 `promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
 under the self-check's weight with cubic + projection.
-`rat` does so with every slice of one scan at 5x and at its own factor, against cubic; with --adapt, or --held to
-compare it with, with the slices kept from the adaptation.
+`whole` makes isotropic volumes thick, 5x, and compares the result at the default settings, of two planes, with
+cubic + projection: a mouse, the template, microCT and noise.
+`rat` does as `promise` with every slice of one scan at 5x (or --at) and at its own factor, by the bare prior and
+against cubic, too; with --adapt, or --held to compare it with, with the slices kept from the adaptation.
 `noise` restores a scan at the default settings and gives the noise level (wavelets, Donoho & Johnstone 1994) of the
 scan's own slices and of the result's slices in each plane, over the middle half of each axis.
 `planes` gives the gain on cubic + projection at 5x of slices of isotropic animals, for every plane and axis: of animals
@@ -31,6 +34,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import tifffile
 import torch
 from numpy.typing import NDArray
 from skimage.restoration import estimate_sigma
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("--factors", nargs="+", type=float, default=[2.5, 5.0])
     parser.add_argument("--scans", type=int, default=2, help="scans of each data set, at most")
     parser.add_argument("--adapt", type=float, metavar="MINUTES")
+    parser.add_argument("--at", type=float, default=5.0, metavar="FACTOR", help="of rat: beside the scan's own")
     parser.add_argument("--held", action="store_true", help="of rat: the slices kept from an adaptation alone")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--steps", type=int, default=Settings().steps)
@@ -121,10 +126,7 @@ def strange(data: Path) -> Iterator[tuple[str, Any]]:
         "checkerboard": 100.0 * ((board[0] + board[1] + board[2]) % 2) + rng.normal(0, 1, (96, 16, 96)),
     }
     for path in sorted((data / "microscopy" / "xbrain-microct").rglob("*.tif*")):
-        import tifffile
-
-        stack = tifffile.imread(path).astype(np.float32)
-        half = stack.reshape(100, 2, 100, 2, 100, 2).mean(axis=(1, 3, 5))
+        half = half_size(tifffile.imread(path))
         volumes[f"microCT {path.name}"] = half[:, :80].reshape(100, 16, 5, 100).mean(axis=2)
     for name, volume in volumes.items():
         yield name, nib.Nifti1Image(volume.astype(np.float32), np.diag([0.15, 0.75, 0.15, 1]))
@@ -200,6 +202,44 @@ def promise(arguments: argparse.Namespace) -> None:
         )
 
 
+def whole(arguments: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp())
+    for name, image in isotropic(arguments.data):
+        truth, thick = folder / "truth.nii.gz", folder / "thick.nii.gz"
+        nib.save(image, truth)
+        simulate_file(truth, thick, 5.0, "A", overwrite=True)
+        settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
+        result = restore(thick, replace(settings, like=str(truth), n4=False))
+        restored, x = ras(result.data, result.affine)[0], ras(image.get_fdata(), image.affine)[0]
+        geometry = SliceGeometry(**result.record["slice_geometry"]).unpadded()
+        y = nib.load(thick)
+        physics = guide(torch.from_numpy(ras(y.get_fdata(), y.affine)[0]), geometry).numpy()
+        gain = 10 * np.log10(np.square(physics - x).mean() / np.square(restored - x).mean())
+        check = result.record["self_check"] or {}
+        print(f"{name}: {gain:+.2f} dB on cubic + projection, weight {check.get('weight_of_result')}", flush=True)
+
+
+def isotropic(data: Path) -> Iterator[tuple[str, nib.Nifti1Image]]:
+    """Yield volumes that are their own truth, 100 voxels and more along A."""
+    for folder in ("mouse-rtg4510/sub-15", "mouse-template-drcarbon"):
+        for path in sorted((data / folder).rglob("*_T2w.nii.gz"))[:1]:
+            yield path.name, nib.load(path)
+    for path in sorted((data / "microscopy" / "xbrain-microct").rglob("*.tif*")):
+        yield f"microCT {path.name}", as_image(half_size(tifffile.imread(path)))
+    rng = np.random.default_rng(0)
+    yield "white noise", as_image(rng.normal(100, 20, (96, 100, 96)))
+    board = (np.indices((96, 100, 96)) // 6).sum(axis=0) % 2
+    yield "checkerboard", as_image(100.0 * board + rng.normal(0, 1, board.shape))
+
+
+def as_image(volume: NDArray) -> nib.Nifti1Image:
+    return nib.Nifti1Image(volume.astype(np.float32), np.diag([0.15, 0.15, 0.15, 1]))
+
+
+def half_size(stack: NDArray) -> NDArray[np.float32]:
+    return stack.astype(np.float32).reshape(100, 2, 100, 2, 100, 2).mean(axis=(1, 3, 5))
+
+
 def rat(arguments: argparse.Namespace) -> None:
     sampler, prior, inputs, scan = prepared(arguments.data, arguments)
     y, axis = scan.inside(), scan.geometry.axis
@@ -209,7 +249,7 @@ def rat(arguments: argparse.Namespace) -> None:
     chosen = held if arguments.adapt or arguments.held else list(range(y.shape[axis]))
     sharp = y.index_select(axis, torch.tensor(chosen))
     sharp = cut_to_stride(sharp, axis, prior.stride)
-    for geometry in (five_times(scan.geometry), scan.geometry.unpadded()):
+    for geometry in (at_factor(scan.geometry, arguments.at), scan.geometry.unpadded()):
         for samples in (1, arguments.samples):
             errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
             bare = psnr_of(errors, 1.0, sharp)
@@ -221,8 +261,8 @@ def rat(arguments: argparse.Namespace) -> None:
             )
 
 
-def five_times(geometry: SliceGeometry) -> SliceGeometry:
-    return replace(geometry, slice_spacing_mm=5 * geometry.voxel_mm, thickness_mm=5 * geometry.voxel_mm)
+def at_factor(geometry: SliceGeometry, factor: float) -> SliceGeometry:
+    return replace(geometry, slice_spacing_mm=factor * geometry.voxel_mm, thickness_mm=factor * geometry.voxel_mm)
 
 
 def cut_to_stride(volume: torch.Tensor, axis: int, stride: int) -> torch.Tensor:
@@ -289,6 +329,7 @@ MODES = {
     "calibrate": calibrate,
     "familiarity": familiar,
     "promise": promise,
+    "whole": whole,
     "rat": rat,
     "noise": noise,
     "planes": planes,
