@@ -19,7 +19,7 @@ from bida.errors import SettingsError
 from bida.extent import CONSTANT, content
 from bida.guide import guide, shown
 from bida.inputs import Measurement, Padding
-from bida.moments import Moments
+from bida.moments import Moments, mean_of
 from bida.noise import INITIAL, volume_noise
 from bida.samplers import DDNM, Condition, DDNMPlus, sample
 from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
@@ -253,11 +253,6 @@ class BiplanarInferer(Inferer):
                 x_T = drawn(INITIAL)
                 volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta))
             yield volumes
-
-
-def mean_of(volumes: Sequence[Tensor]) -> Tensor:
-    """Return the mean of volumes of one shape."""
-    return sum(volumes[1:], start=volumes[0]) / len(volumes)
 
 
 def _like(volume: Tensor, inputs: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,9 @@ def masked_slices(
     split: str,
     transform: Transform,
     seed: int = 0,
-    planes: Sequence[str] = ("xy",),
     length: int = 256,
-    block_mean: int = 1,
-    clip_percentile: float | None = None,
-    voxel_um: Sequence[float] | None = None,
     kinds: Sequence[str] | None = None,
+    **of_stacks: Any,
 ) -> OpenSrhSlices | StackSlices:
     """Return the slices of stacks, or those of a split of OpenSRH where its folder is named.
 
@@ -84,8 +82,8 @@ def masked_slices(
         stacks: See `StackSlices`; or OpenSRH's folder alone.
         split: Of OpenSRH, ``train`` or ``val``.
         transform, seed, length: See `StackSlices`.
-        planes, block_mean, clip_percentile, voxel_um: Of stacks alone, see `StackSlices`.
         kinds: Of OpenSRH alone, all when None, see `OpenSrhSlices`.
+        of_stacks: Of stacks alone, the other arguments of `StackSlices`; for OpenSRH they must be its defaults.
 
     Raises:
         SettingsError: A setting does not hold for what is named, or see `StackSlices` and `OpenSrhSlices`.
@@ -95,16 +93,14 @@ def masked_slices(
     if root is None:
         if kinds is not None:
             raise SettingsError(f"kinds: must be null for stacks, which have none, got {kinds}; leave it out")
-        return StackSlices(stacks, transform, seed, planes, length, block_mean, clip_percentile, voxel_um)
-    for name, value, neutral in (
-        ("planes", list(planes), ["xy"]),
-        ("block_mean", block_mean, 1),
-        ("clip_percentile", clip_percentile, None),
-        ("voxel_um", voxel_um, None),
-    ):
-        if value != neutral:
+        return StackSlices(stacks, transform, seed, length=length, **of_stacks)
+    arguments = inspect.signature(StackSlices).parameters
+    for name, value in of_stacks.items():
+        neutral = arguments[name].default
+        if (tuple(value) if isinstance(value, list) else value) != neutral:
+            wanted = list(neutral) if isinstance(neutral, tuple) else neutral or "null"
             raise SettingsError(
-                f"{root}: {name} holds for stacks alone and must be {neutral or 'null'} for OpenSRH's patches, "
+                f"{root}: {name} holds for stacks alone and must be {wanted} for OpenSRH's patches, "
                 f"got {value}; leave it out"
             )
     return OpenSrhSlices(root, split, transform, seed, length, KINDS if kinds is None else kinds)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+Volume = TypeVar("Volume", bound=Any)
+
+
+def mean_of(volumes: Sequence[Volume]) -> Volume:
+    """Return the mean of arrays or tensors of one shape."""
+    return sum(volumes[1:], start=volumes[0]) / len(volumes)
 
 
 class Moments:

@@ -22,6 +22,7 @@ from bida.degradation import SliceGeometry, SliceOperator
 from bida.extent import CONSTANT
 from bida.familiarity import familiarity
 from bida.guide import guide
+from bida.moments import mean_of
 from bida.volume import NORMAL, PLANES
 
 SLICES = 4  # checked along each axis
@@ -171,7 +172,7 @@ def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor)
     if len(volumes) == 1 or not 0 < weight < 1:
         return weight
     single = sum(_square(volume - reference) for volume in volumes) / len(volumes)
-    mean = _square(sum(volumes[1:], start=volumes[0]) / len(volumes) - reference)
+    mean = _square(mean_of(volumes) - reference)
     return min(1.0, weight * single / mean) if mean > 0 else weight
 
 
