@@ -9,7 +9,8 @@
     python benchmarks/trust.py planes DATA/mouse-rtg4510 --subjects sub-01 sub-24
 
 `calibrate` restores thick slices of isotropic animals and prints which share of the brain's voxels a 90% interval,
-mean +- 1.645 sd, holds; it gives the scale that makes it 90%, and with --write stores that with the weights.
+mean +- 1.645 sd, holds; it gives the scale and the floor that make it 90%, and with --write stores them with the
+weights.
 `familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
 `promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
 under the self-check's weight with cubic + projection.
@@ -28,7 +29,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from skimage.restoration import estimate_sigma
 
 from bida.adapt import adapt_prior
@@ -47,6 +49,7 @@ from bida.device import choose_device
 from bida.errors import BidaError
 from bida.guide import guide
 from bida.inputs import Measurement
+from bida.moments import Moments
 from bida.pictures import ras
 from bida.pipeline import load_prior, make_inferer, released_prior, restore, scan_transform
 from bida.prior import PlanePrior
@@ -56,7 +59,7 @@ from bida.settings import Settings
 from bida.simulation import simulate_file
 from bida.truth import choose_animals, prepare
 from bida.volume import AXES, NORMAL, PLANES
-from bida.weights import save_weights
+from bida.weights import load_weights, save_weights
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
 SHARP = ("*_T2w.nii.gz", "*_T1w.nii.gz", "*_run-1_boldref.nii.gz")
@@ -75,37 +78,68 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--model")
-    parser.add_argument("--write", type=Path, help="weights file that gets the scale")
+    parser.add_argument("--write", type=Path, help="weights file that gets scale and floor")
     arguments = parser.parse_args()
     MODES[arguments.what](arguments)
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
-    ratios: dict[str, NDArray] = {}
+    cells: dict[str, Cell] = {}
     work = Path(tempfile.mkdtemp())
+    prior = load_prior(released_prior(arguments.model), arguments.model, torch.device("cpu"), "float32")
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         truth = prepare(animal, arguments.data, work, None, n4=True)
         brain = truth.data > 0 if truth.mask is None else truth.mask
         for factor in arguments.factors:
-            path = work / f"{animal.subject}_{factor:g}x.nii.gz"
+            path, name = work / f"{animal.subject}_{factor:g}x.nii.gz", f"{animal.subject} {factor:g}x"
             simulate_file(truth.path, path, factor, "A")
             options = {"samples": arguments.samples, "steps": arguments.steps, "model": arguments.model}
             settings = Settings.of(like=str(truth.path), n4=False, **options)
-            result = restore(path, settings)
-            mean, std = (ras(values, result.affine)[0] for values in (result.data, result.std))
-            scale = result.record["uncertainty_scale"]
-            error = np.abs(mean - truth.data)[brain] / (Z90 * np.maximum(std, 1e-6)[brain])
-            ratios[f"{animal.subject} {factor:g}x"] = error * scale
-            print(f"{animal.subject} {factor:g}x: a 90% interval holds {np.mean(error <= 1):.1%} (scale {scale:g})")
-    best = float(np.quantile(np.concatenate(list(ratios.values())), 0.9))
-    print(f"scale for 90% over all: {best:.3f}")
-    for name, ratio in ratios.items():
-        print(f"{name}: with it {np.mean(ratio <= best):.1%}")
+            draws = Moments()
+            result = restore(path, settings, on_draw=draws.add)
+            meta = scan_transform(settings, prior.stride)({"image": path})["image"].meta
+            unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
+            mean, std = (ras(values, result.affine)[0][brain] for values in (result.data, draws.std))
+            cells[name] = Cell(np.abs(mean - truth.data[brain]) / unit, std / unit, factor)
+            held = np.mean(cells[name].error <= Z90 * prior.uncertainty(cells[name].std, 1.0))
+            print(f"{name}: a 90% interval holds {held:.1%}", flush=True)
+    scale, floor = fitted(list(cells.values()))
+    print(f"for 90%, at every factor as nearly as can be: scale {scale:.3f}, floor {floor:.4f}")
+    for name, cell in cells.items():
+        print(f"{name}: with them {cell.held(scale, floor):.1%}")
     if arguments.write:
-        prior = released_prior()
-        prior.load_state_dict(torch.load(arguments.write, weights_only=True))
-        prior.uncertainty_scale.fill_(best)
+        load_weights(prior, arguments.write)
+        prior.set_uncertainty(scale, floor)
         save_weights(prior, arguments.write)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Errors and standard deviations over draws of the voxels of one brain, on the prior's scale of [-1, 1]."""
+
+    error: NDArray
+    std: NDArray
+    factor: float
+
+    def held(self, scale: float, floor: float) -> float:
+        """Return the share of the voxels that a 90% interval holds."""
+        return float(np.mean(self.error <= Z90 * np.hypot(scale * self.std, floor)))
+
+
+def fitted(cells: list[Cell]) -> tuple[float, float]:
+    """Return the scale and the floor with which the intervals hold 90%, and the factors' shares differ least."""
+
+    def shares(scale: float, floor: float) -> list[float]:
+        factors = {cell.factor for cell in cells}
+        return [float(np.mean([c.held(scale, floor) for c in cells if c.factor == factor])) for factor in factors]
+
+    def scale_for(floor: float) -> float:
+        return float(brentq(lambda scale: np.mean(shares(scale, floor)) - 0.9, 0, 1e3, xtol=1e-3))
+
+    most = min(float(np.quantile(cell.error, 0.9)) for cell in cells) / Z90  # a floor that alone holds 90% of one
+    floors = np.linspace(0, 0.95 * most, 40)
+    floor = float(min(floors, key=lambda floor: np.ptp(shares(scale_for(floor), floor))))
+    return scale_for(floor), floor
 
 
 def scans_of(data: Path, limit: int) -> Iterator[tuple[str, Any]]:
@@ -135,7 +169,7 @@ def strange(data: Path) -> Iterator[tuple[str, Any]]:
 def prepared(source: Any, arguments: argparse.Namespace) -> tuple[Any, PlanePrior, torch.Tensor, Measurement]:
     """Return the sampler, the prior, its inputs and the measurement of a scan at the defaults of a run."""
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
-    prior = load_prior(released_prior(), settings.model, choose_device("auto"), "auto")
+    prior = load_prior(released_prior(settings.model), settings.model, choose_device("auto"), "auto")
     inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
     inputs = inputs.to(next(prior.parameters()).device)
     return make_inferer(settings), prior, inputs, Measurement.of(inputs, prior.stride)
@@ -261,6 +295,19 @@ def rat(arguments: argparse.Namespace) -> None:
             )
 
 
+def cubic_gain(
+    sampler: Any, prior: PlanePrior, inputs: torch.Tensor, scan: Measurement, factor: float, samples: int
+) -> float:
+    """Return PSNR of all slices, made thick in their plane and restored by the bare prior, less cubic's, dB."""
+    axis = scan.geometry.axis
+    sharp = cut_to_stride(scan.inside(), axis, prior.stride)
+    geometry = at_factor(scan.geometry, factor)
+    errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
+    if errors is None:
+        raise SystemExit("two thick slices must fit into a slice; take a smaller factor")
+    return psnr_of(errors, 1.0, sharp) - cubic_errors(sharp, geometry)
+
+
 def at_factor(geometry: SliceGeometry, factor: float) -> SliceGeometry:
     return replace(geometry, slice_spacing_mm=factor * geometry.voxel_mm, thickness_mm=factor * geometry.voxel_mm)
 
@@ -307,7 +354,7 @@ def noise_level(volume: NDArray, axis: int) -> float:
 
 def planes(arguments: argparse.Namespace) -> None:
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
-    prior = load_prior(released_prior(), settings.model, choose_device("auto"), "auto")
+    prior = load_prior(released_prior(settings.model), settings.model, choose_device("auto"), "auto")
     run = restored_by(make_inferer(settings), prior, 2 * arguments.samples)
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         volume, (voxel_mm, *_) = load_normalised(animal.path)

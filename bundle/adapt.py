@@ -30,7 +30,7 @@ from bida.denoise import denoised
 from bida.errors import SettingsError
 from bida.inputs import Measurement
 from bida.output import atomic
-from bida.prior import X0_RANGE, PlanePrior
+from bida.prior import X0_RANGE, PlanePrior, kind_of
 from bida.progress import Report
 from bida.selfcheck import SLICES, chosen_indices, with_content
 from bida.training import average_decay, warmup_cosine
@@ -113,7 +113,7 @@ def adapt(
     """
     if not prior.guided:
         raise SettingsError("adapt: the prior must be a guided one, it is not; name other weights with --model")
-    dataset = training_slices(scans, how, prior.stride)
+    dataset = training_slices(scans, how, prior)
     run = _Run(prior, how, fingerprint(prior, scans, how))
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
@@ -231,13 +231,14 @@ class _Run:
         self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
 
 
-def training_slices(scans: Sequence[ScanSlices], how: Adaptation, stride: int) -> SliceStacks:
-    """Return random crops of the scans' slices, made thick by the scans' own operator.
+def training_slices(scans: Sequence[ScanSlices], how: Adaptation, prior: PlanePrior) -> SliceStacks:
+    """Return random crops of the scans' slices, made thick by the scans' own operator, with what the prior predicts.
 
     Raises:
         SettingsError: slices are too small, or a scan has no slices left beside those of the self-check.
     """
     sizes = [size for scan in scans for axis, size in enumerate(scan.slices.shape) if axis != scan.geometry.axis]
+    stride = prior.stride
     crop = min(how.crop, min(sizes)) // stride * stride
     if crop < stride:
         raise SettingsError(
@@ -256,11 +257,12 @@ def training_slices(scans: Sequence[ScanSlices], how: Adaptation, stride: int) -
         volume = np.clip(scan.slices, *X0_RANGE)
         pair = np.moveaxis(np.stack([volume, denoised(volume)], axis=-1), axis, 0)  # [N, H, W, 2]
         stacks.append((pair, np.array(free)))
-        transforms.append(_transform(scan.geometry, how, crop))
+        transforms.append(_transform(scan.geometry, how, crop, prior))
     return SliceStacks(dict.fromkeys(PLANES, stacks), transforms, how.seed)
 
 
-def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
+def _transform(geometry: SliceGeometry, how: Adaptation, crop: int, prior: PlanePrior) -> Compose:
+    prediction, timesteps, schedule = kind_of(prior.kind)
     thickness = geometry.thickness_mm / geometry.slice_spacing_mm
     return Compose(
         [
@@ -279,6 +281,6 @@ def _transform(geometry: SliceGeometry, how: Adaptation, crop: int) -> Compose:
                 weights=(1.0,),
                 voxel_mm=geometry.voxel_mm,
             ),
-            DiffuseSliced("image", emphasis=how.emphasis),
+            DiffuseSliced("image", prediction, timesteps, emphasis=how.emphasis, schedule=schedule),
         ]
     )

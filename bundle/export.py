@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bida.errors import SettingsError
 from bida.output import atomic, check_output, make_folder
-from bida.prior import CLASSES, PREDICTIONS, SHOWN, PlanePrior
+from bida.prior import CLASSES, SHOWN, PlanePrior, kind_of
 from bida.resnet import NetworkPair
 
 FORMATS = ("onnx", "torchscript")
@@ -123,11 +123,12 @@ def write_onnx(prior: PlanePrior, name: str, file: Path) -> None:
         )
     if program is None:
         raise RuntimeError(f"torch.onnx.export returned nothing for the {name} network")
-    prediction, timesteps = prior.kind.tolist()
+    prediction, timesteps, schedule = kind_of(prior.kind)
     program.model.metadata_props.update(
         {
-            "prediction": PREDICTIONS[prediction],
+            "prediction": prediction,
             "timesteps": str(timesteps),
+            "schedule": schedule,
             "classes": str(CLASSES),
             "stride": str(network.stride),
             "weights_sha256": prior.weights_sha256,

@@ -21,6 +21,7 @@ from bida.guide import guide, shown
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments, mean_of
 from bida.noise import INITIAL, volume_noise
+from bida.prior import relative_alpha_bar
 from bida.samplers import DDNM, Condition, DDNMPlus, sample
 from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.selfcheck import SelfCheck, averaged_weight, self_check
@@ -234,9 +235,10 @@ class BiplanarInferer(Inferer):
         y, geometry = scan.y, scan.geometry
         A = SliceOperator.build(geometry)
         condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
-        start = first_time_above(network.alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
-        pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
         seen = shown(y, geometry) if self.guided and network.guided else None
+        signal = network.alpha_bar if seen is None else relative_alpha_bar(network.alpha_bar)
+        start = first_time_above(signal, EPS_FLOOR) if network.prediction == "eps" else None
+        pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
         batches, held = (self.batch_size, self.micro_batch), content(y, A)
         denoisers = [
             PlaneDenoiser(network, plane, y, held, *batches, seen, self.grain, axis_within(plane, geometry.axis))

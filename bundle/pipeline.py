@@ -22,10 +22,10 @@ from bida.errors import BidaError, ScanError
 from bida.inferer import BiplanarInferer
 from bida.moments import Moments
 from bida.output import NIFTI_SUFFIXES, result_path, source_header
-from bida.prior import CLASSES, PlanePrior
+from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.progress import Progress, Report
 from bida.record import RESIDUALS, describe, worst
-from bida.resnet import NetworkPair, SliceResNet
+from bida.resnet import NetworkPair, SliceResNet, shape_of
 from bida.result import Clock, Result
 from bida.settings import Settings
 from bida.transforms import (
@@ -41,7 +41,7 @@ from bida.transforms import (
     SaveVolumed,
 )
 from bida.unet import SliceUNet
-from bida.weights import load_weights
+from bida.weights import load_weights, read_weights
 
 Source = str | Path | nib.Nifti1Pair
 
@@ -95,10 +95,23 @@ def preprocessing(
     return Compose(steps)
 
 
-def released_prior() -> PlanePrior:
-    """Return the network of the released weights, not yet loaded."""
-    bare = SliceUNet(num_class_embeds=CLASSES, in_channels=2)
-    return PlanePrior(NetworkPair(bare, SliceResNet(num_class_embeds=CLASSES)), guided=True)
+def released_prior(model: str | Path | None = None) -> PlanePrior:
+    """Return the network of the released weights, not yet loaded.
+
+    Args:
+        model: Weights file; the guided network gets the width and depth that it has there, and the prior the prediction
+            and the schedule. None: the released one.
+
+    Raises:
+        WeightsError: See ``bida.weights.read_weights``.
+    """
+    state = {} if model is None else read_weights(model)[0]
+    guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
+    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
+    if "kind" not in state:
+        return PlanePrior(pair, guided=True)
+    prediction, timesteps, schedule = kind_of(state["kind"])
+    return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
 
 
 def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
@@ -136,8 +149,8 @@ def restore(
         checkpoint: File from which an adaptation that was cut off goes on; whoever keeps the result removes it.
 
     Returns:
-        The volume, the record of the run, and where ``samples`` is above 1 the uncertainty: the standard deviation over
-        the draws times the prior's ``uncertainty_scale``.
+        The volume, the record of the run, and where ``samples`` is above 1 the uncertainty
+        (`bida.prior.PlanePrior.uncertainty`).
 
     Raises:
         ScanError: The scan cannot be used.
@@ -148,7 +161,7 @@ def restore(
     clock = Clock()
     device = choose_device(settings.device)
     inferer = make_inferer(settings, progress)
-    prior = load_prior(released_prior(), settings.model, device, settings.dtype)
+    prior = load_prior(released_prior(settings.model), settings.model, device, settings.dtype)
     clock.lap("load_weights")
     transform = scan_transform(settings, prior.stride)
     with plain_errors():
@@ -178,7 +191,9 @@ def restore(
     mean, affine = moments.mean.astype(np.float32), last.affine.cpu().numpy().astype(np.float64)
     std = None
     if settings.samples > 1:
-        std = (moments.std * float(prior.uncertainty_scale)).astype(np.float32)
+        meta = item["image"].meta
+        unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
+        std = prior.uncertainty(moments.std, unit).astype(np.float32)
     found = json.dumps(check and replace(check, weight_of_result=draw.weight).record())
     made = {"self_check": found, "adapted": json.dumps(adapted)}
     record = describe({**last.meta, **residuals, **made}, settings, prior, clock)

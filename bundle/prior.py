@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bida.schedule import cosine_alpha_bar
+from bida.schedule import SCHEDULES, alpha_bar_of
 from bida.volume import PLANES
 
 PREDICTIONS = ("v", "eps", "x0")
@@ -88,6 +90,12 @@ def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
     return torch.cat([x, beside], dim=1)
 
 
+def kind_of(kind: Tensor) -> tuple[str, int, str]:
+    """Return (prediction, timesteps, schedule) as weights hold them; the oldest know the cosine schedule alone."""
+    prediction, timesteps, schedule = [*kind.tolist(), 0][:3]
+    return PREDICTIONS[prediction], timesteps, list(SCHEDULES)[schedule]
+
+
 class PlanePrior(nn.Module):
     """A 2D diffusion prior for axial, coronal and sagittal slices.
 
@@ -99,12 +107,14 @@ class PlanePrior(nn.Module):
             ``DiffusionModelUNet``), or a mapping from plane to network. The class is the plane, ``num_class_embeds=3``;
             with ``guided`` one of `CLASSES`, ``num_class_embeds=12`` and ``in_channels=2``.
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
-        timesteps: Length T of the cosine schedule.
+        timesteps: Length T of the schedule.
         dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
         guided: The network takes a guide.
+        schedule: ``cosine`` or ``linear`` (`bida.schedule`).
 
     Raises:
         ValueError: ``prediction`` or ``dtype`` is unknown, or a plane has no network.
+        SettingsError: ``schedule`` is unknown.
     """
 
     def __init__(
@@ -114,6 +124,7 @@ class PlanePrior(nn.Module):
         timesteps: int = 1000,
         dtype: str = "float32",
         guided: bool = False,
+        schedule: str = "cosine",
     ) -> None:
         """Hold the planes' networks as submodules."""
         super().__init__()
@@ -129,13 +140,17 @@ class PlanePrior(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         self.prediction, self.x0_range, self.guided = prediction, X0_RANGE, guided
         # in the state dict, so that weights of another prediction or schedule are refused and not misread
-        self.register_buffer("kind", torch.tensor([PREDICTIONS.index(prediction), timesteps], dtype=torch.int32))
-        # what the standard deviation over draws is multiplied by to be the error's; 1 where nobody measured it
+        alpha_bar = alpha_bar_of(schedule, timesteps)
+        kind = (PREDICTIONS.index(prediction), timesteps, list(SCHEDULES).index(schedule))
+        self.register_buffer("kind", torch.tensor(kind, dtype=torch.int32))
+        # see `uncertainty`; 1 and 0 where nobody measured them
         self.register_buffer("uncertainty_scale", torch.ones(()))
+        self.register_buffer("uncertainty_floor", torch.zeros(()))
         self.uncertainty_scale: Tensor
+        self.uncertainty_floor: Tensor
         self.weights_sha256 = ""  # of the file that the weights were loaded from
         self.kind: Tensor
-        self.alpha_bar: Tensor = cosine_alpha_bar(timesteps)
+        self.alpha_bar: Tensor = alpha_bar
         # MONAI's U-Net does not say its stride; 8 serves its default four levels
         self.stride = max(getattr(net, "stride", 8) for net in self.networks.values())
         self.set_dtype(dtype)
@@ -143,13 +158,16 @@ class PlanePrior(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Refuse weights that were trained for another prediction or schedule, as a mismatch that torch reports."""
         state_dict.setdefault(f"{prefix}uncertainty_scale", torch.ones(()))
-        found, expected = state_dict.get(f"{prefix}kind"), self.kind
-        if found is not None and found.tolist() != expected.tolist():
-            errors = args[-1]  # torch's list of messages
-            errors.append(
-                f"the weights predict {PREDICTIONS[int(found[0])]} over {int(found[1])} steps, this prior "
-                f"{PREDICTIONS[int(expected[0])]} over {int(expected[1])}"
-            )
+        state_dict.setdefault(f"{prefix}uncertainty_floor", torch.zeros(()))
+        name = f"{prefix}kind"
+        if name in state_dict:
+            found, expected = kind_of(state_dict[name]), kind_of(self.kind)
+            if found != expected:
+                errors = args[-1]  # torch's list of messages
+                errors.append(
+                    "the weights predict {} over {} {} steps, this prior {} over {} {}".format(*found, *expected)
+                )
+            state_dict[name] = self.kind
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def set_dtype(self, dtype: str) -> PlanePrior:
@@ -158,6 +176,24 @@ class PlanePrior(nn.Module):
             raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
         self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return self
+
+    def uncertainty(self, std: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+        """Return the standard deviation of a result's error, sqrt((a std)^2 + (b unit)^2).
+
+        The draws agree where all of them err alike, and none has the noise with which a scanner would measure the
+        voxel: a, ``uncertainty_scale``, and b, ``uncertainty_floor``, are measured on animals and stored with the
+        weights.
+
+        Args:
+            std: standard deviation over the draws, any shape, in the scan's intensities.
+            unit: 1 on the prior's scale of [-1, 1], in the scan's intensities.
+        """
+        return np.hypot(float(self.uncertainty_scale) * std, float(self.uncertainty_floor) * unit)
+
+    def set_uncertainty(self, scale: float = 1.0, floor: float = 0.0) -> None:
+        """Set the two numbers of `uncertainty`; by default to those of weights that nobody measured."""
+        self.uncertainty_scale.fill_(scale)
+        self.uncertainty_floor.fill_(floor)
 
     def guided_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of what is shown a guide: of a pair (`bida.resnet.NetworkPair`) the one network."""

@@ -38,6 +38,7 @@ def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clo
         "grid_ras": json.loads(meta["target_grids"]),
         "data_consistency": {name: meta.get(name) for name in RESIDUALS},
         "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
+        "uncertainty_floor": round(float(prior.uncertainty_floor), 4),
         "adapted": json.loads(meta.get("adapted", "null")),
         "self_check": check,
         "warnings": [

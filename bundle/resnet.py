@@ -6,6 +6,8 @@ amplitudes, and wide, coarse levels learn few animals by heart. Time and class s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -85,6 +87,15 @@ class SliceResNet(nn.Module):
         for block in self.body:
             h = block(h, emb)
         return self.unfold(self.out(stem + h))
+
+
+def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
+    """Return width and depth of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
+    stem = state.get(f"{prefix}stem.weight")
+    if stem is None:
+        return {}
+    body = {key.split(".")[0] for name in state if (key := name.removeprefix(f"{prefix}body.")) != name}
+    return {"channels": stem.shape[0], "blocks": len(body)}
 
 
 class NetworkPair(nn.Module):

@@ -30,6 +30,32 @@ def cosine_alpha_bar(T: int = 1000) -> Tensor:
     return torch.cumprod(1 - beta, dim=0)
 
 
+def linear_alpha_bar(T: int = 1000) -> Tensor:
+    """Return alpha-bar of the linear schedule (Ho et al. 2020, section 4), whose beta rises from 1e-4 to 0.02.
+
+    Args:
+        T: number of diffusion times; with others than 1000 beta keeps its two ends.
+
+    Returns:
+        [T] float64, strictly decreasing, inside (0, 1).
+    """
+    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64), dim=0)
+
+
+SCHEDULES = {"cosine": cosine_alpha_bar, "linear": linear_alpha_bar}
+
+
+def alpha_bar_of(schedule: str, T: int) -> Tensor:
+    """Return alpha-bar of a schedule by its name in `SCHEDULES`, [T] float64.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if schedule not in SCHEDULES:
+        raise SettingsError(f"schedule: must be one of {', '.join(SCHEDULES)}, got {schedule!r}; use cosine")
+    return SCHEDULES[schedule](T)
+
+
 def timestep_pairs(steps: int, T: int = 1000, start: int | None = None) -> list[tuple[int, int]]:
     """List the pairs (t, t_next) that the sampler visits, evenly spaced and strictly decreasing.
 

@@ -251,7 +251,7 @@ def prepare(
     if initial_weights is not None:
         load_weights(network, initial_weights)
         if isinstance(network, PlanePrior):
-            network.uncertainty_scale.fill_(1.0)  # was measured for other weights
+            network.set_uncertainty()  # was measured for other weights
     return network.to(device)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bida.errors import WeightsError
 from bida.output import atomic
@@ -33,19 +35,18 @@ def released_hash(name: str) -> str | None:
     return metadata.get("weights_sha256", {}).get(name)
 
 
-def load_weights(network: nn.Module, path: str | Path | None = None, name: str = "model.pt") -> str:
-    """Load a state dict into a network.
+def read_weights(path: str | Path | None = None, name: str = "model.pt") -> tuple[Mapping[str, Tensor], str]:
+    """Read a state dict.
 
     Args:
-        network: The network, in whose precision the weights end.
         path: A weights file; the released ``name`` when None.
         name: Name of released weights, whose hash is checked also where ``path`` points at them.
 
     Returns:
-        The SHA-256 of the file.
+        The state dict, and the SHA-256 of the file.
 
     Raises:
-        WeightsError: The file is missing or no state dict, its hash is not the recorded one, or it does not fit.
+        WeightsError: The file is missing or no state dict, or its hash is not the recorded one.
     """
     file = released_path(name) if path is None else Path(path)
     if not file.is_file():
@@ -62,16 +63,39 @@ def load_weights(network: nn.Module, path: str | Path | None = None, name: str =
             f"{file}: SHA-256 must be {expected or 'recorded in metadata.json'}, got {digest}; "
             "the file is damaged or was replaced: reinstall bida, or name your own weights with --model"
         )
-    try:
+    with misfits(file):
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, Mapping):
+            raise TypeError(f"it holds a {type(state).__name__}")
+    return state, digest
+
+
+def load_weights(network: nn.Module, path: str | Path | None = None, name: str = "model.pt") -> str:
+    """Load a state dict into a network, in whose precision the weights end; see `read_weights`.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        WeightsError: See `read_weights`, or the weights do not fit.
+    """
+    state, digest = read_weights(path, name)
+    with misfits(released_path(name) if path is None else Path(path)):
         network.load_state_dict(state)
+    return digest
+
+
+@contextmanager
+def misfits(file: Path) -> Iterator[None]:
+    """Raise what torch says of a file that is no state dict, or another network's, as an own error."""
+    try:
+        yield
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{file}: weights must be a state dict of this network, loading failed ({reason}); "
             "use weights written by 'bida train' with the same network"
         ) from error
-    return digest
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

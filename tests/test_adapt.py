@@ -39,7 +39,7 @@ def test_the_loss_falls_and_the_prior_is_ready_to_sample(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr("bida.adapt.time.perf_counter", lambda: next(clock) / 16)  # 96 steps, however busy it is
     network = prior()
-    dataset = training_slices([scan()], how(), 8)
+    dataset = training_slices([scan()], how(), prior())
     x, target, t, classes = (
         torch.stack([torch.as_tensor(dataset[1000 + i][key]) for i in range(64)])
         for key in ("image", "label", "timesteps", "planes")
@@ -61,10 +61,10 @@ def test_the_slices_of_the_self_check_are_never_shown():
     bright.slices[0, 2:9, 0] = 40.0  # far beyond what training clips at: the check sees it as it is
     for one in (scan(), bright):
         held = chosen_indices(torch.from_numpy(one.slices), 1)
-        (stack, free), *_ = training_slices([one], how(), 8).slices["axial"]
+        (stack, free), *_ = training_slices([one], how(), prior()).slices["axial"]
         assert held and not set(free) & set(held)
     held = chosen_indices(torch.from_numpy(scan().slices), 1)
-    dataset = training_slices([scan()], how(), 8)
+    dataset = training_slices([scan()], how(), prior())
     (stack, free), *_ = dataset.slices["axial"]
     assert stack.shape == (10, 24, 32, 2)
     assert held and not set(free) & set(held)
@@ -75,13 +75,21 @@ def test_the_slices_of_the_self_check_are_never_shown():
 
 
 def test_slices_are_made_thick_by_the_scans_own_operator():
-    drawn = training_slices([scan()], how(factors=(1.0, 1.0)), 8).transform[0].transforms[-2].draw_geometry(24)
+    drawn = training_slices([scan()], how(factors=(1.0, 1.0)), prior()).transform[0].transforms[-2].draw_geometry(24)
     assert drawn.factor == pytest.approx(GEOMETRY.factor)
     assert (drawn.thickness_mm, drawn.voxel_mm, drawn.profile) == (pytest.approx(0.6), 0.15, "slr")
 
 
+def test_what_a_prior_predicts_is_what_it_is_taught():
+    network = SliceUNet([64], 1, CLASSES, 32, in_channels=5)
+    other = PlanePrior(network, "x0", 100, guided=True, schedule="linear")
+    diffuse = training_slices([scan()], how(), other).transform[0].transforms[-1]
+    assert diffuse.prediction == "x0"
+    assert torch.equal(diffuse.alpha_bar, other.alpha_bar)
+
+
 def test_and_by_thinner_ones_of_its_profile():
-    thicken = training_slices([scan()], how(), 8).transform[0].transforms[-2]
+    thicken = training_slices([scan()], how(), prior()).transform[0].transforms[-2]
     drawn = [thicken.draw_geometry(24) for _ in range(200)]
     factors = [one.factor for one in drawn]
     assert GEOMETRY.factor / 2 <= min(factors) < 0.6 * GEOMETRY.factor
@@ -136,10 +144,11 @@ def test_what_cannot_be_adapted():
         adapt(PlanePrior(SliceUNet([64], 1)), [scan()], how())
     empty = ScanSlices(np.zeros((24, 10, 32), np.float32), GEOMETRY)
     with pytest.raises(SettingsError, match="scan 1 of 1 has 0 with content"):
-        training_slices([empty], how(), 8)
+        training_slices([empty], how(), prior())
     few = ScanSlices(scan().slices[:, :4], GEOMETRY)
     with pytest.raises(SettingsError, match="scan 2 of 2 has 4 with content"):
-        training_slices([scan(), few], how(), 8)
-    small = ScanSlices(scan().slices[:6], GEOMETRY)
+        training_slices([scan(), few], how(), prior())
+    small, coarse = ScanSlices(scan().slices[:6], GEOMETRY), prior()
+    coarse.stride = 8
     with pytest.raises(SettingsError, match="slices must have at least 8 x 8 voxels, the smallest has 6"):
-        training_slices([small], how(), 8)
+        training_slices([small], how(), coarse)

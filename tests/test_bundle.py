@@ -41,7 +41,7 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     np.testing.assert_allclose(written.get_fdata(), expected.data, rtol=1e-5)
     record = json.loads((tmp_path / "out" / "scan_superres.json").read_text())
     assert expected.record["self_check"] is not None
-    for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale"):
+    for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale", "uncertainty_floor"):
         assert record[key] == expected.record[key], key
 
 

@@ -13,9 +13,9 @@ from bida.errors import SettingsError
 from bida.extent import CONSTANT
 from bida.inferer import BiplanarInferer
 from bida.noise import INITIAL, VOLUME_STREAM, volume_noise
-from bida.prior import PlanePrior
+from bida.prior import PlanePrior, relative_alpha_bar
 from bida.samplers import DDNM, DDNMPlus, sample
-from bida.schedule import cosine_alpha_bar, timestep_pairs
+from bida.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.volume import PLANES, planes_containing
 
 SHAPE = (20, 24, 12)
@@ -263,6 +263,24 @@ def test_a_metatensor_keeps_its_metadata():
     plain = BiplanarInferer(steps=2, samples=2)(inputs.as_tensor(), PointwisePrior(), geometry=geometry)
     assert type(plain) is torch.Tensor
     assert torch.equal(plain, result.mean.as_tensor())
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch, guided):
+    geometry, starts = geometry_of(1), []
+
+    def sampled(x, denoise, pairs, *rest):
+        starts.append(pairs[0][0])
+        return x
+
+    monkeypatch.setattr("bida.inferer.sample", sampled)
+    for prediction in ("v", "eps"):
+        prior = PlanePrior(TinyNet(), prediction, guided=True)
+        BiplanarInferer(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)
+    (first, _, later, _), alpha_bar = starts, prior.alpha_bar
+    signal = relative_alpha_bar(alpha_bar) if guided else alpha_bar  # of what is diffused: with a guide, what it lacks
+    assert first == 999
+    assert signal[later] > EPS_FLOOR >= signal[later + 1]
 
 
 def test_it_serves_a_monai_evaluator():

@@ -1,12 +1,17 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from bida import superres
 from bida.degradation import SliceGeometry, SliceOperator
-from bida.errors import ScanError, SettingsError
-from bida.pipeline import find_scans, restore
+from bida.errors import ScanError, SettingsError, WeightsError
+from bida.pipeline import find_scans, load_prior, released_prior, restore
+from bida.prior import CLASSES, PlanePrior, kind_of
+from bida.resnet import NetworkPair, SliceResNet
 from bida.settings import PRESETS, Settings
+from bida.unet import SliceUNet
+from bida.weights import save_weights
 
 FAST = {"steps": 2, "n4": False, "device": "cpu", "self_check": False}  # whose weight is 0 for smooth phantoms
 
@@ -46,10 +51,39 @@ def test_mean_and_uncertainty_are_those_of_the_draws(make_scan):
     assert len(draws) == 3
     assert np.abs(draws[0] - draws[1]).max() > 0
     np.testing.assert_allclose(result.data, np.mean(draws, axis=0), rtol=1e-5)
-    scale = result.record["uncertainty_scale"]
-    assert scale > 1  # measured on animals
-    np.testing.assert_allclose(result.std, scale * np.std(draws, axis=0, ddof=1), rtol=1e-3, atol=1e-3)
+    scale, floor = (result.record[f"uncertainty_{name}"] for name in ("scale", "floor"))
+    assert scale > 1 and floor > 0  # measured on animals
+    y = np.asarray(nib.load(make_scan()).dataobj)
+    least = floor * np.ptp(np.percentile(y, (1, 99))) / 2
+    expected = np.sqrt((scale * np.std(draws, axis=0, ddof=1)) ** 2 + least**2)
+    np.testing.assert_allclose(result.std, expected, rtol=2e-3, atol=1e-3)
     assert superres(make_scan(), **FAST).std is None
+
+
+def test_the_weights_say_what_network_they_are_of(make_scan, tmp_path):
+    torch.manual_seed(0)
+    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), SliceResNet(32, 3))
+    for parameter in pair.guided.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    given, file = PlanePrior(pair, "x0", 500, guided=True, schedule="linear"), tmp_path / "own.pt"
+    given.set_uncertainty(3.0, 0.25)
+    save_weights(given, file)
+    prior = load_prior(released_prior(file), file, torch.device("cpu"), "float32")
+    assert kind_of(prior.kind) == ("x0", 500, "linear")
+    assert (prior.prediction, len(prior.alpha_bar)) == ("x0", 500)
+    assert prior.networks["shared"].guided.stem.weight.shape[0] == 32
+    assert len(prior.networks["shared"].guided.body) == 3
+    result = superres(make_scan(), **FAST, model=str(file))
+    assert (result.record["uncertainty_scale"], result.record["uncertainty_floor"]) == (3, 0.25)
+    assert not np.array_equal(result.data, superres(make_scan(), **FAST).data)
+
+
+def test_weights_of_no_such_network_are_refused(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="must be a state dict of this network"):
+        load_prior(released_prior(tmp_path / "other.pt"), str(tmp_path / "other.pt"), torch.device("cpu"), "float32")
+    with pytest.raises(WeightsError, match=r"none\.pt: weights must exist"):
+        released_prior(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("guided", [True, False])

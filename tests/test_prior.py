@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from bida.prior import (
     with_guide,
 )
 from bida.resnet import NetworkPair, SliceResNet
+from bida.schedule import alpha_bar_of
 from bida.unet import SliceUNet
 from bida.volume import PLANES
 
@@ -128,9 +130,18 @@ def test_monai_unet_takes_its_place():
 
 def test_weights_of_another_prediction_are_refused():
     state = PlanePrior(small_unet(), "eps").state_dict()
-    with pytest.raises(RuntimeError, match="the weights predict eps over 1000 steps, this prior v over 1000"):
+    with pytest.raises(RuntimeError, match="the weights predict eps over 1000 cosine steps, this prior v over 1000"):
         PlanePrior(small_unet(), "v").load_state_dict(state)
     PlanePrior(small_unet(), "eps").load_state_dict(state)
+
+
+def test_weights_of_another_schedule_are_refused_and_the_oldest_have_the_cosine():
+    state = PlanePrior(small_unet(), schedule="linear").state_dict()
+    with pytest.raises(RuntimeError, match="predict v over 1000 linear steps, this prior v over 1000 cosine"):
+        PlanePrior(small_unet()).load_state_dict(state)
+    state["kind"] = state["kind"][:2]  # as they were before there was a choice
+    PlanePrior(small_unet()).load_state_dict(state)
+    assert torch.equal(PlanePrior(small_unet(), schedule="linear").alpha_bar, alpha_bar_of("linear", 1000))
 
 
 def test_bad_arguments_are_named():
@@ -185,15 +196,15 @@ def test_a_guided_prior_may_have_a_network_for_each_plane():
     assert not hasattr(networks["axial"], "told")
 
 
-def test_weights_without_a_measured_scale_of_uncertainty_have_one():
+def test_weights_whose_uncertainty_nobody_measured_leave_it_as_it_is():
     prior = PlanePrior(small_unet())
     state = prior.state_dict()
-    state["uncertainty_scale"] = torch.tensor(1.7)
+    state |= {"uncertainty_scale": torch.tensor(2.0), "uncertainty_floor": torch.tensor(0.5)}
     prior.load_state_dict(state)
-    assert float(prior.uncertainty_scale) == pytest.approx(1.7)
-    del state["uncertainty_scale"]
+    np.testing.assert_allclose(prior.uncertainty(np.array([0.0, 2.0]), 6.0), [3.0, 5.0])
+    del state["uncertainty_scale"], state["uncertainty_floor"]
     prior.load_state_dict(state)
-    assert float(prior.uncertainty_scale) == 1
+    np.testing.assert_allclose(prior.uncertainty(np.array([0.0, 2.0]), 6.0), [0.0, 2.0])
 
 
 @pytest.mark.parametrize("t", [0, 120, 999])

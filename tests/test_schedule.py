@@ -6,7 +6,7 @@ import torch
 from monai.networks.schedulers import DDIMScheduler
 
 from bida.errors import SettingsError
-from bida.schedule import cosine_alpha_bar, first_time_above, timestep_pairs
+from bida.schedule import alpha_bar_of, cosine_alpha_bar, first_time_above, timestep_pairs
 
 SIXTEEN = [999, 936, 874, 812, 749, 686, 624, 562, 499, 436, 374, 312, 249, 186, 124, 62]
 
@@ -26,6 +26,17 @@ def test_alpha_bar_is_the_closed_form_but_for_the_clipped_last_time():
     assert np.allclose(ours[:-1], f[1:-1] / f[0], rtol=1e-9, atol=0)
     assert np.isclose(ours[-1], ours[-2] * 1e-3, rtol=1e-9)
     assert np.all(np.diff(ours) < 0) and ours[-1] > 0 and ours[0] < 1
+
+
+def test_the_linear_schedule_is_monai_s():
+    theirs = DDIMScheduler(num_train_timesteps=1000, schedule="linear_beta", beta_start=1e-4, beta_end=0.02)
+    torch.testing.assert_close(alpha_bar_of("linear", 1000), theirs.alphas_cumprod.double(), rtol=1e-4, atol=0)
+
+
+def test_a_schedule_goes_by_its_name():
+    assert torch.equal(alpha_bar_of("cosine", 50), cosine_alpha_bar(50))
+    with pytest.raises(SettingsError, match="schedule: must be one of cosine, linear, got 'sigmoid'; use cosine"):
+        alpha_bar_of("sigmoid", 50)
 
 
 def test_sixteen_steps_are_the_published_ones():

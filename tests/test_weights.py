@@ -45,11 +45,13 @@ def test_wrong_hash_of_released_weights(tmp_path, network, monkeypatch):
     weights.load_weights(network)
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", None])
+@pytest.mark.parametrize("content", [b"", b"not weights", [1], None])
 def test_not_a_state_dict_of_this_network(tmp_path, network, content):
     path = tmp_path / "model.pt"
     if content is None:
         weights.save_weights(nn.Linear(2, 2), path)
+    elif isinstance(content, list):
+        torch.save(content, path)
     else:
         path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:

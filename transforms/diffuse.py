@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 
 from bida.prior import SPREAD, diffuse, is_guided, prediction_target, relative_alpha_bar
-from bida.schedule import cosine_alpha_bar
+from bida.schedule import alpha_bar_of
 
 # Times of successive samples follow the additive recurrence of the golden ratio: every batch covers [0, T) evenly.
 _GOLDEN = (5**0.5 - 1) / 2
@@ -28,7 +28,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
     Args:
         keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [5, H, W].
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
-        timesteps: Length T of the cosine schedule.
+        timesteps: Length T of the schedule.
         index_key: Where the sample's index is, which sets its time.
         label_key: Where the target goes.
         timesteps_key: Where the time goes.
@@ -37,6 +37,10 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         guide_key: Where the guide [4, H, W] of a guided prior is; it is put behind the slice. Where the class says that
             there is one, what it lacks is diffused in place of the slice (`bida.prior.relative_alpha_bar`).
         planes_key: Where the class of a guided prior is.
+        schedule: ``cosine`` or ``linear`` (`bida.schedule`).
+
+    Raises:
+        SettingsError: The schedule is unknown.
     """
 
     def __init__(
@@ -50,11 +54,12 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         guide_key: str = "guide",
         planes_key: str = "planes",
         emphasis: float = 1.0,
+        schedule: str = "cosine",
     ) -> None:
         """Make the schedule."""
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
-        self.prediction, self.alpha_bar = prediction, cosine_alpha_bar(timesteps)
+        self.prediction, self.alpha_bar = prediction, alpha_bar_of(schedule, timesteps)
         self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
         self.guide_key, self.planes_key, self.emphasis = guide_key, planes_key, emphasis
 
