@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from bida.transforms.augment import RandContrastd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced
 from bida.volume import PLANES
+
+WORKERS = 8  # processes that prepare crops for a GPU, at most; one keeps up with a CPU
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def adapt(
         run.load(checkpoint)
     sampler = CountingSampler()
     sampler.start = run.step * how.batch_size
-    loader = DataLoader(dataset, how.batch_size, sampler=sampler, num_workers=1)
+    workers = 1 if run.device.type == "cpu" else min(WORKERS, os.cpu_count() or 1)
+    loader = DataLoader(dataset, how.batch_size, sampler=sampler, num_workers=workers)
     prior.train()
     total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()
     for batch in loader:
@@ -179,15 +183,14 @@ class _Run:
 
     def __init__(self, prior: PlanePrior, how: Adaptation, made_from: str) -> None:
         self.prior, self.how, self.made_from, self.step, self.seconds = prior, how, made_from, 0, 0.0
-        self.parameters = prior.guided_parameters()
+        self.parameters, self.device = prior.guided_parameters(), next(prior.parameters()).device
         self.released = [parameter.detach().clone() for parameter in self.parameters]
         self.average = copy.deepcopy(prior).eval()
         self.optimizer = torch.optim.AdamW(self.parameters, lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
 
     def train(self, batch: dict[str, Tensor], progress: float) -> float:
         """Take a step at a share of the time; return its loss."""
-        device = next(self.prior.parameters()).device
-        x, target, t, classes = (batch[key].to(device) for key in ("image", "label", "timesteps", "planes"))
+        x, target, t, classes = (batch[key].to(self.device) for key in ("image", "label", "timesteps", "planes"))
         rate = self.how.rate * warmup_cosine(round(1000 * progress), 20, 1000)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
