@@ -3,8 +3,8 @@
 Within its slices a scan is sharp, so they are the truth of an experiment: some are made thick along each of their own
 two axes by the scan's own operator, restored, and compared with what physics alone makes of them (`bida.guide`). Where
 the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by the weight w that served these
-slices best, or the larger one that the mean of two planes bears (`averaged_weight`); both g and r agree with the scan,
-so r' does for any w.
+slices best, or the larger one that the mean of two planes bears (`averaged_weight`), or 0 where that hardly gains.
+Both g and r agree with the scan, so r' does for any w.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bida.volume import NORMAL, PLANES
 SLICES = 4  # checked along each axis
 WINDOW = 128  # voxels: a slice is cut down to it around its content
 CONTENT = 0.25  # of the largest standard deviation within a slice: what has less is at the edge of the head
+WORTHWHILE_DB = 0.05  # a prior that promises less gets no weight: the other planes may lose more than that is worth
 CAUTION = 1.0  # standard errors over the slices by which the weight is kept below its best estimate
 Restore = Callable[[Tensor, SliceGeometry, str], Tensor]  # slices y, their geometry, plane -> volume
 
@@ -39,7 +40,7 @@ class SelfCheck:
     Attributes:
         gain_db: PSNR of the restored slices, by the prior of one plane, less that of the guide, dB.
         gain_shrunk_db: the same after drawing the slices towards the guide by the weight.
-        weight: of the prior of one plane that served the slices best, 0 to 1.
+        weight: of the prior of one plane that served the slices best, 0 to 1; 0 where it gained under `WORTHWHILE_DB`.
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
         familiarity_db: how well the prior knows such slices (`bida.familiarity`), dB.
@@ -105,6 +106,8 @@ def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore:
     if errors is None:
         return None
     weight, plane = best_weight(errors.rr, errors.xr), plane_across(geometry.axis)
+    if errors.gain_db(weight) < WORTHWHILE_DB:
+        weight = 0.0
     known = familiarity(sharp, plane, network)
     return SelfCheck(errors.gain_db(1.0), errors.gain_db(weight), weight, plane, len(chosen), known)
 

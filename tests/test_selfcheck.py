@@ -97,6 +97,16 @@ def test_half_of_the_way_is_found():
     assert abs(check.gain_db) < 0.3
 
 
+@pytest.mark.parametrize(("share", "weight"), [(0.004, 0.0), (0.01, 1.0)])
+def test_a_prior_that_hardly_gains_is_not_worth_a_risk(share, weight):
+    """Of the way to the truth it goes 0.4% or 1%: 0.03 or 0.09 dB, without any risk here."""
+    y = scan()
+    check = self_check(y, GEOMETRY, FlatPrior(), lambda thick, own, plane: guide(thick, own).lerp(truth_of(y), share))
+    assert check.weight == pytest.approx(weight)
+    assert check.gain_db == pytest.approx(-20 * math.log10(1 - share), rel=0.01)
+    assert check.gain_shrunk_db == pytest.approx(weight * check.gain_db, abs=1e-6)
+
+
 def test_the_best_weight_is_that_of_least_squares_and_careful():
     rr, xr = torch.tensor([4.0, 4.0, 4.0, 4.0]), torch.tensor([2.0, 2.0, 2.0, 2.0])
     assert best_weight(rr, xr) == 0.5  # all slices agree: no caution
