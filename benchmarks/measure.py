@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bida.device import usable_cores
 from bida.forecast import synchronise
 
 OUT = Path("build/bench")
@@ -100,9 +101,8 @@ def machine(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     units = torch.backends.cpu.get_cpu_capability()
-    parts = [names[0] if names else platform.processor() or platform.machine(), f"{cores} cores, {units}"]
+    parts = [names[0] if names else platform.processor() or platform.machine(), f"{usable_cores()} cores, {units}"]
     if device.type == "cuda":
         parts.insert(0, torch.cuda.get_device_name(device))
     return ", ".join([*parts, f"PyTorch {torch.__version__}"])

@@ -21,7 +21,7 @@ from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
 from bida.inferer import BiplanarInferer
 from bida.inputs import Measurement
-from bida.pipeline import load_prior, released_prior
+from bida.pipeline import load_prior, prior_of
 from bida.prior import PlanePrior
 from bida.sample import smooth_noise
 from bida.volume import NORMAL, axis_within, planes_containing
@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = arguments.threads or torch.get_num_threads()
     device = choose_device(arguments.device)
-    prior = load_prior(released_prior(), None, device, arguments.dtype)
+    prior = load_prior(prior_of(), None, device, arguments.dtype)
     rows = []
     for case in cases(arguments.quick):
         torch.set_num_threads(case.threads or threads)

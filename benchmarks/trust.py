@@ -46,12 +46,12 @@ from bida.baselines import spline
 from bida.dataset import load_normalised
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
-from bida.errors import BidaError
+from bida.errors import BidaError, SettingsError
 from bida.guide import guide
 from bida.inputs import Measurement
 from bida.moments import Moments
 from bida.pictures import ras
-from bida.pipeline import load_prior, make_inferer, released_prior, restore, scan_transform
+from bida.pipeline import load_prior, make_inferer, prior_of, restore, scan_transform
 from bida.prior import PlanePrior
 from bida.progress import adapt_progress
 from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
@@ -59,7 +59,7 @@ from bida.settings import Settings
 from bida.simulation import simulate_file
 from bida.truth import choose_animals, prepare
 from bida.volume import AXES, NORMAL, PLANES
-from bida.weights import load_weights, save_weights
+from bida.weights import save_weights
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
 SHARP = ("*_T2w.nii.gz", "*_T1w.nii.gz", "*_run-1_boldref.nii.gz")
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--model")
-    parser.add_argument("--write", type=Path, help="weights file that gets scale and floor")
+    parser.add_argument("--write", type=Path, help="weights file, written anew with scale and floor")
     arguments = parser.parse_args()
     MODES[arguments.what](arguments)
 
@@ -86,7 +86,7 @@ def main() -> None:
 def calibrate(arguments: argparse.Namespace) -> None:
     cells: dict[str, Cell] = {}
     work = Path(tempfile.mkdtemp())
-    prior = load_prior(released_prior(arguments.model), arguments.model, torch.device("cpu"), "float32")
+    prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         truth = prepare(animal, arguments.data, work, None, n4=True)
         brain = truth.data > 0 if truth.mask is None else truth.mask
@@ -108,7 +108,6 @@ def calibrate(arguments: argparse.Namespace) -> None:
     for name, cell in cells.items():
         print(f"{name}: with them {cell.held(scale, floor):.1%}")
     if arguments.write:
-        load_weights(prior, arguments.write)
         prior.set_uncertainty(scale, floor)
         save_weights(prior, arguments.write)
 
@@ -166,10 +165,12 @@ def strange(data: Path) -> Iterator[tuple[str, Any]]:
         yield name, nib.Nifti1Image(volume.astype(np.float32), np.diag([0.15, 0.75, 0.15, 1]))
 
 
-def prepared(source: Any, arguments: argparse.Namespace) -> tuple[Any, PlanePrior, torch.Tensor, Measurement]:
-    """Return the sampler, the prior, its inputs and the measurement of a scan at the defaults of a run."""
-    settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
-    prior = load_prior(released_prior(settings.model), settings.model, choose_device("auto"), "auto")
+def prepared(
+    source: Any, arguments: argparse.Namespace, **options: Any
+) -> tuple[Any, PlanePrior, torch.Tensor, Measurement]:
+    """Return the sampler, the prior, its inputs and the measurement of a scan at the defaults of a run, but options."""
+    settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model, **options)
+    prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
     inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
     inputs = inputs.to(next(prior.parameters()).device)
     return make_inferer(settings), prior, inputs, Measurement.of(inputs, prior.stride)
@@ -285,27 +286,36 @@ def rat(arguments: argparse.Namespace) -> None:
     sharp = cut_to_stride(sharp, axis, prior.stride)
     for geometry in (at_factor(scan.geometry, arguments.at), scan.geometry.unpadded()):
         for samples in (1, arguments.samples):
-            errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
-            bare = psnr_of(errors, 1.0, sharp)
+            cubic, projected = gains(sampler, prior, sharp, geometry, samples)
             print(
                 f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, mean of {samples}: "
-                f"{bare - cubic_errors(sharp, geometry):+.2f} dB on cubic, "
-                f"{errors.gain_db(1.0):+.2f} dB on cubic + projection",
+                f"{cubic:+.2f} dB on cubic, {projected:+.2f} dB on cubic + projection",
                 flush=True,
             )
 
 
-def cubic_gain(
-    sampler: Any, prior: PlanePrior, inputs: torch.Tensor, scan: Measurement, factor: float, samples: int
-) -> float:
-    """Return PSNR of all slices, made thick in their plane and restored by the bare prior, less cubic's, dB."""
-    axis = scan.geometry.axis
-    sharp = cut_to_stride(scan.inside(), axis, prior.stride)
-    geometry = at_factor(scan.geometry, factor)
+def gains(
+    sampler: Any, prior: PlanePrior, sharp: torch.Tensor, geometry: SliceGeometry, samples: int
+) -> tuple[float, float]:
+    """Return what the prior gains, without the self-check, on slices made thick in their plane, dB.
+
+    Args:
+        sampler: with the settings of a run.
+        prior: that restores.
+        sharp: slices, as `measure` takes them.
+        geometry: how thick slices lie.
+        samples: draws to average.
+
+    Returns:
+        PSNR less that of cubic interpolation, and less that of cubic + projection.
+
+    Raises:
+        SettingsError: an axis is too short for two thick slices.
+    """
     errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
     if errors is None:
-        raise SystemExit("two thick slices must fit into a slice; take a smaller factor")
-    return psnr_of(errors, 1.0, sharp) - cubic_errors(sharp, geometry)
+        raise SettingsError(f"--at: two slices must fit, got {geometry.factor:g} on {tuple(sharp.shape)}; lower it")
+    return psnr_of(errors, 1.0, sharp) - cubic_errors(sharp, geometry), errors.gain_db(1.0)
 
 
 def at_factor(geometry: SliceGeometry, factor: float) -> SliceGeometry:
@@ -354,7 +364,7 @@ def noise_level(volume: NDArray, axis: int) -> float:
 
 def planes(arguments: argparse.Namespace) -> None:
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
-    prior = load_prior(released_prior(settings.model), settings.model, choose_device("auto"), "auto")
+    prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
     run = restored_by(make_inferer(settings), prior, 2 * arguments.samples)
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         volume, (voxel_mm, *_) = load_normalised(animal.path)

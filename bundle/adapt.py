@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from torch.utils.data import DataLoader
 from bida.dataset import CountingSampler, SliceStacks
 from bida.degradation import SliceGeometry
 from bida.denoise import denoised
+from bida.device import usable_cores
 from bida.errors import SettingsError
 from bida.inputs import Measurement
 from bida.output import atomic
@@ -122,7 +122,7 @@ def adapt(
         run.load(checkpoint)
     sampler = CountingSampler()
     sampler.start = run.step * how.batch_size
-    workers = 1 if run.device.type == "cpu" else min(WORKERS, os.cpu_count() or 1)
+    workers = 1 if run.device.type == "cpu" else min(WORKERS, usable_cores())
     loader = DataLoader(dataset, how.batch_size, sampler=sampler, num_workers=workers)
     prior.train()
     total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()

@@ -94,7 +94,7 @@ def _superres(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
     sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
     sub.add_argument("--bias-corrected", action="store_true", help="leave the bias field out of the result")
-    sub.add_argument("--uncertainty", metavar="FILE", help="write the standard deviation over the draws (K >= 2)")
+    sub.add_argument("--uncertainty", metavar="FILE", help="write the error's standard deviation (K >= 2)")
     sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
     sub.add_argument("--batch-size", type=int, metavar="N", help="slices at once; changes no result")
     sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")

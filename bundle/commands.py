@@ -15,7 +15,7 @@ import torch
 
 from bida.errors import BidaError, SettingsError
 from bida.output import check_output, sidecar_path, stem, write_volume
-from bida.pipeline import load_prior, plain_errors, released_prior, restore, scan_transform
+from bida.pipeline import load_prior, plain_errors, prior_of, restore, scan_transform
 from bida.progress import adapt_progress, console_progress
 from bida.result import Result, versions
 from bida.scan import read_scan
@@ -183,7 +183,7 @@ def adapt(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments)
     output = check_output(arguments.output, overwrite=vars(arguments).get("overwrite", False), suffixes=(".pt",))
     device = choose_device(settings.device)
-    prior = load_prior(released_prior(settings.model), settings.model, device, settings.dtype)
+    prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     transform = scan_transform(settings, prior.stride)
     with plain_errors():
         scans = [transform({"image": scan})["image"][None].to(device) for scan in arguments.scans]
@@ -198,7 +198,7 @@ def export(arguments: argparse.Namespace) -> None:
     """Write the networks of the priors for other programs."""
     from bida.export import export as write
 
-    prior = load_prior(released_prior(arguments.model), arguments.model, torch.device("cpu"), "float32")
+    prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     print(*write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite), sep="\n")
 
 

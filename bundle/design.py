@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bida.dataset import Animal
+from bida.device import usable_cores
 from bida.errors import SettingsError
 from bida.methods import BUILT_IN, METHODS, Choices, method
 from bida.scores import METRICS, metric, stripper_of
@@ -103,7 +103,7 @@ def _word(value: Any) -> str:
 
 def threads_each(jobs: int) -> int:
     """Return how many threads each of several processes takes, so that together they fill the machine."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, usable_cores() // jobs)
 
 
 @dataclass(frozen=True)

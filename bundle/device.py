@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ class DtypeChoice:
     dtype: str
     how: str
     warning: str | None = None
+
+
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use, which a container or a scheduler can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -14,7 +14,7 @@ from bida.pipeline import (
     load_prior,
     make_inferer,
     plain_errors,
-    released_prior,
+    prior_of,
     scan_transform,
 )
 from bida.plan import grids_from_json
@@ -39,7 +39,7 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         WeightsError: The weights are missing or not what they should be.
     """
     device = choose_device(settings.device)
-    prior = load_prior(released_prior(settings.model), settings.model, device, settings.dtype)
+    prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     with plain_errors():
         transform = scan_transform(settings, prior.stride)
         # N4 takes seconds and changes no grid

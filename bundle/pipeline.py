@@ -41,7 +41,7 @@ from bida.transforms import (
     SaveVolumed,
 )
 from bida.unet import SliceUNet
-from bida.weights import load_weights, read_weights
+from bida.weights import load_weights, misfits, read_weights, released_path
 
 Source = str | Path | nib.Nifti1Pair
 
@@ -95,23 +95,23 @@ def preprocessing(
     return Compose(steps)
 
 
-def released_prior(model: str | Path | None = None) -> PlanePrior:
-    """Return the network of the released weights, not yet loaded.
+def prior_of(model: str | Path | None = None) -> PlanePrior:
+    """Return the network that weights are of, not yet loaded.
 
     Args:
-        model: Weights file; the guided network gets the width and depth that it has there, and the prior the prediction
-            and the schedule. None: the released one.
+        model: Weights file, which says width and depth of the guided network, the prediction and the schedule. None:
+            the released one.
 
     Raises:
-        WeightsError: See ``bida.weights.read_weights``.
+        WeightsError: See ``bida.weights.read_weights``, or the file says no such network.
     """
-    state = {} if model is None else read_weights(model)[0]
-    guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
-    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
-    if "kind" not in state:
-        return PlanePrior(pair, guided=True)
-    prediction, timesteps, schedule = kind_of(state["kind"])
-    return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+    file = released_path("model.pt") if model is None else Path(model)
+    state, _ = read_weights(file)
+    with misfits(file):
+        guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
+        pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
+        prediction, timesteps, schedule = kind_of(state["kind"])
+        return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
 
 
 def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
@@ -161,7 +161,7 @@ def restore(
     clock = Clock()
     device = choose_device(settings.device)
     inferer = make_inferer(settings, progress)
-    prior = load_prior(released_prior(settings.model), settings.model, device, settings.dtype)
+    prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     clock.lap("load_weights")
     transform = scan_transform(settings, prior.stride)
     with plain_errors():

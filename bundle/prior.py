@@ -186,7 +186,7 @@ class PlanePrior(nn.Module):
 
         Args:
             std: standard deviation over the draws, any shape, in the scan's intensities.
-            unit: 1 on the prior's scale of [-1, 1], in the scan's intensities.
+            unit: 1 on the prior's scale of [-1, 1], in the intensities of the scan after bias correction.
         """
         return np.hypot(float(self.uncertainty_scale) * std, float(self.uncertainty_floor) * unit)
 

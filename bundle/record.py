@@ -70,7 +70,7 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
     if weight < 0.95:
         found.append(
             f"on the scan's own slices the bare priors gain {check['gain_db']:+.2f} dB on cubic + projection, so the "
-            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection; an uncertainty map is "
-            "smaller by the same share"
+            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection; the draws' part of "
+            "an uncertainty map is smaller by the same share"
         )
     return found

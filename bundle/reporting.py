@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from bida.design import HR, Cell, Experiment, command_line, threads_each
+from bida.device import usable_cores
 from bida.montage import montage
 from bida.output import write_json
 from bida.pictures import ras
@@ -88,7 +88,7 @@ def time_spent(experiment: Experiment, cells: Sequence[Cell], wall_s: float, reu
         "cells_computed": len(cells) - reused,
         "cells_reused": reused,
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "jobs": experiment.jobs,
         "threads_each": torch.get_num_threads() if experiment.jobs == 1 else threads_each(experiment.jobs),
         "scoring_seconds": scoring,

@@ -31,17 +31,23 @@ def cosine_alpha_bar(T: int = 1000) -> Tensor:
 
 
 def linear_alpha_bar(T: int = 1000) -> Tensor:
-    """Return alpha-bar of the linear schedule (Ho et al. 2020, section 4), whose beta rises from 1e-4 to 0.02.
+    """Return alpha-bar of the linear schedule (Ho et al. 2020, section 4), whose beta rises from 0.1 / T to 20 / T.
 
     Args:
-        T: number of diffusion times; with others than 1000 beta keeps its two ends.
+        T: number of diffusion times; theirs is 1000. The scaling is that of Nichol & Dhariwal 2021.
 
     Returns:
         [T] float64, strictly decreasing, inside (0, 1).
+
+    Raises:
+        SettingsError: T is too small for a beta below 1.
     """
-    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64), dim=0)
+    if T <= 20:
+        raise SettingsError(f"timesteps: must be above 20 with the linear schedule, got {T}; use 1000")
+    return torch.cumprod(1 - torch.linspace(0.1 / T, 20 / T, T, dtype=torch.float64), dim=0)
 
 
+# weights hold a schedule as its place here: add at the end only
 SCHEDULES = {"cosine": cosine_alpha_bar, "linear": linear_alpha_bar}
 
 

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from bida.errors import WeightsError
 from bida.output import atomic
 
+# what torch, or who reads what it read, says of a file that is none of ours
+MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)
+
 
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
@@ -86,12 +89,14 @@ def load_weights(network: nn.Module, path: str | Path | None = None, name: str =
 
 
 @contextmanager
-def misfits(file: Path) -> Iterator[None]:
+def misfits(file: str | Path) -> Iterator[None]:
     """Raise what torch says of a file that is no state dict, or another network's, as an own error."""
     try:
         yield
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, AttributeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except MISFITS as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # torch names the class, and in the next line what is wrong
+        reason = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
         raise WeightsError(
             f"{file}: weights must be a state dict of this network, loading failed ({reason}); "
             "use weights written by 'bida train' with the same network"

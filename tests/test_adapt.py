@@ -4,8 +4,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from bida.adapt import Adaptation, ScanSlices, adapt, training_slices
+from bida.dataset import CountingSampler
 from bida.degradation import SliceGeometry
 from bida.errors import SettingsError
 from bida.prior import CLASSES, PlanePrior
@@ -78,6 +80,13 @@ def test_slices_are_made_thick_by_the_scans_own_operator():
     drawn = training_slices([scan()], how(factors=(1.0, 1.0)), prior()).transform[0].transforms[-2].draw_geometry(24)
     assert drawn.factor == pytest.approx(GEOMETRY.factor)
     assert (drawn.thickness_mm, drawn.voxel_mm, drawn.profile) == (pytest.approx(0.6), 0.15, "slr")
+
+
+def test_the_crops_are_the_same_by_any_number_of_processes():
+    dataset = training_slices([scan()], how(), prior())
+    loaders = [DataLoader(dataset, 4, sampler=CountingSampler(), num_workers=workers) for workers in (0, 2)]
+    for one, two in itertools.islice(zip(*loaders), 4):
+        assert all(torch.equal(one[key], two[key]) for key in ("image", "label", "timesteps", "planes"))
 
 
 def test_what_a_prior_predicts_is_what_it_is_taught():

@@ -11,6 +11,10 @@ from monai.transforms import Compose
 
 from bida import superres
 from bida.inferer import BiplanarInferer
+from bida.prior import CLASSES, PlanePrior
+from bida.resnet import NetworkPair, SliceResNet
+from bida.unet import SliceUNet
+from bida.weights import save_weights
 
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FAST = {"steps": 2, "n4": False}
@@ -43,6 +47,14 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     assert expected.record["self_check"] is not None
     for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale", "uncertainty_floor"):
         assert record[key] == expected.record[key], key
+
+
+def test_own_weights_of_another_network_in_the_bundle_too(make_scan, tmp_path):
+    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), SliceResNet(32, 3))
+    save_weights(PlanePrior(pair, "x0", guided=True), tmp_path / "own.pt")
+    made = workflow(input=str(make_scan()), output_dir=str(tmp_path / "out"), model=str(tmp_path / "own.pt"), **FAST)
+    assert made.network_def.prediction == "x0"
+    assert len(made.network_def.networks["shared"].guided.body) == 3
 
 
 def test_like_gives_that_grid_in_the_bundle_too(make_scan, tmp_path):

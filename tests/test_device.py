@@ -38,12 +38,12 @@ def test_unknown_names_are_refused():
 def test_result_on_the_gpu_is_that_on_the_cpu():
     from bida.degradation import SliceGeometry, SliceOperator
     from bida.inferer import BiplanarInferer
-    from bida.pipeline import load_prior, released_prior
+    from bida.pipeline import load_prior, prior_of
 
     geometry = SliceGeometry(1, 13, 0.75, 0.75, 64, 0.15)
     inputs = SliceOperator.build(geometry).pinv(torch.rand(64, 13, 64)).reshape(1, 1, 64, 64, 64)
     results = []
     for name in ("cpu", "cuda"):
-        prior = load_prior(released_prior(), None, torch.device(name), "float32")
+        prior = load_prior(prior_of(), None, torch.device(name), "float32")
         results.append(BiplanarInferer(steps=4)(inputs.to(name), prior, geometry=geometry).cpu())
     assert (results[0] - results[1]).abs().max() < 0.02  # 1e-2 of the range of 2

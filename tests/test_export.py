@@ -12,7 +12,7 @@ from monai.data import load_net_with_metadata
 from bida.cli import main
 from bida.errors import SettingsError
 from bida.export import CHANNELS, export
-from bida.pipeline import load_prior, released_prior
+from bida.pipeline import load_prior, prior_of
 from bida.resnet import NetworkPair, SliceResNet
 from bida.unet import SliceUNet
 from bida.weights import released_hash
@@ -23,7 +23,7 @@ MODEL = str(ROOT / "models" / "model.pt")
 
 @pytest.fixture(scope="module")
 def prior():
-    return load_prior(released_prior(), None, torch.device("cpu"), "float32")
+    return load_prior(prior_of(), None, torch.device("cpu"), "float32")
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,24 @@ import torch
 from bida import superres
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import ScanError, SettingsError, WeightsError
-from bida.pipeline import find_scans, load_prior, released_prior, restore
+from bida.pipeline import find_scans, load_prior, prior_of, restore
 from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.resnet import NetworkPair, SliceResNet
 from bida.settings import PRESETS, Settings
 from bida.unet import SliceUNet
-from bida.weights import save_weights
+from bida.weights import load_weights, save_weights
 
 FAST = {"steps": 2, "n4": False, "device": "cpu", "self_check": False}  # whose weight is 0 for smooth phantoms
+
+
+def small_prior(channels, prediction="v", timesteps=1000, schedule="cosine"):
+    """Return a prior whose guided network is narrower and less deep than the released one, drawn at random."""
+    torch.manual_seed(0)
+    guided = SliceResNet(channels, 3)
+    for parameter in guided.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
+    return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
 
 
 def centre(shape, affine):
@@ -61,14 +71,10 @@ def test_mean_and_uncertainty_are_those_of_the_draws(make_scan):
 
 
 def test_the_weights_say_what_network_they_are_of(make_scan, tmp_path):
-    torch.manual_seed(0)
-    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), SliceResNet(32, 3))
-    for parameter in pair.guided.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    given, file = PlanePrior(pair, "x0", 500, guided=True, schedule="linear"), tmp_path / "own.pt"
+    given, file = small_prior(32, "x0", 500, "linear"), tmp_path / "own.pt"
     given.set_uncertainty(3.0, 0.25)
     save_weights(given, file)
-    prior = load_prior(released_prior(file), file, torch.device("cpu"), "float32")
+    prior = load_prior(prior_of(file), file, torch.device("cpu"), "float32")
     assert kind_of(prior.kind) == ("x0", 500, "linear")
     assert (prior.prediction, len(prior.alpha_bar)) == ("x0", 500)
     assert prior.networks["shared"].guided.stem.weight.shape[0] == 32
@@ -78,12 +84,24 @@ def test_the_weights_say_what_network_they_are_of(make_scan, tmp_path):
     assert not np.array_equal(result.data, superres(make_scan(), **FAST).data)
 
 
-def test_weights_of_no_such_network_are_refused(tmp_path):
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+@pytest.mark.parametrize("kind", [None, torch.tensor([7, 1000]), torch.tensor([0]), "v", torch.tensor([0, 1000, 9])])
+def test_weights_of_no_such_network_are_refused(tmp_path, kind):
+    torch.save({"weight": torch.zeros(2)} | ({} if kind is None else {"kind": kind}), tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="must be a state dict of this network"):
-        load_prior(released_prior(tmp_path / "other.pt"), str(tmp_path / "other.pt"), torch.device("cpu"), "float32")
+        prior_of(tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"none\.pt: weights must exist"):
-        released_prior(tmp_path / "none.pt")
+        prior_of(tmp_path / "none.pt")
+
+
+def test_what_does_not_fit_is_said(tmp_path):
+    given, file = small_prior(32, schedule="linear"), tmp_path / "own.pt"
+    save_weights(given, file)
+    with pytest.raises(
+        WeightsError, match=r"loading failed \(the weights predict v over 1000 linear steps, this prior"
+    ):
+        load_weights(small_prior(32), file)
+    with pytest.raises(WeightsError, match=r"loading failed \(size mismatch for networks.shared.guided"):
+        load_weights(small_prior(64, schedule="linear"), file)
 
 
 @pytest.mark.parametrize("guided", [True, False])

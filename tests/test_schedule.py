@@ -33,6 +33,15 @@ def test_the_linear_schedule_is_monai_s():
     torch.testing.assert_close(alpha_bar_of("linear", 1000), theirs.alphas_cumprod.double(), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("T", [50, 100, 500, 1000])
+def test_the_linear_schedule_ends_in_noise_whatever_its_length(T):
+    alpha_bar = alpha_bar_of("linear", T)
+    assert alpha_bar[0] > 0.99 and 0 < alpha_bar[-1] < 1e-4
+    assert (alpha_bar.diff() < 0).all()
+    with pytest.raises(SettingsError, match="timesteps: must be above 20 with the linear schedule, got 20; use 1000"):
+        alpha_bar_of("linear", 20)
+
+
 def test_a_schedule_goes_by_its_name():
     assert torch.equal(alpha_bar_of("cosine", 50), cosine_alpha_bar(50))
     with pytest.raises(SettingsError, match="schedule: must be one of cosine, linear, got 'sigmoid'; use cosine"):
