@@ -55,13 +55,14 @@ def test_onnx_gives_what_the_network_gives(prior, onnx_files, name, size):
     with torch.no_grad():
         expected = getattr(prior.networks["shared"], name)(*given).numpy()
     assert expected.std() > 0.1
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3)
+    # noise for a guide is like no scan: the output can be in the thousands, in float32
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.slow
 def test_onnx_says_how_to_read_it(onnx_files):
     properties = {entry.key: entry.value for entry in onnx.load(onnx_files["guided"]).metadata_props}
-    expected = {"prediction": "v", "timesteps": "1000", "classes": "12", "stride": "2"}
+    expected = {"prediction": "v", "timesteps": "1000", "schedule": "cosine", "classes": "12", "stride": "2"}
     assert properties == {**expected, "weights_sha256": released_hash("model.pt")}
 
 
