@@ -13,20 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bida.errors import BidaError, SettingsError
+from bida.errors import OutOfMemoryError, SettingsError, plain_errors
 from bida.output import check_output, sidecar_path, stem, write_volume
-from bida.pipeline import load_prior, plain_errors, prior_of, restore, scan_transform
+from bida.pipeline import load_prior, prior_of, restore, scan_transform
 from bida.progress import adapt_progress, console_progress
-from bida.result import Result, versions
+from bida.provenance import versions
+from bida.result import Result
 from bida.scan import read_scan
 from bida.settings import Settings
 
 if TYPE_CHECKING:
     from bida.design import Experiment
-
-
-class OutOfMemoryError(BidaError):
-    """The machine has too little memory for the request."""
 
 
 def run(arguments: argparse.Namespace) -> None:

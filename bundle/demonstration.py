@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bida.baselines import cubic
-from bida.errors import ScanError
+from bida.errors import ScanError, plain_errors
 from bida.eval import psnr
 from bida.output import make_folder, sidecar_path, write_json, write_volume
-from bida.pipeline import plain_errors
 from bida.preview import preview
 from bida.sample import synthetic_brain
 from bida.scan import read_scan, read_sidecar

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.degradation import SliceGeometry
-from bida.errors import ScanError, SettingsError
-from bida.eval.external import ExternalError, run_external
+from bida.errors import ExternalError, ScanError, SettingsError
+from bida.eval.external import run_external
 from bida.output import corner_distance_voxels, write_volume
 from bida.scan import Scan, read_scan, spacing_of
 from bida.volume import AXES, AxisGrid, resampled_affine

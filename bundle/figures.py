@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bida.drawing import _figure, png
 from bida.errors import SettingsError
 from bida.eval.structures import agreement
 from bida.summary import structure_pairs
@@ -34,7 +34,6 @@ COLOURS = {
 }
 OTHER = "#7A6A53"
 MARKERS = "osD^vP*X"  # one an animal, while there are so few
-DPI = 110
 
 
 def box_plots(rows: Sequence[Row], metric: str, region: str, methods: Sequence[str] | None = None) -> bytes:
@@ -168,19 +167,3 @@ def _agreement(axes: Axes, points: Sequence[tuple[str, float, float]], colour: s
     text = signed(agreed.bias, 1)
     text += f" ({signed(agreed.lower, 1)} to {signed(agreed.upper, 1)})" if math.isfinite(agreed.sd) else ""
     axes.text(0.98, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
-
-
-def _figure(width_inch: float, height_inch: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
-    FigureCanvasAgg(figure)  # the Agg canvas, whatever the caller's own backend is
-    return figure
-
-
-def png(figure: Figure, dpi: int = DPI) -> bytes:
-    """Return a figure as PNG on white."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", pil_kwargs={"optimize": True})
-    return drawn.getvalue()

@@ -8,15 +8,10 @@ from typing import Any
 
 from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
+from bida.errors import plain_errors
 from bida.familiarity import THRESHOLD_DB
 from bida.forecast import time_estimate
-from bida.pipeline import (
-    load_prior,
-    make_inferer,
-    plain_errors,
-    prior_of,
-    scan_transform,
-)
+from bida.pipeline import load_prior, make_inferer, prior_of, scan_transform
 from bida.plan import grids_from_json
 from bida.record import check_warnings
 from bida.settings import Settings

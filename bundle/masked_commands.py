@@ -17,7 +17,7 @@ from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
 from bida.progress import console_progress
-from bida.result import Clock, versions
+from bida.provenance import Clock, versions
 from bida.stack import Stack, check_stack_output, write_stack
 from bida.volume import StackGrid
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
-from bida.figures import png
+from bida.drawing import png
 from bida.masked_data import IntensityLine
 
 COLUMN_INCH, MARGIN_INCH = 2.4, 0.5

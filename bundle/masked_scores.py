@@ -21,7 +21,7 @@ from bida.masked_prior import MaskedPrior
 from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
 from bida.output import atomic, check_output, make_folder, write_json
 from bida.progress import Progress
-from bida.result import Clock, versions
+from bida.provenance import Clock, versions
 from bida.stack import Stack
 
 Row = dict[str, Any]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bida.drawing import png
 from bida.errors import SettingsError
 from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
 from bida.eval.isotropy import isotropy as measure
-from bida.figures import png
 from bida.masked_data import load_stack
 from bida.output import atomic, check_output, write_json
 from bida.stack import Stack

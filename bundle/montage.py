@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, png, show_slice
 from bida.errors import SettingsError
-from bida.figures import png
-from bida.preview import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
 from bida.volume import AXES, NORMAL, PLANES
 
 if TYPE_CHECKING:

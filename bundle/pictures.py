@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bida.pipeline import plain_errors
+from bida.errors import plain_errors
 from bida.scan import spacing_of
 from bida.settings import Settings
 from bida.transforms.base import affine_of, target_grids

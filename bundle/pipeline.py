@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from monai.transforms import Compose, Invertd, Orientationd
 from numpy.typing import NDArray
 
 from bida.device import choose_device, choose_dtype
-from bida.errors import BidaError, ScanError
+from bida.errors import ScanError, plain_errors
 from bida.inferer import BiplanarInferer
 from bida.moments import Moments
 from bida.output import NIFTI_SUFFIXES, result_path, source_header
 from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.progress import Progress, Report
+from bida.provenance import Clock
 from bida.record import RESIDUALS, describe, worst
 from bida.resnet import NetworkPair, SliceResNet, shape_of
-from bida.result import Clock, Result
+from bida.result import Result
 from bida.settings import Settings
 from bida.transforms import (
     BackProjectd,
@@ -238,22 +238,6 @@ def find_scans(
         if result.exists() and not overwrite:
             raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
     return [{"image": str(scan)} for scan in scans]
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Raise an own error itself, where MONAI's ``Compose`` has wrapped it in errors of its own."""
-    try:
-        yield
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, BidaError | MemoryError):
-                raise cause from None
-            if "allocate memory" in str(cause) and cause.__cause__ is None:  # torch's CPU allocator has no class for it
-                raise MemoryError(str(cause)) from None
-            cause = cause.__cause__
-        raise
 
 
 def scan_transform(settings: Settings, multiple: int) -> Compose:

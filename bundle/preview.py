@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
+from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
 from bida.errors import SettingsError
 from bida.output import atomic
 from bida.volume import AXES, NORMAL, PLANES
@@ -18,49 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Panel = tuple[ArrayLike, Sequence[float]]
-Volume = tuple[NDArray[Any], tuple[float, ...]]
 LEFT_INCH = 0.9  # room for the rows' names
 WIDTH_INCH = 13.0  # of the picture; the height follows from the anatomy's proportions
-
-
-def focus(volume: NDArray[Any]) -> tuple[float, float, float]:
-    """Return where the anatomy is: the centre of the brightness as a fraction of the field of view along R, A, S."""
-    above = np.clip(volume - np.median(volume), 0, None).astype(np.float64)
-    if not above.sum() > 0:
-        return 0.5, 0.5, 0.5
-    marginals = (above.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3))
-    r, a, s = (float((np.arange(m.size) + 0.5) @ m / m.sum() / m.size) for m in marginals)
-    return r, a, s
-
-
-def cut(volume: NDArray[Any], spacing_mm: Sequence[float], plane: str, position_mm: float) -> NDArray[Any]:
-    """Return the slice of a plane nearest to a position.
-
-    Args:
-        volume: [R, A, S].
-        spacing_mm: Voxel sizes along R, A, S in mm.
-        plane: A name in ``bida.volume.PLANES``.
-        position_mm: Along the plane's normal, from the centre of the field of view, which the panels share.
-
-    Returns:
-        Array [rows, columns], the lower row first: the later of the two axes in RAS order goes up.
-    """
-    axis = NORMAL[plane]
-    index = round(position_mm / spacing_mm[axis] + (volume.shape[axis] - 1) / 2)
-    return np.take(volume, min(max(index, 0), volume.shape[axis] - 1), axis=axis).T
-
-
-def grey_window(volume: NDArray[Any]) -> tuple[float, float]:
-    """Return the intensities that are shown black and white: zero, in a magnitude image, and the 99.7th percentile."""
-    low = 0.0 if np.median(volume) >= 0 else float(np.percentile(volume, 0.5))
-    return low, max(float(np.percentile(volume, 99.7)), low + 1e-6)
-
-
-def bar_length_mm(extent_mm: float) -> float:
-    """Return a round scale bar (1, 2 or 5 times a power of ten), the longest within a quarter of ``extent_mm``."""
-    power = 10.0 ** math.floor(math.log10(extent_mm / 4))
-    return max(step * power for step in (1, 2, 5) if step * power <= extent_mm / 4)
 
 
 def preview(
@@ -134,16 +92,6 @@ def _figure(volumes: Mapping[str, Volume], psnr: Mapping[str, float], title: str
         axes.set_title(f"{name}\n{decibel}", color="white", fontsize=12)
     _scale_bar(grid[0, 0], bar_length_mm(width), width, heights[0])
     return figure
-
-
-def show_slice(axes: Axes, image: NDArray[Any], pixel_mm: tuple[float, float], window: tuple[float, float]) -> None:
-    """Show a slice [rows, columns] about the centre of its axes, in mm; ``pixel_mm`` is (across, up)."""
-    right, top = image.shape[1] * pixel_mm[0] / 2, image.shape[0] * pixel_mm[1] / 2
-    extent = (-right, right, -top, top)
-    # nearest: a thick slice should look as thick as it is
-    axes.imshow(image, "gray", vmin=window[0], vmax=window[1], origin="lower", interpolation="nearest", extent=extent)
-    axes.set(xticks=[], yticks=[], facecolor="black")
-    axes.spines[:].set_visible(False)
 
 
 def _scale_bar(axes: Axes, length_mm: float, width_mm: float, height_mm: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from bida.device import dtype_choice
 from bida.familiarity import THRESHOLD_DB
 from bida.prior import PlanePrior
-from bida.result import Clock, versions
+from bida.provenance import Clock, versions
 from bida.settings import Settings
 
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities

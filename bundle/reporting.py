@@ -18,8 +18,8 @@ from bida.device import usable_cores
 from bida.montage import montage
 from bida.output import write_json
 from bida.pictures import ras
+from bida.provenance import versions
 from bida.report import write_report
-from bida.result import versions
 from bida.scan import read_scan
 from bida.scores import fingerprint, parts
 from bida.summary import summarise

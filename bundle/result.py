@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,24 +48,3 @@ class Result:
         check_output(sidecar_path(path), overwrite=overwrite, suffixes=(".json",))
         write_volume(path, self.data, self.affine, self.header, dtype, overwrite=overwrite)
         write_json(sidecar_path(path), {**self.record, "output_dtype": str(np.dtype(dtype))}, overwrite=overwrite)
-
-
-class Clock:
-    """Seconds by part of a run."""
-
-    def __init__(self) -> None:
-        """Start."""
-        self.start, self.seconds = time.perf_counter(), dict[str, float]()
-
-    def lap(self, part: str) -> None:
-        """Add the time since the last lap to a part."""
-        now = time.perf_counter()
-        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self.start, 3)
-        self.start = now
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel", "sigpy")}

@@ -8,7 +8,7 @@ from monai.transforms import Compose, Orientationd
 
 from bida.degradation import SliceGeometry
 from bida.output import sidecar_path, source_header, write_json, write_volume
-from bida.result import versions
+from bida.provenance import versions
 from bida.transforms import LoadScand, SimulateSlicesd
 from bida.volume import AXES
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bida.errors import BidaError, SettingsError
-from bida.pipeline import plain_errors
+from bida.errors import BidaError, SettingsError, plain_errors
 
 RUN = {"imports", "initialize", "training", "finalize"}  # what the workflow itself looks for
 

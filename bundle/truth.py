@@ -15,9 +15,8 @@ from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 
 from bida.dataset import TABLE, Animal, find_animals, has_splits
-from bida.errors import SettingsError
+from bida.errors import SettingsError, plain_errors
 from bida.output import make_folder, write_volume
-from bida.pipeline import plain_errors
 from bida.scan import read_scan, spacing_of
 from bida.transforms import CorrectBiasd, LoadScand
 from bida.transforms.resample import resample

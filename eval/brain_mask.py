@@ -7,16 +7,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.errors import BidaError
+from bida.errors import StripperError
 
 Mask = NDArray[np.bool_]
 
 # A convex brain in a field of view cut to its size fills about half of it, and a slab through its middle pi / 4 = 0.79.
 _FULLEST = 0.95
-
-
-class StripperError(BidaError):
-    """A stripper returned no usable mask, or the scan is none that it can take."""
 
 
 class Stripper(Protocol):

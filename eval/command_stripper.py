@@ -18,8 +18,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from bida.errors import SettingsError
-from bida.eval.brain_mask import Mask, StripperError, check_mask
+from bida.errors import SettingsError, StripperError
+from bida.eval.brain_mask import Mask, check_mask
 from bida.eval.external import run_external
 
 _GRID_TOLERANCE_VOXELS = 0.01  # float32 affines and quaternions round far below that, half a voxel is far above

@@ -12,14 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from bida.errors import BidaError, SettingsError
+from bida.errors import ExternalError, SettingsError
 
 _TAIL_BYTES = 8192  # of a program's output are looked through for its last line
 _LONGEST = 300  # characters of that line are shown
-
-
-class ExternalError(BidaError):
-    """A program from outside is missing, failed, took too long or did not do what it was run for."""
 
 
 def run_external(command: Sequence[str], timeout_s: float, what: str, cwd: str | Path | None = None) -> None:

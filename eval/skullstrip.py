@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.errors import SettingsError
-from bida.eval.brain_mask import Mask, Stripper, StripperError, check_mask
+from bida.errors import SettingsError, StripperError
+from bida.eval.brain_mask import Mask, Stripper, check_mask
 from bida.eval.command_stripper import CommandStripper
 
 __all__ = [

@@ -10,13 +10,9 @@ import pytest
 from conftest import grid_affine
 from fake_programs import CODES, PRELUDE, SHAPE, blob, refusal
 
-from bida.errors import BidaError, SettingsError
+from bida.errors import BidaError, ExternalError, SettingsError
 from bida.eval import command_stripper
-from bida.eval.external import ExternalError
-from bida.eval.skullstrip import (
-    CommandStripper,
-    make_stripper,
-)
+from bida.eval.skullstrip import CommandStripper, make_stripper
 
 in_process, program = fake_programs.in_process, fake_programs.program  # fixtures
 

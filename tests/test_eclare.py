@@ -10,8 +10,7 @@ import pytest
 
 from bida.degradation import SliceGeometry
 from bida.eclare import eclare, true_affine
-from bida.errors import SettingsError
-from bida.eval.external import ExternalError
+from bida.errors import ExternalError, SettingsError
 
 # Like the real program: a grid of round(slices x factor) voxels that shares the scan's centre, under an affine that
 # shares the face of its first voxel. The voxels hold a known function of where they are.

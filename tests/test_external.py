@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from bida.errors import BidaError, SettingsError
-from bida.eval.external import ExternalError, run_external
+from bida.errors import BidaError, ExternalError, SettingsError
+from bida.eval.external import run_external
 
 SPAWN = (
     "import subprocess, sys; child = subprocess.Popen(['sleep', '60']); "

@@ -5,9 +5,8 @@ import pytest
 from scipy.ndimage import binary_erosion, distance_transform_edt, generate_binary_structure
 from scipy.optimize import brentq
 
-from bida.errors import SettingsError
+from bida.errors import SettingsError, StripperError
 from bida.eval import cdsc, dice, hd95_mm
-from bida.eval.brain_mask import StripperError
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bida.drawing import bar_length_mm, cut, focus
 from bida.errors import ScanError, SettingsError
-from bida.preview import _figure, bar_length_mm, cut, focus, preview
+from bida.preview import _figure, preview
 
 
 def blob(shape, spacing, centre_mm, radius_mm=1.0):

@@ -12,13 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri
 
 from bida.errors import SettingsError
-from bida.eval.skullstrip import (
-    PRESETS,
-    StripperError,
-    ThresholdStripper,
-    check_mask,
-    make_stripper,
-)
+from bida.eval.skullstrip import PRESETS, StripperError, ThresholdStripper, check_mask, make_stripper
 
 # the contract
 
