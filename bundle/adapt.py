@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bida.dataset import CountingSampler, SliceStacks
-from bida.degradation import SliceGeometry
 from bida.denoise import denoised
 from bida.device import usable_cores
 from bida.errors import SettingsError
 from bida.inputs import Measurement
 from bida.output import atomic
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import PLANES
 from bida.prior import X0_RANGE, PlanePrior, kind_of
 from bida.progress import Report
 from bida.selfcheck import SLICES, chosen_indices, with_content
@@ -38,7 +39,6 @@ from bida.training import average_decay, warmup_cosine
 from bida.transforms.augment import RandContrastd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced
-from bida.volume import PLANES
 
 WORKERS = 8  # processes that prepare crops for a GPU, at most; one keeps up with a CPU
 

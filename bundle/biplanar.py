@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bida.extent import CONSTANT, Cut, background, cuts
 from bida.noise import VOLUME_STREAM
+from bida.physics.grid import PLANES, from_slices, to_slices
 from bida.samplers import Denoise
-from bida.volume import PLANES, from_slices, to_slices
 
 FUSIONS = ("final", "step", "alternate")
 
@@ -60,7 +60,7 @@ class PlaneDenoiser:
         held: where a volume has more than background (`bida.extent.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
-        guide: what a guided prior is shown (`bida.guide.shown`), [4, R, A, S]; None to sample without.
+        guide: what a guided prior is shown (`bida.physics.guide.shown`), [4, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
     """

@@ -17,9 +17,8 @@ from torch.utils.data import Dataset, Sampler
 
 from bida.denoise import denoised_image
 from bida.errors import SettingsError
+from bida.physics.grid import NORMAL, PLANES, spacing_of
 from bida.prior import X0_RANGE
-from bida.scan import spacing_of
-from bida.volume import NORMAL, PLANES
 
 TABLE = "participants.tsv"  # of a BIDS data set
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bida.baselines import cubic
 from bida.errors import ScanError, plain_errors
 from bida.eval import psnr
 from bida.output import make_folder, sidecar_path, write_json, write_volume
+from bida.physics.grid import AxisGrid, resampled_affine
+from bida.physics.interpolation import cubic
+from bida.physics.simulate import simulate_slices
 from bida.preview import preview
 from bida.sample import synthetic_brain
 from bida.scan import read_scan, read_sidecar
-from bida.transforms.simulate import simulate_slices
-from bida.volume import AxisGrid, resampled_affine
 
 VOXEL_MM = 0.15
 SOURCE = "bida demo, synthetic"

@@ -12,8 +12,8 @@ from bida.dataset import Animal
 from bida.device import usable_cores
 from bida.errors import SettingsError
 from bida.methods import BUILT_IN, METHODS, Choices, method
+from bida.physics.grid import AXES
 from bida.scores import METRICS, metric, stripper_of
-from bida.volume import AXES
 
 OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
 HR = "hr"  # the truth itself, scored where that means something

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bida.volume import NORMAL
+from bida.physics.grid import NORMAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def cut(volume: NDArray[Any], spacing_mm: Sequence[float], plane: str, position_
     Args:
         volume: [R, A, S].
         spacing_mm: Voxel sizes along R, A, S in mm.
-        plane: A name in ``bida.volume.PLANES``.
+        plane: A name in ``bida.physics.grid.PLANES``.
         position_mm: Along the plane's normal, from the centre of the field of view, which the panels share.
 
     Returns:

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.degradation import SliceGeometry
 from bida.errors import ExternalError, ScanError, SettingsError
 from bida.eval.external import run_external
-from bida.output import corner_distance_voxels, write_volume
-from bida.scan import Scan, read_scan, spacing_of
-from bida.volume import AXES, AxisGrid, resampled_affine
+from bida.output import write_volume
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES, AxisGrid, corner_distance_voxels, resampled_affine, spacing_of
+from bida.scan import Scan, read_scan
 
 Float = NDArray[np.float64]
 

@@ -29,11 +29,11 @@ import torch
 from tqdm import tqdm
 
 from bida.dataset import Animal
-from bida.degradation import SliceGeometry
 from bida.design import HR, Cell, Experiment, threads_each
 from bida.errors import BidaError, SettingsError
 from bida.methods import METHODS, Slices
 from bida.output import make_folder, sidecar_path, write_json, write_volume
+from bida.physics.geometry import SliceGeometry
 from bida.reporting import collect, time_spent, write_outputs
 from bida.scan import read_scan, read_sidecar
 from bida.scores import Case, metric, parts, score_inputs

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bida.degradation import SliceOperator, apply_along
+from bida.physics.operators import SliceOperator, apply_along
 
 CONSTANT = 1e-3  # range, of the [-1, 1] that the prior knows, below which there is nothing to restore
 MARGIN = 8  # voxels of background that the network sees around what there is

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bida.biplanar import SlicePrior
 from bida.noise import slice_noise
+from bida.physics.grid import PLANES, to_slices
 from bida.prior import diffuse
-from bida.volume import PLANES, to_slices
 
 TIMES = (300, 500, 700)  # of the schedule: alpha-bar over 1 - alpha-bar is 5.6, -0.1 and -6.0 dB
 THRESHOLD_DB = 0.2  # see `benchmarks/trust.py`, which measures it on known and on strange scans
@@ -30,7 +30,7 @@ def familiarity(slices: Tensor, plane: str, network: SlicePrior) -> float:
 
     Args:
         slices: sharp slices of a plane as a volume [R, A, S], in the prior's space, sizes multiples of its stride.
-        plane: a name in ``bida.volume.PLANES``.
+        plane: a name in ``bida.physics.grid.PLANES``.
         network: the prior.
 
     Returns:

@@ -6,10 +6,10 @@ import time
 
 import torch
 
+from bida.physics.grid import NORMAL
 from bida.prior import SHOWN, PlanePrior
 from bida.selfcheck import WINDOW
 from bida.settings import Settings
-from bida.volume import NORMAL
 
 MICRO_BATCH = 8  # slices, as the sampler gives them to the network
 

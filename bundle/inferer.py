@@ -14,18 +14,19 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from bida.biplanar import FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
 from bida.extent import CONSTANT, content
-from bida.guide import guide, shown
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments, mean_of
 from bida.noise import INITIAL, volume_noise
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import axis_within, planes_containing
+from bida.physics.guide import guide, shown
+from bida.physics.operators import SliceOperator
 from bida.prior import relative_alpha_bar
 from bida.samplers import DDNM, Condition, DDNMPlus, sample
 from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.selfcheck import SelfCheck, averaged_weight, self_check
-from bida.volume import axis_within, planes_containing
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class BiplanarInferer(Inferer):
         micro_batch: slices that the network sees at once; in bfloat16 the result depends on it.
         self_check: measure the prior on the scan's own slices first, and draw the result towards the guide where the
             prior does not help (`bida.selfcheck`).
-        guided: show a guided prior the interpolated scan (`bida.guide`); others take none.
+        guided: show a guided prior the interpolated scan (`bida.physics.guide`); others take none.
         grain: let a guided prior draw the grain of scans; else clean tissue.
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
 
@@ -180,9 +181,9 @@ class BiplanarInferer(Inferer):
     ) -> Iterator[Draw]:
         """Yield the draws one by one; arguments as for `restore`.
 
-        Each is drawn towards the guide g (`bida.guide`), g + w (x - g). The weight that is given is that of one plane's
-        prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`). The means
-        of several draws differ by less, so that w is then somewhat high.
+        Each is drawn towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
+        plane's prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
+        The means of several draws differ by less, so that w is then somewhat high.
         """
         scan = Measurement.of(inputs, network.stride, geometry, padding)
         planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale

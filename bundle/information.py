@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
 from bida.errors import plain_errors
 from bida.familiarity import THRESHOLD_DB
 from bida.forecast import time_estimate
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES, grids_from_json, planes_containing
+from bida.physics.operators import SliceOperator
 from bida.pipeline import load_prior, make_inferer, prior_of, scan_transform
-from bida.plan import grids_from_json
 from bida.record import check_warnings
 from bida.settings import Settings
-from bida.volume import AXES, planes_containing
 
 RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at anything else"
 

@@ -10,10 +10,11 @@ from typing import Any
 from monai.data import MetaTensor
 from torch import Tensor
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
 from bida.noise import NO_PADDING
-from bida.volume import AXES
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES
+from bida.physics.operators import SliceOperator
 
 Padding = Sequence[tuple[int, int]]
 

@@ -16,10 +16,10 @@ from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
 from bida.output import check_output, sidecar_path, write_json
+from bida.physics.grid import StackGrid
 from bida.progress import console_progress
 from bida.provenance import Clock, versions
 from bida.stack import Stack, check_stack_output, write_stack
-from bida.volume import StackGrid
 
 # options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
 UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}

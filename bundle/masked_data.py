@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from bida.dataset import SliceStacks, Transform
 from bida.errors import SettingsError
+from bida.physics.grid import STACK_PLANES
 from bida.stack import Stack, block_mean, read_stack
-from bida.volume import STACK_PLANES
 
 Float = NDArray[np.float32]
 

@@ -12,9 +12,9 @@ from bida.errors import SettingsError
 from bida.masked_data import IntensityLine, clipped
 from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
-from bida.spline import interpolation_matrix
+from bida.physics.grid import AxisGrid, StackGrid
+from bida.physics.interpolation import interpolation_matrix
 from bida.stack import Stack
-from bida.volume import AxisGrid, StackGrid
 
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # order of the B-spline along z
 

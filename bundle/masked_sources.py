@@ -14,7 +14,7 @@ from bida.dataset import SliceStacks, Transform
 from bida.errors import SettingsError
 from bida.masked_data import IntensityLine, StackSlices, split_range
 from bida.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
-from bida.volume import STACK_PLANES
+from bida.physics.grid import STACK_PLANES
 
 
 class _Patches:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.baselines import cubic, project, spline
-from bida.degradation import SliceGeometry
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.interpolation import cubic, project, spline
 from bida.pictures import ras
 from bida.settings import Settings
 

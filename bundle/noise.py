@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.errors import SettingsError
-from bida.volume import NORMAL, from_slices
+from bida.physics.grid import NORMAL, from_slices
 
 INITIAL = -1  # the step of x_T
 VOLUME_STREAM = 3  # the stream of a state that both planes share; 0, 1, 2 are the planes

@@ -16,6 +16,7 @@ from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bida.errors import ScanError
+from bida.physics.grid import corner_distance_voxels
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # A qform holds a rotation and three sizes. Where it moves no corner of the field of view by more than this share
@@ -185,10 +186,3 @@ def _set_forms(image: nib.Nifti1Image, affine: NDArray, like: nib.Nifti1Header |
     if corner_distance_voxels(affine, image.get_qform(), image.shape) > QFORM_TOLERANCE_VOXELS:
         image.set_qform(None, code=0)
         image.header.set_zooms(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
-
-
-def corner_distance_voxels(first: NDArray, second: NDArray, shape: tuple[int, ...]) -> float:
-    """Return how far apart two affines put the corner voxels of a volume, at most, in voxels of the first."""
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape[:3]], [1])).reshape(4, -1)
-    apart = np.linalg.solve(first, second @ corners) - corners
-    return float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import plain_errors
-from bida.scan import spacing_of
+from bida.physics.grid import spacing_of
+from bida.physics.interpolation import resample
 from bida.settings import Settings
 from bida.transforms.base import affine_of, target_grids
 from bida.transforms.load import LoadScand
 from bida.transforms.plan import PlanScand
-from bida.transforms.resample import resample
 
 Panel = tuple[NDArray[np.float32], tuple[float, float, float]]
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bida.physics.grid import PLANES
 from bida.schedule import SCHEDULES, alpha_bar_of
-from bida.volume import PLANES
 
 PREDICTIONS = ("v", "eps", "x0")
 # The 1st and 99th percentile of a volume go to -1 and 1. Training slices, and the network's clean estimates, are
@@ -84,7 +84,7 @@ def relative_alpha_bar(alpha_bar: Tensor) -> Tensor:
 def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
     """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 5, H, W]; zero where there is nothing.
 
-    A guide [B, 4, H, W] is what `bida.guide.shown` returns.
+    A guide [B, 4, H, W] is what `bida.physics.guide.shown` returns.
     """
     beside = torch.zeros_like(x).repeat(1, SHOWN, 1, 1) if guide is None else guide.clamp(*GUIDE_RANGE)
     return torch.cat([x, beside], dim=1)
@@ -99,8 +99,8 @@ def kind_of(kind: Tensor) -> tuple[str, int, str]:
 class PlanePrior(nn.Module):
     """A 2D diffusion prior for axial, coronal and sagittal slices.
 
-    A guided prior has more input channels, the guide (`bida.guide.shown`), and is told by its class whether it is there
-    and whether to draw the grain of a scan or clean tissue: one network serves sampling with and without.
+    A guided prior has more input channels, the guide (`bida.physics.guide.shown`), and is told by its class whether it
+    is there and whether to draw the grain of a scan or clean tissue: one network serves sampling with and without.
 
     Args:
         network: One network conditioned on the class by ``class_labels`` (``SliceUNet``, or MONAI's
@@ -206,7 +206,7 @@ class PlanePrior(nn.Module):
             x: Noised slices [B, 1, H, W], float32; [B, 5, H, W] with their guides where the prior is guided: z of
                 `relative_alpha_bar` and the guide, or the slice and zeros.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
-            planes: Classes, [B] or [1]: indices into ``bida.volume.PLANES``, or `condition_class` of them.
+            planes: Classes, [B] or [1]: indices into ``bida.physics.grid.PLANES``, or `condition_class` of them.
 
         Returns:
             Tensor [B, 1, H, W].
@@ -231,7 +231,7 @@ class PlanePrior(nn.Module):
         Args:
             x: Noised slices [B, 1, H, W], float32.
             t: Time, 0 <= t < T.
-            plane: A name in ``bida.volume.PLANES``.
+            plane: A name in ``bida.physics.grid.PLANES``.
             guide: Their guides [B, 4, H, W], see `with_guide`; a guided prior samples without one as well.
             grain: Whether slices have the grain of scans; of guided priors alone.
             along: The axis of the thick slices that a guide is of, 0 for H or 1 for W: the network sees it as H.

@@ -42,7 +42,7 @@ class Level:
 
 
 class LinearOperator(Protocol):
-    """A linear degradation y = A x with its SVD, acting on axis `axis`: `bida.degradation.SliceOperator`."""
+    """A linear degradation y = A x with its SVD, acting on axis `axis`: `bida.physics.operators.SliceOperator`."""
 
     axis: int
     singular_values: NDArray[np.float64]

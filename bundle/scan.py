@@ -18,7 +18,8 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.output import corner_distance_voxels, scaled_header, sidecar_path
+from bida.output import scaled_header, sidecar_path
+from bida.physics.grid import corner_distance_voxels, spacing_of
 from bida.voxel_sizes import implausible, is_plausible
 
 IN_MEMORY = "image.nii"  # what errors and records call an image that came from no file
@@ -59,12 +60,6 @@ class Scan:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel sizes along the file's axes, mm."""
         return spacing_of(self.affine)
-
-
-def spacing_of(affine: NDArray) -> tuple[float, float, float]:
-    """Return the voxel sizes, mm, of a 4 x 4 affine: the lengths of its columns."""
-    x, y, z = (float(size) for size in np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0))
-    return x, y, z
 
 
 def read_scan(

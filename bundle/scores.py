@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from bida.degradation import SliceOperator
 from bida.errors import SettingsError
 from bida.eval import (
     consistency_residual,
@@ -35,8 +34,9 @@ from bida.eval.brain_unet import WEIGHTS
 from bida.eval.volumetry import volumetry
 from bida.methods import Slices
 from bida.output import make_folder, write_volume
+from bida.physics.grid import AXES
+from bida.physics.operators import SliceOperator
 from bida.truth import Truth
-from bida.volume import AXES
 from bida.volumes import AtlasFiles, find_atlases, read_atlas
 from bida.weights import released_path, sha256
 

@@ -1,10 +1,10 @@
 """The self-check: what the prior is worth on this scan, measured on the scan's own sharp slices.
 
 Within its slices a scan is sharp, so they are the truth of an experiment: some are made thick along each of their own
-two axes by the scan's own operator, restored, and compared with what physics alone makes of them (`bida.guide`). Where
-the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by the weight w that served these
-slices best, or the larger one that the mean of two planes bears (`averaged_weight`), or 0 where that hardly gains.
-Both g and r agree with the scan, so r' does for any w.
+two axes by the scan's own operator, restored, and compared with what physics alone makes of them
+(`bida.physics.guide`). Where the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by
+the weight w that served these slices best, or the larger one that the mean of two planes bears (`averaged_weight`), or
+0 where that hardly gains. Both g and r agree with the scan, so r' does for any w.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from bida.biplanar import SlicePrior
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.extent import CONSTANT
 from bida.familiarity import familiarity
-from bida.guide import guide
 from bida.moments import mean_of
-from bida.volume import NORMAL, PLANES
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import NORMAL, PLANES
+from bida.physics.guide import guide
+from bida.physics.operators import SliceOperator
 
 SLICES = 4  # checked along each axis
 WINDOW = 128  # voxels: a slice is cut down to it around its content

@@ -7,7 +7,7 @@ degrees"), and the two volumes are averaged.
 The idea is that of SMORE (Zhao et al., IEEE Trans. Med. Imaging 40(3):805-817, 2021) and ECLARE (Remedios et al. 2025,
 arXiv:2503.11787). This is neither of them, and no figure of it is a figure of theirs:
 
-- the slice profile is the scan's known one (`bida.degradation`); ECLARE estimates it;
+- the slice profile is the scan's known one (`bida.physics.operators`); ECLARE estimates it;
 - slice centres lie on the training lines exactly as they lie on the scan's own, edges and non-integer factors included;
 - the network works on the fine grid from two interpolations of the slices, cubic and A+; ECLARE's (a WDSR of 16 blocks
   and 256 channels, 1,000,000 patches) works on the coarse grid, SMORE's is an EDSR followed by another for aliasing;
@@ -24,13 +24,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bida.baselines import project
-from bida.degradation import SliceGeometry
 from bida.device import choose_device, choose_dtype
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES, NORMAL, from_slices, planes_containing, to_slices
+from bida.physics.interpolation import project
 from bida.selfsr_data import Lines, PatchSampler, foreground, intensities
 from bida.selfsr_network import SelfSRNetwork
-from bida.volume import AXES, NORMAL, from_slices, planes_containing, to_slices
 
 Progress = Callable[[int, int], None]
 

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.spline import interpolation_matrix
-from bida.volume import AxisGrid
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AxisGrid
+from bida.physics.interpolation import interpolation_matrix
+from bida.physics.operators import SliceOperator
 
 Float = NDArray[np.float32]
 

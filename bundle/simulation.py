@@ -6,11 +6,11 @@ from pathlib import Path
 
 from monai.transforms import Compose, Orientationd
 
-from bida.degradation import SliceGeometry
 from bida.output import sidecar_path, source_header, write_json, write_volume
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES
 from bida.provenance import versions
 from bida.transforms import LoadScand, SimulateSlicesd
-from bida.volume import AXES
 
 
 def simulate_file(

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from bida.dataset import TABLE, Animal, find_animals, has_splits
 from bida.errors import SettingsError, plain_errors
 from bida.output import make_folder, write_volume
-from bida.scan import read_scan, spacing_of
+from bida.physics.grid import isotropic_axis, resampled_affine, spacing_of
+from bida.physics.interpolation import resample
+from bida.scan import read_scan
 from bida.transforms import CorrectBiasd, LoadScand
-from bida.transforms.resample import resample
-from bida.volume import isotropic_axis, resampled_affine
 from bida.weights import sha256
 
 ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel

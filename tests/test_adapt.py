@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 
 from bida.adapt import Adaptation, ScanSlices, adapt, training_slices
 from bida.dataset import CountingSampler
-from bida.degradation import SliceGeometry
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
 from bida.prior import CLASSES, PlanePrior
 from bida.selfcheck import chosen_indices
 from bida.unet import SliceUNet

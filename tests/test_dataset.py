@@ -6,10 +6,10 @@ import torch
 from bida.dataset import CountingSampler, SliceDataset, find_animals, load_normalised
 from bida.denoise import denoised
 from bida.errors import SettingsError
+from bida.physics.grid import PLANES
 from bida.prior import X0_RANGE
 from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
-from bida.volume import PLANES
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from bida.degradation import SliceGeometry
 from bida.eclare import eclare, true_affine
 from bida.errors import ExternalError, SettingsError
+from bida.physics.geometry import SliceGeometry
 
 # Like the real program: a grid of round(slices x factor) voxels that shares the scan's centre, under an affine that
 # shares the face of its first voxel. The voxels hold a known function of where they are.

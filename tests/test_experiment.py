@@ -10,13 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bida.baselines import cubic
 from bida.cli import main
 from bida.design import Experiment
 from bida.errors import SettingsError
 from bida.eval import psnr
 from bida.experiment import run
 from bida.methods import METHODS, Method
+from bida.physics.interpolation import cubic
 from bida.tables import read_results
 from bida.transforms import simulate_slices
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.extent import CONSTANT, MARGIN, content, cuts
-from bida.guide import guide
 from bida.inferer import BiplanarInferer
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import guide
+from bida.physics.operators import SliceOperator
 from bida.prior import SHOWN, PlanePrior
 from bida.resnet import SliceResNet
 

@@ -1,4 +1,4 @@
-"""Imports go one way: parsed from the source, so that an import inside a function counts too."""
+"""Imports go one way, room by room: parsed from the source, so that an import inside a function counts too."""
 
 import ast
 import re
@@ -9,17 +9,36 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"bundle": "bida", "transforms": "bida.transforms", "eval": "bida.eval"}
 TOP_LEVEL = {*FOLDERS, "configs", "models"}
-# each may import what stands before it, never what stands after, not even through others
-ORDER = ["slice_profile", "degradation", "schedule", "samplers", "volume", "inferer", "pipeline", "experiment", "cli"]
-PHYSICS, DIFFUSION = {"bida.slice_profile", "bida.degradation"}, {"bida.schedule", "bida.samplers"}
+# a room imports rooms of the rows above its own, and of its own row itself alone
+ORDER = [
+    {"errors", "progress", "provenance"},
+    {"physics"},
+    {"io"},
+    {"drawing", "cpu_speed"},
+    {"device"},
+    {"eval"},
+    {"diffusion"},
+    {"transforms"},
+    {"training"},
+    {"mri", "microscopy"},
+    {"experiment"},
+    {"cli"},
+]
+ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
+ALONE = {  # what a room or module may import beside itself, where that is less than its row
+    "bida.eval": {"bida.errors", "bida.io.weights"},
+    "bida.cli.parser": {"bida.errors"},
+}
+STRANGERS = [{"microscopy", "experiment"}]  # rows apart, and yet unknown to each other
 
 
 def modules(root: Path) -> dict[str, Path]:
     """Name to file of every module that the folders map to."""
     found = {}
     for folder, package in FOLDERS.items():
-        for path in (root / folder).glob("*.py"):
-            found[package if path.stem == "__init__" else f"{package}.{path.stem}"] = path
+        for path in (root / folder).rglob("*.py"):
+            parts = path.relative_to(root / folder).with_suffix("").parts
+            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
     return found
 
 
@@ -43,46 +62,46 @@ def graph(root: Path) -> dict[str, set[str]]:
     return {name: (names & set(files)) - {name, "bida"} for name, names in named.items()}
 
 
-def reach(name: str, arrows: dict[str, set[str]]) -> set[str]:
-    seen, ahead = set(), [name]
-    while ahead:
-        for target in arrows.get(ahead.pop(), ()):
-            if target not in seen:
-                seen.add(target)
-                ahead.append(target)
-    return seen
+def room(name: str) -> str:
+    """Return the room of a module, the second part of its name."""
+    return name.split(".")[1]
 
 
 def layer_faults(arrows: dict[str, set[str]]) -> list[str]:
-    """Say which arrows of DESIGN's order are broken."""
+    """Say which arrows go against the order of the rooms."""
     faults = []
-    chain = [f"bida.{name}" for name in ORDER]
-    for i, name in enumerate(chain):
-        below = reach(name, arrows)
-        faults += [f"{name} reaches {later}" for later in chain[i:] if later in below]
-        if name not in {"bida.pipeline", "bida.experiment", "bida.cli"}:
-            faults += [f"{name} reaches {n}" for n in below if n.startswith(("bida.transforms", "bida.eval"))]
-    for first, second in ((PHYSICS, DIFFUSION), (DIFFUSION, PHYSICS)):
-        faults += [f"{name} reaches {n}" for name in first for n in reach(name, arrows) & second]
-    for name in arrows:
-        if name.startswith("bida.eval"):
-            allowed = {"bida.weights", "bida.errors"}
-            faults += [
-                f"{name} imports {n}" for n in arrows[name] if n not in allowed and not n.startswith("bida.eval")
-            ]
-        if name.startswith("bida.transforms"):
-            banned = {f"bida.{n}" for n in ("samplers", "inferer", "pipeline", "experiment", "cli")}
-            faults += [f"{name} reaches {n}" for n in reach(name, arrows) if n in banned or n.startswith("bida.eval")]
-    # a leaf: the atomic writer is all it may share, and that knows of errors alone
-    leaf = reach("bida.weights", arrows) - {"bida.errors", "bida.output"}
-    return faults + [f"bida.weights is a leaf but reaches {n}" for n in leaf]
+    for name, targets in arrows.items():
+        if name == "bida":  # hands the public names on
+            continue
+        for target in targets:
+            here, there = room(name), room(target)
+            if not {here, there} <= set(ROW):  # not moved to its room yet
+                continue
+            apart = ROW[there] < ROW[here] and {here, there} not in STRANGERS
+            if here != there and not apart:
+                faults.append(f"{name} imports {target}, of a room that it must not know")
+            for place, allowed in ALONE.items():
+                inside = f"{name}.".startswith(f"{place}.")
+                if inside and target not in allowed and not f"{target}.".startswith(f"{place}."):
+                    faults.append(f"{name} imports {target}, but {place} knows {', '.join(sorted(allowed))} alone")
+    return faults
 
 
 def cycles(arrows: dict[str, set[str]]) -> list[str]:
-    return [name for name in arrows if name in reach(name, arrows)]
+    """Return the modules from which imports lead back to themselves."""
+
+    def reach(name: str) -> set[str]:
+        seen, ahead = set[str](), [name]
+        while ahead:
+            new = arrows.get(ahead.pop(), set()) - seen
+            seen |= new
+            ahead += new
+        return seen
+
+    return [name for name in arrows if name in reach(name)]
 
 
-def test_arrows_go_one_way():
+def test_imports_go_one_way():
     assert layer_faults(graph(ROOT)) == []
 
 
@@ -93,23 +112,35 @@ def test_no_import_goes_in_a_circle():
 @pytest.mark.parametrize(
     "name, target",
     [
-        ("bida.slice_profile", "bida.degradation"),
-        ("bida.degradation", "bida.schedule"),
-        ("bida.samplers", "bida.inferer"),
-        ("bida.volume", "bida.transforms.pad"),
-        ("bida.inferer", "bida.pipeline"),
-        ("bida.pipeline", "bida.cli"),
-        ("bida.eval.metrics", "bida.volume"),
-        ("bida.transforms.pad", "bida.inferer"),
-        ("bida.weights", "bida.volume"),
+        ("bida.physics.operators", "bida.io.scan"),
+        ("bida.errors", "bida.progress"),
+        ("bida.diffusion.sampling", "bida.mri.inferer"),
+        ("bida.mri.pipeline", "bida.cli.superres"),
+        ("bida.mri.pipeline", "bida.microscopy.restore"),
+        ("bida.microscopy.restore", "bida.mri.pipeline"),
+        ("bida.experiment.run", "bida.microscopy.restore"),
+        ("bida.eval.metrics", "bida.physics.grid"),
+        ("bida.eval.slices.panel", "bida.io.scan"),
+        ("bida.transforms.pad", "bida.mri.inferer"),
+        ("bida.cli.parser", "bida.mri.settings"),
     ],
 )
-def test_an_arrow_the_wrong_way_is_found(name, target):
-    arrows = {
-        name: {"bida.via"} if name not in ("bida.eval.metrics", "bida.weights") else {target},
-        "bida.via": {target},
-    }
-    assert layer_faults(arrows), f"{name} -> {target} should be a fault"
+def test_an_import_the_wrong_way_is_found(name, target):
+    assert layer_faults({name: {target}}), f"{name} -> {target} should be a fault"
+
+
+@pytest.mark.parametrize(
+    "name, target",
+    [
+        ("bida.physics.operators", "bida.physics.grid"),
+        ("bida.eval.slices.panel", "bida.eval.metrics"),
+        ("bida.eval.skullstrip.network", "bida.io.weights"),
+        ("bida.cli.superres", "bida.mri.pipeline"),
+        ("bida.experiment.run", "bida.mri.pipeline"),
+    ],
+)
+def test_an_import_the_right_way_is_let_be(name, target):
+    assert layer_faults({name: {target}}) == []
 
 
 def test_a_circle_is_found():
@@ -117,8 +148,8 @@ def test_a_circle_is_found():
 
 
 def test_imports_inside_functions_count():
-    source = "def f():\n    from bida import cli\n    import bida.volume\n"
-    assert imported(source) == {"bida", "bida.cli", "bida.volume"}
+    source = "def f():\n    from bida import cli\n    import bida.physics.grid\n"
+    assert imported(source) == {"bida", "bida.cli", "bida.physics.grid"}
 
 
 def test_only_bida_is_named():

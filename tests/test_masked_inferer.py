@@ -10,7 +10,7 @@ from bida.errors import SettingsError
 from bida.masked_inferer import BLUR_SIGMA, MaskedSliceInferer, acquired, blurred, doubled
 from bida.masked_prior import MaskedPrior
 from bida.noise import INITIAL, stack_noise, volume_noise
-from bida.volume import StackGrid
+from bida.physics.grid import StackGrid
 
 C, M, Y, X = 2, 4, 9, 11
 

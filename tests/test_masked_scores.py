@@ -16,8 +16,8 @@ from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
+from bida.physics.grid import StackGrid
 from bida.stack import Stack, read_stack
-from bida.volume import StackGrid
 from bida.weights import save_weights, sha256
 
 

@@ -6,7 +6,7 @@ import torch
 
 from bida.errors import SettingsError
 from bida.noise import INITIAL, slice_noise, volume_noise
-from bida.volume import PLANES, to_slices
+from bida.physics.grid import PLANES, to_slices
 
 KEY = {"seed": 7, "draw": 1, "stream": 2, "slice_index": 5, "step": 3}
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bida import superres
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import ScanError, SettingsError, WeightsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
 from bida.pipeline import find_scans, load_prior, prior_of, restore
 from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.resnet import NetworkPair, SliceResNet

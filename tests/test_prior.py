@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from bida.physics.grid import PLANES
 from bida.prior import (
     CLASSES,
     GUIDE_RANGE,
@@ -18,7 +19,6 @@ from bida.prior import (
 from bida.resnet import NetworkPair, SliceResNet
 from bida.schedule import alpha_bar_of
 from bida.unet import SliceUNet
-from bida.volume import PLANES
 
 
 class Oracle(nn.Module):

@@ -12,9 +12,9 @@ import pytest
 import torch
 from test_experiment import experiment, value
 
-from bida.baselines import cubic
 from bida.experiment import run
 from bida.methods import METHODS, Choices, Method
+from bida.physics.interpolation import cubic
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
 from bida.samplers import DDNM, DDNMPlus, Level, Unconditional, sample
 from bida.schedule import cosine_alpha_bar, timestep_pairs
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.familiarity import familiarity, wiener
-from bida.guide import guide
 from bida.inferer import BiplanarInferer
 from bida.inputs import Measurement
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import guide
+from bida.physics.operators import SliceOperator
 from bida.record import check_warnings
 from bida.schedule import cosine_alpha_bar
 from bida.selfcheck import (

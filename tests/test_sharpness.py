@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d
 
-from bida.baselines import cubic, project
 from bida.errors import SettingsError
 from bida.eval import sharpness, stitching
-from bida.transforms.simulate import simulate_slices
+from bida.physics.interpolation import cubic, project
+from bida.physics.simulate import simulate_slices
 
 ONES = (1.0, 1.0, 1.0)
 INDICES = {"sharpness": lambda v, axis, mask=None: sharpness(v, axis, ONES, mask), "stitching": stitching}

@@ -6,9 +6,11 @@ import torch
 from monai.data import MetaTensor
 from scipy.special import erf
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.transforms.simulate import SimulateSlicesd, simulate_slices
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
+from bida.physics.simulate import simulate_slices
+from bida.transforms.simulate import SimulateSlicesd
 
 VOXEL = 0.15
 

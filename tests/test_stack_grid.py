@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bida.degradation import MatrixOperator
 from bida.errors import SettingsError
-from bida.volume import StackGrid, from_rows, to_rows
+from bida.physics.grid import StackGrid, from_rows, to_rows
+from bida.physics.operators import MatrixOperator
 
 
 @pytest.mark.parametrize("m, F", [(1, 3.0), (2, 1.0), (5, 4.0), (4, 2.5), (5, 2.5), (7, 4 / 3), (9, 1.1), (3, 7.77)])

@@ -17,12 +17,13 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, list_da
 from monai.transforms import Compose, Invertd, Orientationd
 from scipy import ndimage
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import ScanError, SettingsError
 from bida.output import write_volume
-from bida.plan import grids_to_json, plan_scan
-from bida.scan import spacing_of
-from bida.spline import interpolation_matrix
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AxisGrid, grids_to_json, resampled_affine, spacing_of
+from bida.physics.interpolation import interpolation_matrix, resample
+from bida.physics.operators import SliceOperator
+from bida.physics.plan import plan_scan
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
@@ -36,8 +37,6 @@ from bida.transforms import (
 )
 from bida.transforms.base import replaced
 from bida.transforms.bias import estimate_log_bias
-from bida.transforms.resample import resample
-from bida.volume import AxisGrid, resampled_affine
 
 CODES = [
     "".join(code)

@@ -4,6 +4,7 @@ The order in use: LoadScand, MONAI's Orientationd("RAS"), PlanScand, MatchScand,
 NormalizePercentilesd, BackProjectd, PadToNetworkd.
 """
 
+from bida.physics.simulate import simulate_slices
 from bida.transforms.backproject import BackProjectd
 from bida.transforms.bias import CorrectBiasd
 from bida.transforms.inplane import ResampleInPlaned
@@ -14,7 +15,7 @@ from bida.transforms.match import MatchScand
 from bida.transforms.pad import PadToNetworkd
 from bida.transforms.plan import PlanScand
 from bida.transforms.save import SaveVolumed
-from bida.transforms.simulate import SimulateSlicesd, simulate_slices
+from bida.transforms.simulate import SimulateSlicesd
 
 __all__ = [
     "BackProjectd",

@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Affine, MapTransform, RandomizableTransform
 
-from bida.volume import PLANES
+from bida.physics.grid import PLANES
 
 
 class RandLeftRightFlipd(MapTransform, RandomizableTransform):
@@ -18,7 +18,7 @@ class RandLeftRightFlipd(MapTransform, RandomizableTransform):
 
     Args:
         keys: Slices [1, H, W], H along R in axial and coronal slices.
-        planes_key: Where the index into ``bida.volume.PLANES`` is.
+        planes_key: Where the index into ``bida.physics.grid.PLANES`` is.
         prob: Probability.
     """
 

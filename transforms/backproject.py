@@ -6,10 +6,9 @@ from typing import Any
 
 from monai.data.meta_tensor import MetaTensor
 
-from bida.degradation import SliceOperator
-from bida.scan import spacing_of
+from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
+from bida.physics.operators import SliceOperator
 from bida.transforms.base import VolumeTransform, affine_of, geometry_of, replaced
-from bida.volume import AxisGrid, resampled_affine
 
 
 class BackProjectd(VolumeTransform):

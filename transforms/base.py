@@ -19,12 +19,10 @@ from monai.utils import TraceKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bida.degradation import SliceGeometry
 from bida.errors import SettingsError
-from bida.like import SAME_GRID
-from bida.plan import grids_from_json
-from bida.scan import spacing_of
-from bida.volume import AxisGrid
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AxisGrid, grids_from_json, spacing_of
+from bida.physics.interpolation import changed_axes
 
 
 class VolumeTransform(MapTransform, InvertibleTransform):
@@ -90,17 +88,6 @@ def target_grids(image: MetaTensor) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
     if "target_grids" not in image.meta:
         raise SettingsError("image: meta must hold target_grids, it does not; put PlanScand before this transform")
     return grids_from_json(image.meta["target_grids"])
-
-
-def changed_axes(shape: Sequence[int], spacing_mm: Sequence[float], grids: Sequence[AxisGrid]) -> list[int]:
-    """Return the axes whose grid differs from the one a volume has."""
-    return [
-        axis
-        for axis, (size, spacing, grid) in enumerate(zip(shape, spacing_mm, grids, strict=True))
-        if size != grid.voxels
-        or abs(grid.spacing_mm - spacing) > SAME_GRID * spacing
-        or abs(grid.offset_mm) > SAME_GRID * spacing
-    ]
 
 
 def changed_in_plane(image: MetaTensor) -> list[int]:

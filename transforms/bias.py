@@ -12,9 +12,9 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
-from bida.scan import spacing_of
+from bida.physics.grid import spacing_of
+from bida.physics.interpolation import resample
 from bida.transforms.base import VolumeTransform, affine_of, replaced, target_grids
-from bida.transforms.resample import resample
 
 
 class CorrectBiasd(VolumeTransform):

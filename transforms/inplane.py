@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from bida.scan import spacing_of
+from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
+from bida.physics.interpolation import resample
 from bida.transforms.base import VolumeTransform, affine_of, changed_in_plane, replaced, target_grids
-from bida.transforms.resample import resample
-from bida.volume import AxisGrid, resampled_affine
 
 
 class ResampleInPlaned(VolumeTransform):

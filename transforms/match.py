@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.data.meta_tensor import MetaTensor
 
-from bida.degradation import SliceOperator
+from bida.physics.operators import SliceOperator
 from bida.transforms.base import VolumeTransform, changed_in_plane, geometry_of, replaced
 
 

@@ -10,7 +10,10 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from bida.plan import grids_to_json, plan_scan
+from bida.physics.grid import grids_to_json
+from bida.physics.grid_like import ImageGrid
+from bida.physics.plan import plan_scan
+from bida.scan import read_affine
 from bida.transforms.base import add_warnings, affine_of, replaced
 
 
@@ -18,10 +21,10 @@ class PlanScand(MapTransform):
     """Put the plan for a scan [1, R, A, S] into its meta: `slice_geometry`, `target_grids`, more `warnings`.
 
     The voxels stay as they are. The affine changes where an option or the sidecar corrects the slice spacing.
-    The arguments are those of `bida.plan.plan_scan`.
+    The arguments are those of `bida.physics.plan.plan_scan`, but that `like` is a file.
 
     Raises:
-        ScanError, SettingsError: see `bida.plan.plan_scan`.
+        ScanError, SettingsError: see `bida.physics.plan.plan_scan`.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class PlanScand(MapTransform):
     ) -> None:
         """Check and keep the settings."""
         super().__init__(keys, allow_missing_keys)
+        self.like = like
         self.options: dict[str, Any] = {
             "axis": axis,
             "factor": factor,
@@ -45,12 +49,12 @@ class PlanScand(MapTransform):
             "thickness_mm": thickness_mm,
             "gap_mm": gap_mm,
             "profile": profile,
-            "like": like,
         }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Plan every key."""
         d = dict(data)
+        like = None if self.like is None else ImageGrid(str(self.like), *read_affine(self.like))
         for key in self.key_iterator(d):
             image = d[key]
             plan = plan_scan(
@@ -58,6 +62,7 @@ class PlanScand(MapTransform):
                 affine_of(image),
                 sidecar=json.loads(image.meta.get("sidecar", "{}")),
                 name=str(image.meta.get("filename_or_obj", "scan")),
+                like=like,
                 **self.options,
             )
             d[key] = replaced(

@@ -12,8 +12,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
-from bida.degradation import SliceGeometry, SliceOperator
-from bida.guide import shown
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import shown
+from bida.physics.operators import SliceOperator
 from bida.prior import GUIDE_RANGE, SHOWN, X0_RANGE, condition_class
 
 AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
@@ -35,7 +36,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         factors: Range of slice spacing over voxel size, drawn evenly in its logarithm.
         thickness: Range of slice thickness over slice spacing.
         nominal: Share of slices that are as thick as their spacing.
-        profiles: Slice profiles, see `bida.slice_profile.make_profile`.
+        profiles: Slice profiles, see `bida.physics.slice_profile.make_profile`.
         weights: Probability of each profile.
         voxel_mm: Voxel size, which a profile from a file is measured against.
         unguided: Share of slices without a guide.

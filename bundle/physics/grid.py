@@ -19,9 +19,10 @@ coronal and sagittal ones (`STACK_PLANES`).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +37,8 @@ STACK_PLANES = {"xy": "axial", "xz": "coronal", "yz": "sagittal"}
 
 # Headers store spacings as float32, so that m s / D + 1/2 may fall short of the integer that it is by 1e-7 of its size.
 _ROUNDING = 1e-6
+
+SAME_GRID = 1e-4  # relative; below it a resampled axis of 200 voxels would move by less than 0.01 voxel at its ends
 
 
 @dataclass(frozen=True)
@@ -208,3 +211,27 @@ def from_rows(slices: Tensor, plane: str) -> Tensor:
     if plane not in ("xz", "yz"):
         raise ValueError(f"plane: must be xz or yz, got {plane!r}")
     return slices.movedim(0, 2 if plane == "xz" else 3)
+
+
+def corner_distance_voxels(first: NDArray, second: NDArray, shape: tuple[int, ...]) -> float:
+    """Return how far apart two affines put the corner voxels of a volume, at most, in voxels of the first."""
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape[:3]], [1])).reshape(4, -1)
+    apart = np.linalg.solve(first, second @ corners) - corners
+    return float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
+
+
+def grids_to_json(grids: Sequence[AxisGrid]) -> str:
+    """Return the grids as one line of JSON."""
+    return json.dumps([asdict(grid) for grid in grids])
+
+
+def grids_from_json(text: str) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
+    """Read what `grids_to_json` wrote."""
+    first, second, third = (AxisGrid(**grid) for grid in json.loads(text))
+    return first, second, third
+
+
+def spacing_of(affine: NDArray) -> tuple[float, float, float]:
+    """Return the voxel sizes, mm, of a 4 x 4 affine: the lengths of its columns."""
+    x, y, z = (float(size) for size in np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0))
+    return x, y, z

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bida.degradation import SliceGeometry, SliceOperator, apply_along
-from bida.spline import interpolation_matrix
-from bida.volume import AxisGrid
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AxisGrid
+from bida.physics.interpolation import interpolation_matrix
+from bida.physics.operators import SliceOperator, apply_along
 
 
 @lru_cache(maxsize=64)

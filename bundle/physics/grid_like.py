@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.scan import read_affine, spacing_of
-from bida.volume import AXES, AxisGrid
+from bida.physics.grid import AXES, SAME_GRID, AxisGrid, spacing_of
 
 # Largest difference of unit vectors between a scan and its --like grid, whose affine the result gets: at the ends of an
 # axis of 300 voxels it moves a point by 150 x 5e-5 = 0.0075 voxels, below the 0.01 that is allowed. Directions that are
 # the same differ by 1e-6 at most, the rounding of float32 headers.
 DIRECTIONS = 5e-5
-SAME_GRID = 1e-4  # relative; below it a resampled axis of 200 voxels would move by less than 0.01 voxel at its ends
+
+
+@dataclass(frozen=True)
+class ImageGrid:
+    """The grid of an image file.
+
+    Attributes:
+        name: what errors call the file.
+        shape: voxels along its own axes.
+        affine: 4 x 4, voxel index to mm.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
 
 
 def like_grids(
-    affine: NDArray, shape: Sequence[int], through: int, like: Path, name: str, warnings: list[str]
+    affine: NDArray, shape: Sequence[int], through: int, like: ImageGrid, name: str, warnings: list[str]
 ) -> list[AxisGrid]:
-    """Return the grid of another file on the axes of the scan; note where it reaches beyond the scan.
+    """Return the grid of another image on the axes of the scan; note where it reaches beyond the scan.
 
     Raises:
         ScanError: its axes point elsewhere, or it does not lie over the scan.
     """
-    like_shape, like_affine = read_affine(like)
-    orientation = nib.orientations.io_orientation(like_affine)
-    like_affine = like_affine @ nib.orientations.inv_ornt_aff(orientation, like_shape)
+    orientation = nib.orientations.io_orientation(like.affine)
+    like_affine = like.affine @ nib.orientations.inv_ornt_aff(orientation, like.shape)
     order = np.argsort(orientation[:, 0])
-    voxels = [like_shape[k] for k in order]
+    voxels = [like.shape[k] for k in order]
     spacing, like_spacing = spacing_of(affine), spacing_of(like_affine)
     unit = affine[:3, :3] / spacing
     turned = float(np.abs(like_affine[:3, :3] / like_spacing - unit).max())
     if turned > DIRECTIONS:
         raise ScanError(
-            f"{like}: --like must have the axes of {name}, got directions {turned:.2g} apart; resample it first"
+            f"{like.name}: --like must have the axes of {name}, got directions {turned:.2g} apart; resample it first"
         )
     centre = affine[:3, :3] @ ((np.asarray(shape) - 1) / 2) + affine[:3, 3]
     like_centre = like_affine[:3, :3] @ ((np.asarray(voxels) - 1) / 2) + like_affine[:3, 3]
@@ -51,7 +63,7 @@ def like_grids(
             outside = (shape[k] - 1) * spacing[k] / 2 + abs(offset) > voxels[k] * like_spacing[k] / 2
         if outside:
             raise ScanError(
-                f"{like}: --like must cover {name}, got a grid of {voxels[k] * like_spacing[k]:.4g} mm centred "
+                f"{like.name}: --like must cover {name}, got a grid of {voxels[k] * like_spacing[k]:.4g} mm centred "
                 f"{offset:.3g} mm off the scan's {shape[k] * spacing[k]:.4g} mm along {AXES[k]}; give another file"
             )
         beyond = voxels[k] * like_spacing[k] / 2 + abs(offset) - shape[k] * spacing[k] / 2

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from bida.baselines import cubic, project
-from bida.degradation import SliceGeometry, SliceOperator
+from bida.physics.geometry import SliceGeometry
+from bida.physics.interpolation import cubic, project
+from bida.physics.operators import SliceOperator
 
 
 @pytest.fixture

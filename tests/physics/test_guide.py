@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from bida.baselines import cubic, project
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
-from bida.guide import guide, guide_matrix, shown, slice_phase
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import guide, guide_matrix, shown, slice_phase
+from bida.physics.interpolation import cubic, project
+from bida.physics.operators import SliceOperator
 
 GEOMETRIES = [
     SliceGeometry(1, 6, 0.75, 0.75, 30, 0.15),

@@ -10,8 +10,9 @@ from scipy.integrate import simpson
 from scipy.interpolate import make_interp_spline
 from scipy.special import erf
 
-from bida.degradation import SliceGeometry, SliceOperator
-from bida.slice_profile import make_profile
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
+from bida.physics.slice_profile import make_profile
 
 D = 0.15  # mm
 FACTORS = (2, 2.5, 3.333, 4.7, 5, 8)

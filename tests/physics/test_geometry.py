@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bida.degradation import SliceGeometry
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
 
 D = 0.15  # mm
 

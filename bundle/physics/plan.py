@@ -6,22 +6,19 @@ file is an option that gives the thickness: the FWHM that was measured.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bida.degradation import SliceGeometry
 from bida.errors import ScanError, SettingsError
-from bida.like import SAME_GRID, like_grids
-from bida.scan import spacing_of
-from bida.slice_profile import measured_thickness
-from bida.volume import AXES, AxisGrid, isotropic_axis, resampled_affine
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES, SAME_GRID, AxisGrid, isotropic_axis, resampled_affine, spacing_of
+from bida.physics.grid_like import ImageGrid, like_grids
+from bida.physics.slice_profile import measured_thickness
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
 MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model card's table
@@ -49,17 +46,6 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-def grids_to_json(grids: Sequence[AxisGrid]) -> str:
-    """Return the grids as one line of JSON."""
-    return json.dumps([asdict(grid) for grid in grids])
-
-
-def grids_from_json(text: str) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
-    """Read what `grids_to_json` wrote."""
-    first, second, third = (AxisGrid(**grid) for grid in json.loads(text))
-    return first, second, third
-
-
 def plan_scan(
     shape: Sequence[int],
     affine: ArrayLike,
@@ -70,7 +56,7 @@ def plan_scan(
     thickness_mm: float | None = None,
     gap_mm: float | None = None,
     profile: str = "slr",
-    like: str | Path | None = None,
+    like: ImageGrid | None = None,
     sidecar: Mapping[str, Any] | None = None,
     name: str = "scan",
 ) -> Plan:
@@ -85,8 +71,8 @@ def plan_scan(
         thickness_mm: slice thickness (FWHM); the sidecar's SliceThickness or else the slice spacing when not given.
         gap_mm: slice spacing minus slice thickness; negative for overlapping slices. Together with `thickness_mm` it
             gives the slice spacing; beside a profile file neither may stand alone.
-        profile: slice profile, see `bida.slice_profile.make_profile`.
-        like: file whose grid the result gets; excludes `factor` and `spacing`.
+        profile: slice profile, see `bida.physics.slice_profile.make_profile`.
+        like: grid of another image, which the result gets; excludes `factor` and `spacing`.
         sidecar: content of the scan's JSON sidecar.
         name: what errors call the scan.
 
@@ -106,7 +92,7 @@ def plan_scan(
     if like is not None:
         if factor is not None or spacing != "auto":
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
-        grids = like_grids(affine, size, through, Path(like), name, warnings)
+        grids = like_grids(affine, size, through, like, name, warnings)
     else:
         wanted = _result_spacing(voxels, through, factor, spacing, warnings)
         grids = [_axis_grid(size[k], voxels[k], wanted) for k in range(3)]
@@ -149,7 +135,7 @@ def _through_plane_axis(
     axis: str | None,
     factor: float | None,
     spacing: str | float,
-    like: str | Path | None,
+    like: ImageGrid | None,
     name: str,
     warnings: list[str],
 ) -> int:

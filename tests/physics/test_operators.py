@@ -6,8 +6,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
 
 D = 0.15  # mm
 FACTORS = (2, 2.5, 3.333, 4.7, 5, 8)

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
 from bida.errors import SettingsError
-from bida.slice_profile import (
+from bida.physics.slice_profile import (
     SliceProfile,
     box,
     from_file,
@@ -118,7 +118,7 @@ def test_slr_is_designed_once_and_scales():
 
 
 def test_sigpy_is_imported_only_for_an_slr_profile():
-    code = "import sys, bida.slice_profile as p; p.gaussian(1.0); p.box(1.0); print('sigpy' in sys.modules)"
+    code = "import sys, bida.physics.slice_profile as p; p.gaussian(1.0); p.box(1.0); print('sigpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

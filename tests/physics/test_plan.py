@@ -12,10 +12,11 @@ from conftest import MakeScan, grid_affine
 
 from bida.errors import BidaError, ScanError, SettingsError
 from bida.output import write_volume
-from bida.plan import Plan, grids_from_json, grids_to_json, plan_scan
-from bida.scan import spacing_of
+from bida.physics.grid import AxisGrid, grids_from_json, grids_to_json, resampled_affine, spacing_of
+from bida.physics.grid_like import ImageGrid
+from bida.physics.plan import Plan, plan_scan
+from bida.scan import read_affine
 from bida.transforms import simulate_slices
-from bida.volume import AxisGrid, resampled_affine
 
 CORONAL = (0.15, 0.75, 0.15)
 ISOTROPIC = (0.15, 0.15, 0.15)
@@ -23,6 +24,10 @@ ISOTROPIC = (0.15, 0.15, 0.15)
 
 def plan(sizes_mm: tuple[float, ...] = CORONAL, shape: tuple[int, ...] = (40, 10, 36), **options: Any) -> Plan:
     return plan_scan(shape, grid_affine(shape, sizes_mm)[1], **options)
+
+
+def grid_of(path: Path) -> ImageGrid:
+    return ImageGrid(str(path), *read_affine(path))
 
 
 def resamples_in_plane(got: Plan) -> bool:
@@ -177,7 +182,7 @@ def test_like_gives_exactly_the_grid_that_was_degraded(factor: float, voxels: in
     affine = truth.affine.copy()
     affine[:3, 1] *= factor
     affine[:3, 3] += truth.affine[:3, 1] * (voxels - 1) / 2 - affine[:3, 1] * (geometry.slices - 1) / 2
-    got = plan_scan(low.shape, affine, like=path)
+    got = plan_scan(low.shape, affine, like=grid_of(path))
     assert [grid.voxels for grid in got.grids] == [30, voxels, 24]
     np.testing.assert_allclose(output_affine(got), truth.affine, rtol=0, atol=1e-6)
     assert not resamples_in_plane(got)
@@ -192,7 +197,7 @@ def test_like_in_another_orientation_and_off_centre(make_scan: MakeScan) -> None
     flipped = other.as_reoriented(nib.orientations.axcodes2ornt("SPR"))
     path = make_scan(name="x.nii").with_name("like.nii")
     nib.save(flipped, path)
-    got = plan_scan(shape, affine, like=path)
+    got = plan_scan(shape, affine, like=grid_of(path))
     assert [grid.voxels for grid in got.grids] == [38, 52, 33]
     np.testing.assert_allclose(output_affine(got), moved, rtol=0, atol=1e-5)
     assert got.geometry.offset_mm == pytest.approx(-0.1 * 0.75, rel=1e-4)  # a tenth of a slice
@@ -211,7 +216,7 @@ def test_like_in_another_orientation_and_off_centre(make_scan: MakeScan) -> None
 def test_like_refused(change: dict[str, Any], options: dict[str, Any], pieces: Any, make_scan: MakeScan) -> None:
     path = make_scan(**({"shape": (40, 50, 36), "spacing_mm": ISOTROPIC, "name": "like.nii"} | change))
     with pytest.raises(BidaError) as caught:
-        plan(like=path, name="rat.nii", **options)
+        plan(like=grid_of(path), name="rat.nii", **options)
     for piece in pieces:
         assert piece in str(caught.value), str(caught.value)
 
@@ -223,7 +228,7 @@ def test_like_that_reaches_beyond_the_scan_is_noted(make_scan: MakeScan) -> None
     wide, wide_affine = (48, 66, 36), nib.load(path).affine
     centre = wide_affine[:3, :3] @ ((np.array(wide) - 1) / 2) + wide_affine[:3, 3]
     affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    first, second = plan_scan(shape, affine, like=path).warnings
+    first, second = plan_scan(shape, affine, like=grid_of(path)).warnings
     assert first == "the --like grid reaches 0.6 mm beyond the scan along R: its edge values are repeated there"
     assert second == "the --like grid reaches 1.2 mm beyond the scan along A: the prior alone fills it"
 
@@ -239,7 +244,7 @@ def test_like_takes_slices_simulated_from_a_real_mouse(name: str, shared_data: P
         low = tuple(grid.voxels for grid in grids)
         low_path = tmp_path / f"{number}.nii"
         write_volume(low_path, np.zeros(low), resampled_affine(canonical.affine, shape, size, grids))
-        got = plan_scan(low, nib.load(low_path).affine, axis="A", like=path)
+        got = plan_scan(low, nib.load(low_path).affine, axis="A", like=grid_of(path))
         np.testing.assert_allclose(output_affine(got), canonical.affine, rtol=0, atol=1e-5)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bida.volume import (
+from bida.physics.grid import (
     NORMAL,
     PLANES,
     AxisGrid,

@@ -1,0 +1,91 @@
+"""Thick slices of an isotropic volume, as a scanner with this slice profile would measure them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
+from bida.physics.slice_profile import measured_thickness
+
+Volume = TypeVar("Volume", NDArray[Any], Tensor)
+ROUNDING = 1e-6  # n / F may come out a little above the integer that it is when F is a quotient of float32 voxel sizes
+
+
+def simulate_slices(
+    volume: Volume,
+    voxel_mm: float,
+    axis: int,
+    factor: float,
+    thickness_mm: float | None = None,
+    profile: str = "slr",
+    noise: float = 0.0,
+    seed: int = 0,
+) -> tuple[Volume, SliceGeometry]:
+    """Degrade a volume to m = ceil(n / factor) thick slices that share its centre, optionally with noise.
+
+    The slices at either end reach over the edge of the volume in general: what lies outside is dropped and their
+    weights renormalised.
+
+    Args:
+        volume: real array or tensor [R, A, S].
+        voxel_mm: its voxel size along `axis`, mm.
+        axis: through-plane axis, 0 (R), 1 (A) or 2 (S).
+        factor: slice spacing over voxel size, >= 1, not necessarily an integer.
+        thickness_mm: FWHM of the slice profile in mm, by default the slice spacing; not with a file.
+        profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.
+        noise: standard deviation of the Gaussian noise added to the slices, in units of the volume's intensities.
+        seed: seed of that noise, >= 0.
+
+    Returns:
+        The slices, same kind and axes as the volume, float32 (float64 if the volume is), and their geometry.
+
+    Raises:
+        SettingsError: a value is out of its range, or the volume is not three-dimensional.
+    """
+    if volume.ndim != 3:
+        raise SettingsError(f"volume must be [R, A, S], got shape {tuple(volume.shape)}")
+    if axis not in (0, 1, 2):
+        raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
+    _check_settings(factor, noise, seed)
+    measured = measured_thickness(profile)
+    if measured is not None and thickness_mm is not None:
+        raise SettingsError(
+            f"thickness_mm must be left out with a profile file, whose thickness is {measured:.4g} mm, "
+            f"got {thickness_mm:g} mm and {profile}; leave one out"
+        )
+    spacing = factor * voxel_mm
+    thickness = measured or (spacing if thickness_mm is None else thickness_mm)
+    geometry = SliceGeometry(
+        axis=axis,
+        slices=math.ceil(volume.shape[axis] / factor * (1.0 - ROUNDING)),
+        slice_spacing_mm=spacing,
+        thickness_mm=thickness,
+        voxels=volume.shape[axis],
+        voxel_mm=voxel_mm,
+        profile=profile,
+    )
+    if isinstance(volume, np.ndarray):
+        volume = np.ascontiguousarray(volume)  # torch takes no negative strides, which reorienting leaves
+    slices = SliceOperator.build(geometry).forward(torch.as_tensor(volume))
+    if noise > 0:
+        # drawn by numpy, so that every device and version of torch adds the same
+        drawn = np.random.Generator(np.random.Philox(seed)).standard_normal(tuple(slices.shape))
+        slices = slices + noise * torch.from_numpy(drawn).to(slices)
+    return (slices.numpy() if isinstance(volume, np.ndarray) else slices), geometry
+
+
+def _check_settings(factor: float, noise: float, seed: int) -> None:
+    if not (math.isfinite(factor) and factor >= 1):
+        raise SettingsError(f"factor must be >= 1 (slice spacing over voxel size), got {factor:g}")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise SettingsError(f"noise must be a standard deviation >= 0 in intensity units, got {noise:g}")
+    if seed < 0:
+        raise SettingsError(f"seed must be >= 0, got {seed}")
