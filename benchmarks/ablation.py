@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from bida.degradation import SliceGeometry
 from bida.eval import psnr, sharpness, spectrum_distance_db, ssim
+from bida.io.files import stem
+from bida.io.nifti import ras
+from bida.io.scan import read_scan
+from bida.io.weights import released_path, sha256
 from bida.methods import METHODS, Choices, Slices
-from bida.output import stem
-from bida.pictures import ras
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import spacing_of
 from bida.pipeline import restore
-from bida.scan import read_scan, spacing_of
 from bida.settings import Settings
 from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
-from bida.weights import released_path, sha256
 
 BASE: dict[str, Any] = {"samples": 1, "self_check": False}
 CHOICES: dict[str, dict[str, Any]] = {

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from measure import gflop, load, machine, timed, write_tables
 
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
 from bida.inferer import BiplanarInferer
 from bida.inputs import Measurement
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import NORMAL, axis_within, planes_containing
+from bida.physics.operators import SliceOperator
 from bida.pipeline import load_prior, prior_of
 from bida.prior import PlanePrior
 from bida.sample import smooth_noise
-from bida.volume import NORMAL, axis_within, planes_containing
 
 AXIS, FACTOR, VOXEL_MM = 1, 5.0, 0.15
 MICRO_BATCH = 8

@@ -42,15 +42,18 @@ from scipy.optimize import brentq
 from skimage.restoration import estimate_sigma
 
 from bida.adapt import adapt_prior
-from bida.baselines import spline
 from bida.dataset import load_normalised
-from bida.degradation import SliceGeometry, SliceOperator
 from bida.device import choose_device
 from bida.errors import BidaError, SettingsError
-from bida.guide import guide
 from bida.inputs import Measurement
+from bida.io.nifti import ras
+from bida.io.weights import save_weights
 from bida.moments import Moments
-from bida.pictures import ras
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AXES, NORMAL, PLANES
+from bida.physics.guide import guide
+from bida.physics.interpolation import spline
+from bida.physics.operators import SliceOperator
 from bida.pipeline import load_prior, make_inferer, prior_of, restore, scan_transform
 from bida.prior import PlanePrior
 from bida.progress import adapt_progress
@@ -58,8 +61,6 @@ from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_
 from bida.settings import Settings
 from bida.simulation import simulate_file
 from bida.truth import choose_animals, prepare
-from bida.volume import AXES, NORMAL, PLANES
-from bida.weights import save_weights
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
 SHARP = ("*_T2w.nii.gz", "*_T1w.nii.gz", "*_run-1_boldref.nii.gz")

@@ -29,7 +29,7 @@ from bida.denoise import denoised
 from bida.device import usable_cores
 from bida.errors import SettingsError
 from bida.inputs import Measurement
-from bida.output import atomic
+from bida.io.files import atomic
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES
 from bida.prior import X0_RANGE, PlanePrior, kind_of

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from bida.errors import ScanError
-from bida.output import atomic
+from bida.io.files import atomic
 
 # bfloat16 must be this many times as fast as float32 to be worth its rounding.
 WORTHWHILE = 1.5

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from bida.errors import OutOfMemoryError, SettingsError, plain_errors
-from bida.output import check_output, sidecar_path, stem, write_volume
+from bida.io.files import check_output, sidecar_path, stem
+from bida.io.nifti import write_volume
+from bida.io.scan import read_scan
 from bida.pipeline import load_prior, prior_of, restore, scan_transform
 from bida.progress import adapt_progress, console_progress
 from bida.provenance import versions
 from bida.result import Result
-from bida.scan import read_scan
 from bida.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def check_outputs(
     """Check before any work that every file can be written and none is another or the scan's; return the first.
 
     Raises:
-        ScanError: See ``bida.output.check_output``.
+        ScanError: See ``bida.io.files.check_output``.
         SettingsError: Two of the files are one, or a file is the scan or its sidecar.
     """
     files = [check_output(output, overwrite=overwrite)]
@@ -164,7 +165,8 @@ def gain(check: Mapping[str, Any] | None) -> str:
 
 def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> None:
     """Draw the scan, its cubic interpolation and the result."""
-    from bida.pictures import ras, restoration_panels
+    from bida.io.nifti import ras
+    from bida.pictures import restoration_panels
     from bida.preview import preview
 
     thick, interpolated = restoration_panels(scan, settings)
@@ -175,7 +177,7 @@ def adapt(arguments: argparse.Namespace) -> None:
     """Fine-tune the priors on the slices of scans, and write the weights."""
     from bida.adapt import adapt_prior
     from bida.device import choose_device
-    from bida.weights import save_weights
+    from bida.io.weights import save_weights
 
     settings = settings_of(arguments)
     output = check_output(arguments.output, overwrite=vars(arguments).get("overwrite", False), suffixes=(".pt",))

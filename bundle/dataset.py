@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,10 +14,9 @@ from torch.utils.data import Dataset, Sampler
 
 from bida.denoise import denoised_image
 from bida.errors import SettingsError
+from bida.io.bids import Animal
 from bida.physics.grid import NORMAL, PLANES, spacing_of
 from bida.prior import X0_RANGE
-
-TABLE = "participants.tsv"  # of a BIDS data set
 
 # In-plane spacings within 5% of the image's finest count as sharp: header rounding, not anisotropy.
 SHARP = 1.05
@@ -37,102 +33,6 @@ class Slices(Protocol):
 
 Stack = tuple[Slices, NDArray[np.int64]]  # slices, indices of those that may be drawn
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Animal:
-    """One image of one animal: ``subject`` is its BIDS label, ``path`` the image, ``data_set`` its folder's name."""
-
-    subject: str
-    path: Path
-    data_set: str = ""
-
-
-def find_animals(
-    folders: Sequence[str | Path],
-    split: str | None = None,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    suffixes: Sequence[str] = ("T2w", "T1w"),
-) -> list[Animal]:
-    """List the anatomical images of BIDS folders.
-
-    Args:
-        folders: BIDS data sets.
-        split: Keep the animals whose ``split`` column in ``participants.tsv`` says so; a data set without that
-            table or without that column is training data.
-        include: Keep these subjects only: ``sub-01`` of every data set, or ``mouse-sherm/sub-01`` of the folder of that
-            name alone.
-        exclude: Drop these subjects, named likewise.
-        suffixes: BIDS suffixes that count as images.
-
-    Returns:
-        The images, sorted by path.
-
-    Raises:
-        SettingsError: A folder is missing, a table does not say an animal's split, or nothing is left.
-    """
-    found = [
-        animal for folder in map(Path, folders) for animal in animals_of(folder, split, include, exclude, suffixes)
-    ]
-    if not found:
-        raise SettingsError(
-            f"{', '.join(map(str, folders))}: at least one image must be left, got none for split={split}, "
-            f"include={include}, exclude={list(exclude)}, suffixes={list(suffixes)}; "
-            "check participants.tsv and the subjects asked for (validation takes its split val, or tuning_subjects)"
-        )
-    return sorted(found, key=lambda animal: str(animal.path))
-
-
-def animals_of(
-    folder: Path,
-    split: str | None = None,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    suffixes: Sequence[str] = ("T2w", "T1w"),
-) -> list[Animal]:
-    """List the anatomical images of one BIDS folder, as `find_animals` does; there may be none.
-
-    Raises:
-        SettingsError: The folder is missing, or its table does not say an animal's split.
-    """
-    if not folder.is_dir():
-        raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
-    splits, found, data_set = _splits(folder), [], folder.resolve().name
-    for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
-        for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
-            subject = path.relative_to(folder).parts[0]
-            names = {subject, f"{data_set}/{subject}"}
-            wanted = (include is None or not names.isdisjoint(include)) and names.isdisjoint(exclude)
-            if wanted and (split is None or _split_of(subject, splits, folder) == split):
-                found.append(Animal(subject, path, data_set))
-    return sorted(found, key=lambda animal: str(animal.path))
-
-
-def has_splits(folder: Path) -> bool:
-    """Return whether a data set says which animals train and which validate."""
-    return _splits(folder) is not None
-
-
-def _splits(folder: Path) -> dict[str, str] | None:
-    """Return each subject's split, None for a data set that does not say."""
-    table = folder / TABLE
-    if not table.exists():
-        return None
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        columns = list(rows.fieldnames or [])
-        if "participant_id" not in columns:
-            raise SettingsError(f"{table}: must have a column participant_id, got {columns}; name one so")
-        return {row["participant_id"]: row["split"] for row in rows} if "split" in columns else None
-
-
-def _split_of(subject: str, splits: dict[str, str] | None, folder: Path) -> str:
-    if splits is None:
-        return "train"
-    if not splits.get(subject):
-        raise SettingsError(f"{folder / TABLE}: must give the split of every subject, got none for {subject}; add it")
-    return splits[subject]
 
 
 def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float]]:

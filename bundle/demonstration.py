@@ -9,13 +9,14 @@ import numpy as np
 
 from bida.errors import ScanError, plain_errors
 from bida.eval import psnr
-from bida.output import make_folder, sidecar_path, write_json, write_volume
+from bida.io.files import make_folder, sidecar_path, write_json
+from bida.io.nifti import write_volume
+from bida.io.scan import read_scan, read_sidecar
 from bida.physics.grid import AxisGrid, resampled_affine
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
 from bida.preview import preview
 from bida.sample import synthetic_brain
-from bida.scan import read_scan, read_sidecar
 
 VOXEL_MM = 0.15
 SOURCE = "bida demo, synthetic"

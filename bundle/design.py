@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bida.dataset import Animal
 from bida.device import usable_cores
 from bida.errors import SettingsError
+from bida.io.bids import Animal
 from bida.methods import BUILT_IN, METHODS, Choices, method
 from bida.physics.grid import AXES
 from bida.scores import METRICS, metric, stripper_of

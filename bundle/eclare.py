@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from bida.errors import ExternalError, ScanError, SettingsError
 from bida.eval.external import run_external
-from bida.output import write_volume
+from bida.io.nifti import write_volume
+from bida.io.scan import Scan, read_scan
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, corner_distance_voxels, resampled_affine, spacing_of
-from bida.scan import Scan, read_scan
 
 Float = NDArray[np.float64]
 

@@ -28,18 +28,19 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from bida.dataset import Animal
 from bida.design import HR, Cell, Experiment, threads_each
 from bida.errors import BidaError, SettingsError
+from bida.io.bids import Animal
+from bida.io.files import make_folder, sidecar_path, write_json
+from bida.io.nifti import write_volume
+from bida.io.scan import read_scan, read_sidecar
+from bida.io.weights import sha256
 from bida.methods import METHODS, Slices
-from bida.output import make_folder, sidecar_path, write_json, write_volume
 from bida.physics.geometry import SliceGeometry
 from bida.reporting import collect, time_spent, write_outputs
-from bida.scan import read_scan, read_sidecar
 from bida.scores import Case, metric, parts, score_inputs
 from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
-from bida.weights import sha256
 from bida.workers import side_by_side
 
 

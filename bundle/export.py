@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bida.errors import SettingsError
-from bida.output import atomic, check_output, make_folder
+from bida.io.files import atomic, check_output, make_folder
 from bida.prior import CLASSES, SHOWN, PlanePrior, kind_of
 from bida.resnet import NetworkPair
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from bida.device import dtype_choice
 from bida.errors import SettingsError
+from bida.io.files import check_output, sidecar_path, write_json
 from bida.masked_data import PERCENTILES, load_stack, split_range
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
-from bida.output import check_output, sidecar_path, write_json
 from bida.physics.grid import StackGrid
 from bida.progress import console_progress
 from bida.provenance import Clock, versions

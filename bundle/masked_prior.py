@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from bida.errors import SettingsError, WeightsError
+from bida.io.weights import load_weights
 from bida.prior import PREDICTIONS
 from bida.schedule import cosine_alpha_bar
 from bida.unet import SliceUNet
-from bida.weights import load_weights
 
 METHODS = ("diffusion", "msunet", "e2e")
 TIMESTEPS = 1000  # T of the cosine schedule

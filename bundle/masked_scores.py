@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError
 from bida.eval.inception import InceptionFeatures
 from bida.eval.panel import PanelRow
+from bida.io.files import atomic, check_output, make_folder, write_json
 from bida.masked_crops import Crops, check_factor
 from bida.masked_data import PERCENTILES, IntensityLine, load_stack
 from bida.masked_panel import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
-from bida.output import atomic, check_output, make_folder, write_json
 from bida.progress import Progress
 from bida.provenance import Clock, versions
 from bida.stack import Stack

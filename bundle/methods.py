@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
+from bida.io.nifti import ras
 from bida.physics.geometry import SliceGeometry
 from bida.physics.interpolation import cubic, project, spline
-from bida.pictures import ras
 from bida.settings import Settings
 
 Volume = NDArray[np.float32]
@@ -81,7 +81,7 @@ class Method:
         """Return what its result depends on, beside the slices."""
         found = {name: getattr(choices, name) for name in self.depends_on}
         if "model" in found:
-            from bida.weights import released_path, sha256
+            from bida.io.weights import released_path, sha256
 
             found["model"] = sha256(choices.model or released_path("model.pt"))
         return found

@@ -14,8 +14,8 @@ from bida.drawing import png
 from bida.errors import SettingsError
 from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
 from bida.eval.isotropy import isotropy as measure
+from bida.io.files import atomic, check_output, write_json
 from bida.masked_data import load_stack
-from bida.output import atomic, check_output, write_json
 from bida.stack import Stack
 
 if TYPE_CHECKING:

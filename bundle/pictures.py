@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bida.errors import plain_errors
 from bida.physics.grid import spacing_of
@@ -17,12 +16,6 @@ from bida.transforms.load import LoadScand
 from bida.transforms.plan import PlanScand
 
 Panel = tuple[NDArray[np.float32], tuple[float, float, float]]
-
-
-def ras(volume: ArrayLike, affine: ArrayLike) -> Panel:
-    """Return a volume turned to [R, A, S], with its voxel sizes in mm."""
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, dtype=np.float32), np.asarray(affine)))
-    return np.asarray(image.dataobj), spacing_of(image.affine)
 
 
 def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from bida.device import choose_device, choose_dtype
 from bida.errors import ScanError, plain_errors
 from bida.inferer import BiplanarInferer
+from bida.io.files import NIFTI_SUFFIXES, result_path
+from bida.io.nifti import source_header
+from bida.io.weights import load_weights, misfits, read_weights, released_path
 from bida.moments import Moments
-from bida.output import NIFTI_SUFFIXES, result_path, source_header
 from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
@@ -41,7 +43,6 @@ from bida.transforms import (
     SaveVolumed,
 )
 from bida.unet import SliceUNet
-from bida.weights import load_weights, misfits, read_weights, released_path
 
 Source = str | Path | nib.Nifti1Pair
 
@@ -103,7 +104,7 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
             the released one.
 
     Raises:
-        WeightsError: See ``bida.weights.read_weights``, or the file says no such network.
+        WeightsError: See ``bida.io.weights.read_weights``, or the file says no such network.
     """
     file = released_path("model.pt") if model is None else Path(model)
     state, _ = read_weights(file)
@@ -118,7 +119,7 @@ def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype
     """Load weights into a prior, ready to sample; their SHA-256 stays with it as ``weights_sha256``.
 
     Raises:
-        WeightsError: See ``bida.weights.load_weights``.
+        WeightsError: See ``bida.io.weights.load_weights``.
     """
     prior.weights_sha256 = load_weights(prior, model)
     return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))

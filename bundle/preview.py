@@ -10,7 +10,7 @@ import numpy as np
 
 from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
 from bida.errors import SettingsError
-from bida.output import atomic
+from bida.io.files import atomic
 from bida.physics.grid import AXES, NORMAL, PLANES
 
 if TYPE_CHECKING:

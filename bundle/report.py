@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bida.figures import box_plots
-from bida.output import atomic
+from bida.io.files import atomic
 from bida.page import brief, bullets, code, definitions, heading, image, page, paragraph, table
 from bida.report_tables import FIRST, MAIN, animals, by_factor, groups, others, statistics, structures, title
 from bida.summary import finding

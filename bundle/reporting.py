@@ -15,17 +15,17 @@ import torch
 
 from bida.design import HR, Cell, Experiment, command_line, threads_each
 from bida.device import usable_cores
+from bida.io.bids import group_of
+from bida.io.files import write_json
+from bida.io.nifti import ras
+from bida.io.scan import read_scan
+from bida.io.weights import released_path, sha256
 from bida.montage import montage
-from bida.output import write_json
-from bida.pictures import ras
 from bida.provenance import versions
 from bida.report import write_report
-from bida.scan import read_scan
 from bida.scores import fingerprint, parts
 from bida.summary import summarise
 from bida.tables import write_results
-from bida.truth import group_of
-from bida.weights import released_path, sha256
 
 Row = dict[str, Any]
 

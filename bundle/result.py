@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from bida.output import check_output, sidecar_path, write_json, write_volume
+from bida.io.files import check_output, sidecar_path, write_json
+from bida.io.nifti import write_volume
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Result:
             overwrite: Replace existing files.
 
         Raises:
-            ScanError: See ``bida.output.check_output``.
+            ScanError: See ``bida.io.files.check_output``.
         """
         check_output(sidecar_path(path), overwrite=overwrite, suffixes=(".json",))
         write_volume(path, self.data, self.affine, self.header, dtype, overwrite=overwrite)

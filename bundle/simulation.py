@@ -6,7 +6,8 @@ from pathlib import Path
 
 from monai.transforms import Compose, Orientationd
 
-from bida.output import sidecar_path, source_header, write_json, write_volume
+from bida.io.files import sidecar_path, write_json
+from bida.io.nifti import source_header, write_volume
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES
 from bida.provenance import versions

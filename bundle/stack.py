@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bida import opensrh, stack_nifti, stack_tiff, stack_zarr
 from bida.errors import ScanError, SettingsError
-from bida.output import atomic, check_output
+from bida.io.files import atomic, check_output
 from bida.stack_axes import Found, SizesUm, native
 
 SUFFIXES = (*stack_tiff.SUFFIXES, *stack_zarr.SUFFIXES, *stack_nifti.SUFFIXES)
@@ -137,7 +137,7 @@ def check_stack_output(path: str | Path, dtype: np.dtype | None = None, *, overw
     """Check, before any work is done, that a stack can be written to `path`, of voxels of a type where one is named.
 
     Raises:
-        ScanError: See ``bida.output.check_output``; a folder that would be replaced must be a zarr group, and the
+        ScanError: See ``bida.io.files.check_output``; a folder that would be replaced must be a zarr group, and the
             format must have voxels of the type.
     """
     path = Path(path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.output import NIFTI_SUFFIXES
+from bida.io.files import NIFTI_SUFFIXES
 from bida.stack_axes import Found, to_czyx, to_um
 
 SUFFIXES = NIFTI_SUFFIXES

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bida.errors import ScanError, SettingsError
-from bida.output import atomic
+from bida.io.files import atomic
 
 COLUMNS = ("subject", "group", "factor", "method", "metric", "region", "value", "unit")
 METHODS = {  # in the order shown

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from bida.dataset import CountingSampler
 from bida.errors import SettingsError
+from bida.io.weights import load_weights, save_weights
 from bida.prior import PlanePrior
-from bida.weights import load_weights, save_weights
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +13,15 @@ from monai.transforms import Compose, Orientationd
 from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 
-from bida.dataset import TABLE, Animal, find_animals, has_splits
 from bida.errors import SettingsError, plain_errors
-from bida.output import make_folder, write_volume
+from bida.io.bids import Animal, derivative, find_animals, group_of, has_splits
+from bida.io.files import make_folder
+from bida.io.nifti import write_volume
+from bida.io.scan import read_scan
+from bida.io.weights import sha256
 from bida.physics.grid import isotropic_axis, resampled_affine, spacing_of
 from bida.physics.interpolation import resample
-from bida.scan import read_scan
 from bida.transforms import CorrectBiasd, LoadScand
-from bida.weights import sha256
 
 ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel
 PERCENTILES = (1.0, 99.0)  # of the truth; the range between them is the data range of PSNR and SSIM
@@ -131,12 +131,6 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
     )
 
 
-def derivative(data: Path, animal: Animal, kind: str, suffix: str) -> Path | None:
-    """Return the file of an animal's mask or labels; None where there is none."""
-    folder = data / "derivatives" / kind / animal.path.parent.relative_to(data)
-    return next(iter(sorted(folder.glob(f"*_{suffix}.nii*"))), None)
-
-
 def whole_numbers(file: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int32]:
     """Return a file's whole numbers on a grid, by the nearest voxel."""
     image: Any = nib.as_closest_canonical(nib.load(file))
@@ -145,14 +139,3 @@ def whole_numbers(file: Path, shape: tuple[int, ...], affine: NDArray[np.float64
         plain = nib.Nifti1Image(values.astype(np.float64), image.affine)  # exact for 32-bit labels
         values = np.asarray(resample_from_to(plain, (shape, affine), order=0).dataobj)
     return np.rint(values).astype(np.int32)
-
-
-def group_of(data: Path, subject: str) -> str:
-    """Return a subject's genotype, or group, from the data set's table; empty where it has none."""
-    table = data / TABLE
-    if table.exists():
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                if row.get("participant_id") == subject:
-                    return row.get("genotype") or row.get("group") or ""
-    return ""

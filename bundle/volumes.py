@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,20 +15,29 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from bida.dataset import Animal, animals_of, find_animals, has_splits
 from bida.errors import ScanError, SettingsError
 from bida.eval.volumetry import Atlas, Structure, Volumetry, volumetry, whole_labels
-from bida.output import atomic, check_output, write_volume
-from bida.scan import Scan, read_affine, read_scan
+from bida.io.bids import (
+    LABELS,
+    Animal,
+    animals_of,
+    find_animals,
+    find_names,
+    has_splits,
+    label_file,
+    read_names,
+    subjects,
+    subjects_of,
+)
+from bida.io.files import atomic, check_output
+from bida.io.nifti import write_volume
+from bida.io.scan import Scan, read_affine, read_scan
 
 ATLASES = 3  # each costs a registration; on two training animals five reached a Dice that is 0.01 higher
-LABELS = Path("derivatives") / "labels"  # of a BIDS data set, where labels live by default
 COLUMNS = ("index", "name", "volume_mm3", "n_voxels", "spread_mm3")
 MISSING = "n/a"  # as BIDS writes it
 THICK = 1.5  # coarsest over finest voxel size from which a scan is better restored first
 SAME_GRID_MM = 1e-3  # headers are float32
-
-_SUBJECT = re.compile(r"(?:^|[\\/_])(sub-[0-9A-Za-z]+)")
 
 
 class AtlasFiles(NamedTuple):
@@ -88,11 +96,6 @@ def notes(scan: Scan, data: str, own: Sequence[str], atlases: Sequence[Atlas]) -
     return found
 
 
-def subjects_of(scan: str | Path) -> list[str]:
-    """Return the BIDS subjects that a scan's path names, as given and with its links followed."""
-    return sorted(set(_SUBJECT.findall(str(scan)) + _SUBJECT.findall(str(Path(scan).resolve()))))
-
-
 def read_atlases(data: Path, count: int, own: str | Sequence[str] = (), labels: Path | None = None) -> list[Atlas]:
     """Read training animals of a BIDS data set, with their labels.
 
@@ -135,24 +138,6 @@ def find_atlases(data: Path, count: int, own: str | Sequence[str] = (), labels: 
     return found[:count]
 
 
-def subjects(own: str | Sequence[str]) -> Sequence[str]:
-    """Return subjects as a sequence, where one may be given by itself."""
-    return [own] if isinstance(own, str) else own
-
-
-def label_file(folder: Path, subject: str) -> Path | None:
-    """Return a subject's label map; None where it has none.
-
-    Raises:
-        SettingsError: It has several.
-    """
-    found = sorted((folder / subject).glob("**/*_dseg.nii*"))
-    if len(found) > 1:
-        listed = ", ".join(path.name for path in found)
-        raise SettingsError(f"{folder / subject}: each atlas must have one label map, got {listed}; remove the others")
-    return found[0] if found else None
-
-
 def read_atlas(animal: Animal, path: Path) -> Atlas:
     """Read an animal's image and its labels.
 
@@ -171,44 +156,6 @@ def read_atlas(animal: Animal, path: Path) -> Atlas:
             f"{path}: the file must be whole, got '{' '.join(str(error).split())}'; copy it again"
         ) from error
     return Atlas(animal.subject, scan.data, whole_labels(values.reshape(shape), str(path)), scan.affine)
-
-
-def find_names(folder: Path) -> dict[int, str]:
-    """Return the names in a data set's lookup table (``dseg.tsv`` or ``*_dseg.tsv``); empty where it has none.
-
-    Raises:
-        SettingsError: Several tables, or one that cannot be used.
-    """
-    tables = sorted([*folder.glob("dseg.tsv"), *folder.glob("*_dseg.tsv")])
-    if len(tables) > 1:
-        listed = ", ".join(path.name for path in tables)
-        raise SettingsError(f"{folder}: must hold one lookup table, got {listed}; choose one by --names")
-    return read_names(tables[0]) if tables else {}
-
-
-def read_names(path: str | Path) -> dict[int, str]:
-    """Return index to name of a BIDS lookup table: tab-separated, with columns ``index`` and ``name``.
-
-    Raises:
-        SettingsError: It cannot be read, lacks a column, or an index is not a whole number or stands there twice.
-    """
-    found: dict[int, str] = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, delimiter="\t")
-            if not {"index", "name"} <= set(rows.fieldnames or []):
-                raise SettingsError(f"{path}: must have the columns index and name, got {rows.fieldnames}; add them")
-            for row in rows:
-                if not re.fullmatch(r"\d+", row["index"] or "") or int(row["index"]) in found or not row["name"]:
-                    raise SettingsError(
-                        f"{path}, line {rows.line_num}: must give a new whole number and its name, got "
-                        f"{row['index']!r} and {row['name']!r}; correct it"
-                    )
-                found[int(row["index"])] = row["name"]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise SettingsError(f"{path}: a table of names must be a TSV file, got '{reason}'; check --names") from error
-    return found
 
 
 def write_table(

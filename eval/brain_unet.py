@@ -72,7 +72,7 @@ class BrainUNet:
 
     @cached_property
     def _network(self) -> Any:
-        from bida.weights import load_weights
+        from bida.io.weights import load_weights
 
         net = network()
         self.weights_sha256 = load_weights(net, self.weights, WEIGHTS)

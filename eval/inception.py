@@ -43,7 +43,7 @@ class InceptionFeatures:
         """Check the file's hash and load it."""
         import torch
 
-        from bida.weights import sha256
+        from bida.io.weights import sha256
 
         self.path, self.device = Path(path), device
         if not re.fullmatch("[0-9a-fA-F]{64}", digest):

@@ -9,12 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import MakeScan, smooth_phantom
-from test_scan import write_dicom_series
+from conftest import MakeScan, smooth_phantom, write_dicom_series
 
 from bida.errors import ScanError
-from bida.output import check_output, write_volume
-from bida.scan import read_affine, read_scan
+from bida.io.files import check_output
+from bida.io.nifti import write_volume
+from bida.io.scan import read_affine, read_scan
 
 AFFINE = np.diag([0.15, 0.75, 0.15, 1.0])
 Maker = Callable[[Path, MakeScan], Path]

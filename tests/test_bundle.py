@@ -11,10 +11,10 @@ from monai.transforms import Compose
 
 from bida import superres
 from bida.inferer import BiplanarInferer
+from bida.io.weights import save_weights
 from bida.prior import CLASSES, PlanePrior
 from bida.resnet import NetworkPair, SliceResNet
 from bida.unet import SliceUNet
-from bida.weights import save_weights
 
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FAST = {"steps": 2, "n4": False}

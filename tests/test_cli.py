@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bida.cli import main, parser
-from bida.weights import released_path, sha256
+from bida.io.weights import released_path, sha256
 
 FAST = ["--steps", "2", "--no-n4"]
 

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from bida.dataset import CountingSampler, SliceDataset, find_animals, load_normalised
+from bida.dataset import CountingSampler, SliceDataset, load_normalised
 from bida.denoise import denoised
 from bida.errors import SettingsError
+from bida.io.bids import find_animals
 from bida.physics.grid import PLANES
 from bida.prior import X0_RANGE
 from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd

@@ -12,10 +12,10 @@ from monai.data import load_net_with_metadata
 from bida.cli import main
 from bida.errors import SettingsError
 from bida.export import CHANNELS, export
+from bida.io.weights import released_hash
 from bida.pipeline import load_prior, prior_of
 from bida.resnet import NetworkPair, SliceResNet
 from bida.unet import SliceUNet
-from bida.weights import released_hash
 
 SIZES = [(1, 16, 24), (3, 48, 16), (5, 72, 64)]
 MODEL = str(ROOT / "models" / "model.pt")

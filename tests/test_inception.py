@@ -6,7 +6,7 @@ import torch
 
 from bida.errors import SettingsError, WeightsError
 from bida.eval.inception import InceptionFeatures
-from bida.weights import sha256
+from bida.io.weights import sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 

@@ -138,7 +138,7 @@ def test_a_slice_that_would_be_known_whole_is_refused():
 
 @pytest.mark.parametrize("method, channels", [("diffusion", 3), ("msunet", 3), ("e2e", 4)])
 def test_weights_tell_how_to_build_their_network(tmp_path, method, channels):
-    from bida.weights import save_weights
+    from bida.io.weights import save_weights
 
     torch.manual_seed(0)
     own = {"prediction": "eps", "timesteps": 500} if method == "diffusion" else {}

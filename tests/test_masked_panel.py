@@ -12,13 +12,13 @@ from bida import masked_data
 from bida.cli import main
 from bida.errors import SettingsError
 from bida.eval import feature_frechet, kid, oriented_features, plane_slices
+from bida.io.weights import save_weights, sha256
 from bida.masked_crops import Crops
 from bida.masked_panel import SliceFidJudge, SlicePanel
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings
 from bida.masked_scores import left_out, restored_crops, run_method
 from bida.stack import Stack
-from bida.weights import save_weights, sha256
 
 
 def stack(shape=(1, 33, 52, 50), seed=0):

@@ -12,13 +12,13 @@ from bida import device, masked_commands, masked_data, masked_scores
 from bida.arithmetic import Found, Speed
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
+from bida.io.weights import save_weights, sha256
 from bida.masked_inferer import MaskedSliceInferer
 from bida.masked_prior import MaskedPrior
 from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
 from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
 from bida.physics.grid import StackGrid
 from bida.stack import Stack, read_stack
-from bida.weights import save_weights, sha256
 
 
 def stack(dtype=np.uint16, m=5, channels=1, seed=0):

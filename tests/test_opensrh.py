@@ -5,11 +5,11 @@ import torch
 
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
+from bida.io.weights import save_weights
 from bida.masked_data import load_stack
 from bida.masked_prior import MaskedPrior
 from bida.opensrh import CHANNELS, opensrh_patches, read_patch
 from bida.stack import read_stack
-from bida.weights import save_weights
 
 
 def test_patches_of_a_split(opensrh):

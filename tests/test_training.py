@@ -10,11 +10,11 @@ from conftest import ROOT
 from monai.bundle import ConfigWorkflow
 
 from bida.errors import SettingsError
+from bida.io.weights import load_weights
 from bida.prior import CLASSES, SPREAD, PlanePrior
 from bida.resnet import NetworkPair, SliceResNet
 from bida.training import prepare, warmup_cosine, warmup_cosine_scheduler
 from bida.unet import SliceUNet
-from bida.weights import load_weights
 
 SMALL = {
     "network#bare#channels": [64],

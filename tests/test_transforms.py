@@ -18,7 +18,7 @@ from monai.transforms import Compose, Invertd, Orientationd
 from scipy import ndimage
 
 from bida.errors import ScanError, SettingsError
-from bida.output import write_volume
+from bida.io.nifti import write_volume
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AxisGrid, grids_to_json, resampled_affine, spacing_of
 from bida.physics.interpolation import interpolation_matrix, resample

@@ -12,8 +12,9 @@ from bida import volumes as module
 from bida.errors import BidaError, ScanError, SettingsError
 from bida.eval import registration
 from bida.eval.volumetry import measure
+from bida.io.bids import read_names, subjects_of
 from bida.sample import synthetic_brain
-from bida.volumes import read_atlases, read_names, subjects_of, volumes
+from bida.volumes import read_atlases, volumes
 
 SHIFT = np.array([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # by a voxel
 SMALL = np.minimum(NUMBERS, 99)  # so that a NIfTI of bytes holds them

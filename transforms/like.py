@@ -12,7 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from bida.scan import read_affine
+from bida.io.scan import read_affine
 from bida.transforms.base import affine_of, replaced
 
 

@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
-from bida.scan import read_scan
+from bida.io.scan import read_scan
 
 
 class LoadScand(MapTransform):
@@ -25,7 +25,7 @@ class LoadScand(MapTransform):
         allow_missing_keys: pass over missing keys.
 
     Raises:
-        ScanError: see `bida.scan.read_scan`.
+        ScanError: see `bida.io.scan.read_scan`.
     """
 
     def __init__(

@@ -10,10 +10,10 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from bida.io.scan import read_affine
 from bida.physics.grid import grids_to_json
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import plan_scan
-from bida.scan import read_affine
 from bida.transforms.base import add_warnings, affine_of, replaced
 
 

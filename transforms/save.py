@@ -9,7 +9,8 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from bida.output import check_output, make_folder, result_path, sidecar_path, source_header, write_json, write_volume
+from bida.io.files import check_output, make_folder, result_path, sidecar_path, write_json
+from bida.io.nifti import source_header, write_volume
 
 
 class SaveVolumed(MapTransform):

@@ -11,11 +11,11 @@ import pytest
 from conftest import MakeScan, grid_affine
 
 from bida.errors import BidaError, ScanError, SettingsError
-from bida.output import write_volume
+from bida.io.nifti import write_volume
+from bida.io.scan import read_affine
 from bida.physics.grid import AxisGrid, grids_from_json, grids_to_json, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import Plan, plan_scan
-from bida.scan import read_affine
 from bida.transforms import simulate_slices
 
 CORONAL = (0.15, 0.75, 0.15)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from bida import weights
 from bida.errors import WeightsError
+from bida.io import weights
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.output import scaled_header, sidecar_path
+from bida.io.files import sidecar_path
+from bida.io.nifti import scaled_header
+from bida.io.voxel_sizes import implausible, is_plausible
 from bida.physics.grid import corner_distance_voxels, spacing_of
-from bida.voxel_sizes import implausible, is_plausible
 
 IN_MEMORY = "image.nii"  # what errors and records call an image that came from no file
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
@@ -148,7 +149,7 @@ def _read(path: Path, volume: int | None) -> _Raw:
     """Return values, affine in mm, header, sidecar and warnings of one volume, unchecked."""
     _check_exists(path)
     if path.is_dir() or _suffix(path) in _ITK:
-        from bida.itk_formats import read_itk
+        from bida.io.itk import read_itk
 
         values, affine, sidecar = read_itk(path)
         picked = _pick_volume(path, values.shape, volume)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bida.errors import WeightsError
-from bida.output import atomic
+from bida.io.files import atomic
 
 # what torch, or who reads what it read, says of a file that is none of ours
 MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)

@@ -9,13 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import MakeScan, grid_affine
+from conftest import MakeScan, grid_affine, write_dicom_series
 
 from bida.errors import ScanError
-from bida.itk_formats import read_itk
-from bida.output import write_json, write_volume
-from bida.scan import read_affine, read_scan, read_sidecar
-from bida.voxel_sizes import is_plausible, likely_factors
+from bida.io.files import write_json
+from bida.io.itk import read_itk
+from bida.io.nifti import write_volume
+from bida.io.scan import read_affine, read_scan, read_sidecar
+from bida.io.voxel_sizes import is_plausible, likely_factors
 
 
 def test_nifti_gives_data_affine_type_and_sidecar(make_scan: MakeScan) -> None:
@@ -41,35 +42,6 @@ def test_itk_formats_agree_with_the_nifti_they_came_from(make_scan: MakeScan, su
     np.testing.assert_array_equal(got.data, expected.data)
     np.testing.assert_allclose(got.affine, expected.affine, rtol=0, atol=1e-5)  # NIfTI rounds to float32
     assert read_affine(other)[0] == expected.data.shape
-
-
-def write_dicom_series(
-    folder: Path, voxels: np.ndarray, spacing_mm: tuple[float, ...], series: int = 1, thickness: str = "0.8"
-) -> None:
-    import SimpleITK
-
-    folder.mkdir()
-    image = SimpleITK.GetImageFromArray(voxels.T.astype(np.int16))
-    image.SetSpacing(spacing_mm)
-    writer = SimpleITK.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for i in range(image.GetDepth()):
-        cut = image[:, :, i]
-        tags = {
-            "0008|0060": "MR",
-            "0008|0021": "20240101",
-            "0020|000e": f"1.2.826.0.1.3680043.2.1125.{series}",
-            "0008|0018": f"1.2.826.0.1.3680043.2.1125.{series}.{i + 1}",
-            "0020|0032": f"0\\0\\{i * spacing_mm[2]}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(i + 1),
-            "0018|0050": thickness,
-            "0018|0088": str(spacing_mm[2]),
-        }
-        for tag, value in tags.items():
-            cut.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{i:03d}.dcm"))
-        writer.Execute(cut)
 
 
 def test_dicom_folder_with_its_slice_thickness(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Files that are written: their names, checks before any work, nothing half written, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bida.errors import ScanError
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def stem(path: str | Path) -> str:
+    """Return the file name without its image suffix (`scan.nii.gz` gives `scan`)."""
+    name = Path(path).name
+    return name.removesuffix(".gz").removesuffix(".nii") if name.endswith(NIFTI_SUFFIXES) else Path(name).stem
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """Return the path of the JSON sidecar beside an image."""
+    return Path(path).with_name(stem(path) + ".json")
+
+
+def result_path(folder: str | Path, scan: str | Path) -> Path:
+    """Return the path of a scan's result in an output folder: ``<name>_superres.nii.gz``."""
+    return Path(folder) / f"{stem(scan)}_superres.nii.gz"
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder for output, with its parents, and return it.
+
+    Raises:
+        ScanError: It cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ScanError(f"{path}: the output folder must be writable, got '{reason}'; choose another") from error
+    if not os.access(path, os.W_OK):
+        raise ScanError(f"{path}: the output folder must be writable, it is not; choose another")
+    return path
+
+
+def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = NIFTI_SUFFIXES) -> Path:
+    """Check, before any work is done, that `path` can be written.
+
+    Raises:
+        ScanError: wrong suffix, existing file without `overwrite`, missing or unwritable folder.
+    """
+    path = Path(path)
+    if not path.name.endswith(suffixes):
+        raise ScanError(f"{path}: output must end in {' or '.join(suffixes)}, got '{path.name}'; rename it")
+    if path.is_dir():
+        raise ScanError(f"{path}: output must be a file, got a folder; add a file name")
+    if not path.parent.is_dir():
+        raise ScanError(f"{path}: its folder must exist, '{path.parent}' is not a folder; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ScanError(f"{path}: its folder must be writable, '{path.parent}' is not; choose another folder")
+    if path.exists() and not overwrite:
+        raise ScanError(f"{path}: output must not exist, it does; choose another name or give --overwrite")
+    return path
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, moved to `path` when the block ends well, else removed.
+
+    Raises:
+        ScanError: the operating system refuses the write (unwritable folder, disk full).
+    """
+    path = Path(path)
+    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), path.suffix)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ScanError(f"{path}: output must be writable, got '{reason}'; choose another folder") from error
+    finally:
+        with suppress(OSError):  # its folder may be what is missing
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Write a JSON object atomically, its keys in the order given.
+
+    Raises:
+        ScanError: see `check_output`.
+    """
+    path = check_output(path, overwrite=overwrite, suffixes=(".json",))
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
