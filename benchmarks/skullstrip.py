@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.eval import dice
-from bida.eval.brain_unet import BrainUNet
+from bida.eval.skullstrip.network import BrainUNet
 
 
 def main() -> None:

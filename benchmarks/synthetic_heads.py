@@ -18,7 +18,7 @@ import torch
 from monai.networks.layers import GaussianFilter
 
 from bida.brains import HeadDataset, find_sources
-from bida.eval.brain_unet import VOXEL_MM
+from bida.eval.skullstrip.network import VOXEL_MM
 
 BLUR = (0.3, 0.7)  # voxels, standard deviation: label maps have no partial volume
 

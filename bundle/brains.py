@@ -19,7 +19,7 @@ from torch.nn.functional import grid_sample
 from torch.utils.data import Dataset
 
 from bida.errors import SettingsError
-from bida.eval.brain_unet import VOXEL_MM, WINDOW, largest_body
+from bida.eval.skullstrip.network import VOXEL_MM, WINDOW, largest_body
 from bida.transforms.synthetic_head import Frame, grow_head, paint_labels, smooth_field
 
 EXTRACTED = 0.4  # a scan with more exact zeros than this share of its voxels has no head

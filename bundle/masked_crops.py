@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.eval.frechet import feature_frechet
-from bida.eval.inception import InceptionFeatures
 from bida.eval.metrics import psnr, ssim
-from bida.eval.oriented import oriented_features
-from bida.eval.panel import PanelRow
+from bida.eval.slices.frechet import feature_frechet
+from bida.eval.slices.inception import InceptionFeatures
+from bida.eval.slices.oriented import oriented_features
+from bida.eval.slices.panel import PanelRow
 from bida.masked_data import IntensityLine
 from bida.stack import Stack
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
-from bida.eval.frechet import feature_frechet, kid
-from bida.eval.inception import InceptionFeatures
-from bida.eval.panel import Panel, PanelRow
-from bida.eval.seam import seam_index
-from bida.eval.slice_fid import over_planes
-from bida.eval.slices import PLANES, plane_slices
+from bida.eval.slices.frechet import feature_frechet, kid
+from bida.eval.slices.inception import InceptionFeatures
+from bida.eval.slices.panel import Panel, PanelRow
+from bida.eval.slices.planes import PLANES, plane_slices
+from bida.eval.slices.seam import seam_index
+from bida.eval.slices.slice_fid import over_planes
 from bida.masked_data import IntensityLine
 
 Float = NDArray[np.float64]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.eval.inception import InceptionFeatures
-from bida.eval.panel import PanelRow
+from bida.eval.slices.inception import InceptionFeatures
+from bida.eval.slices.panel import PanelRow
 from bida.io.files import atomic, check_output, make_folder, write_json
 from bida.masked_crops import Crops, check_factor
 from bida.masked_data import PERCENTILES, IntensityLine, load_stack

@@ -12,8 +12,8 @@ import numpy as np
 
 from bida.drawing import png
 from bida.errors import SettingsError
-from bida.eval.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
-from bida.eval.isotropy import isotropy as measure
+from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
+from bida.eval.slices.isotropy import isotropy as measure
 from bida.io.files import atomic, check_output, write_json
 from bida.masked_data import load_stack
 from bida.stack import Stack

@@ -29,8 +29,8 @@ from bida.eval import (
     structure_volumes,
     volume_errors,
 )
-from bida.eval.brain_mask import Stripper, check_mask
-from bida.eval.brain_unet import WEIGHTS
+from bida.eval.skullstrip.mask import Stripper, check_mask
+from bida.eval.skullstrip.network import WEIGHTS
 from bida.eval.volumetry import volumetry
 from bida.io.files import make_folder
 from bida.io.nifti import write_volume

@@ -1,19 +1,19 @@
 """Figures of merit for restored volumes."""
 
-from bida.eval.frechet import Kid, feature_frechet, frechet_distance, kid, ledoit_wolf
 from bida.eval.metrics import consistency_residual, psnr, ssim
-from bida.eval.oriented import oriented_features
 from bida.eval.overlap import cdsc, dice, hd95_mm
-from bida.eval.panel import Panel, PanelRow
-from bida.eval.seam import seam_index
 from bida.eval.sharpness import sharpness, stitching
-from bida.eval.skullstrip import make_stripper
-from bida.eval.slice_fid import SliceFid, slice_fid
-from bida.eval.slices import plane_slices
-from bida.eval.spectrum import axis_spectrum, log_spectrum_db, spectrum_distance_db
+from bida.eval.skullstrip.strippers import make_stripper
+from bida.eval.slices.frechet import Kid, feature_frechet, frechet_distance, kid, ledoit_wolf
+from bida.eval.slices.oriented import oriented_features
+from bida.eval.slices.panel import Panel, PanelRow
+from bida.eval.slices.planes import plane_slices
+from bida.eval.slices.seam import seam_index
+from bida.eval.slices.slice_fid import SliceFid, slice_fid
+from bida.eval.slices.spectrum import axis_spectrum, log_spectrum_db, spectrum_distance_db
+from bida.eval.slices.wasserstein import sliced_wasserstein
 from bida.eval.statistics import bootstrap_interval, compare, holm, smallest_p
 from bida.eval.structures import agreement, structure_dice, structure_volumes, volume_errors
-from bida.eval.wasserstein import sliced_wasserstein
 
 __all__ = [
     "Kid",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
-from bida.eval.brain_mask import Mask, check_mask
+from bida.eval.skullstrip.mask import Mask, check_mask
 
 
 def dice(a: ArrayLike, b: ArrayLike) -> float:
@@ -72,12 +72,12 @@ def cdsc(x: ArrayLike, truth: ArrayLike, affine: ArrayLike, stripper: Callable[[
         x: restored volume [R, A, S].
         truth: its truth on the same grid.
         affine: voxel to RAS+ mm [4, 4], of both.
-        stripper: (volume, affine) -> boolean mask on the volume's grid, such as a `bida.eval.skullstrip.Stripper`; it
-            gets copies.
+        stripper: (volume, affine) -> boolean mask on the volume's grid, such as a
+            `bida.eval.skullstrip.strippers.Stripper`; it gets copies.
 
     Raises:
         SettingsError: shapes differ.
-        StripperError: a mask is refused by `bida.eval.brain_mask.check_mask`: empty, say, or on another grid.
+        StripperError: a mask is refused by `bida.eval.skullstrip.mask.check_mask`: empty, say, or on another grid.
 
     Source: Gharib et al., MICCAI 2025.
     """

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 
 from bida.brains import HeadDataset, Source, body, find_sources, rotation, sample_window
 from bida.errors import SettingsError
-from bida.eval.brain_unet import VOXEL_MM
+from bida.eval.skullstrip.network import VOXEL_MM
 from bida.transforms.synthetic_head import ellipsoid
 
 SIZE = 40
@@ -127,7 +127,7 @@ def test_a_rotation_is_one():
 def test_the_stripper_trains_and_resumes_through_the_bundle(folders, tmp_path):
     from monai.bundle import ConfigWorkflow
 
-    from bida.eval.brain_unet import BrainUNet
+    from bida.eval.skullstrip.network import BrainUNet
 
     root = Path(__file__).resolve().parents[1]
     data = [*entries(folders, "heads", "labels")]

@@ -6,7 +6,7 @@ import csv
 import nibabel as nib
 import numpy as np
 import pytest
-from test_volumetry import NUMBERS, SHAPE, VOXEL_MM, parts
+from labelled_parts import NUMBERS, SHAPE, VOXEL_MM, parts
 
 from bida import volumes as module
 from bida.errors import BidaError, ScanError, SettingsError

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fake_programs import is_gone
 from test_experiment import experiment
-from test_external import is_gone
 
 from bida.eval.external import run_external
 from bida.experiment import run

@@ -11,8 +11,8 @@ from conftest import grid_affine
 from fake_programs import CODES, PRELUDE, SHAPE, blob, refusal
 
 from bida.errors import BidaError, ExternalError, SettingsError
-from bida.eval import command_stripper
-from bida.eval.skullstrip import CommandStripper, make_stripper
+from bida.eval.skullstrip import command
+from bida.eval.skullstrip.strippers import CommandStripper, make_stripper
 
 in_process, program = fake_programs.in_process, fake_programs.program  # fixtures
 
@@ -65,7 +65,7 @@ def test_padding_is_air_within_the_range_of_the_volume(in_process):
     for offset in (0.0, 50.0, -500.0):
         x = blob() + np.float32(offset)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command_stripper, "check_mask", lambda mask, *_: mask)
+            patch.setattr(command, "check_mask", lambda mask, *_: mask)
             CommandStripper("x {in} {out}", minimum_in_plane=40)(x, np.eye(4))
         assert in_process.data[0, 0, 0] == np.clip(0, x.min(), x.max())
 
@@ -268,7 +268,7 @@ def test_a_program_that_is_not_installed_is_named(monkeypatch):
 @pytest.mark.parametrize("text", ["rbm -v {in} {out}", '"rbm -v {in} {out}"', " rbm  -v {in} '{out}'"])
 def test_a_command_may_be_quoted_as_a_whole(monkeypatch, text):
     seen = []
-    monkeypatch.setattr(command_stripper, "run_external", lambda command, *_: seen.extend(command))
+    monkeypatch.setattr(command, "run_external", lambda command, *_: seen.extend(command))
     refusal(make_stripper(f"command:{text}"), blob(), np.eye(4))
     assert (
         seen[:2] == ["rbm", "-v"] and len(seen) == 4 and not {c for word in seen for c in "{}'\""} & set("".join(seen))
@@ -277,6 +277,6 @@ def test_a_command_may_be_quoted_as_a_whole(monkeypatch, text):
 
 def test_doubled_braces_are_braces(monkeypatch):
     seen = []
-    monkeypatch.setattr(command_stripper, "run_external", lambda command, *_: seen.extend(command))
+    monkeypatch.setattr(command, "run_external", lambda command, *_: seen.extend(command))
     refusal(make_stripper("command:x {in} {out} '{{y}}'"), blob(), np.eye(4))
     assert seen[-1] == "{y}"

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError, StripperError
-from bida.eval.brain_mask import Mask, Stripper, check_mask
-from bida.eval.command_stripper import CommandStripper
+from bida.eval.skullstrip.command import CommandStripper
+from bida.eval.skullstrip.mask import Mask, Stripper, check_mask
 
 __all__ = [
     "PRESETS",
@@ -69,7 +69,7 @@ class ThresholdStripper:
         Raises:
             StripperError: the volume is not brain-extracted, or `check_mask` refuses the mask.
         """
-        from bida.eval.brain_unet import largest_body
+        from bida.eval.skullstrip.network import largest_body
 
         level = self._tissue_level(volume)
         inside = np.asarray(volume > self.share * level)
@@ -173,7 +173,7 @@ def make_stripper(name: str, **options: Any) -> Stripper:
     """
     try:
         if name == "builtin":
-            from bida.eval.brain_unet import BrainUNet
+            from bida.eval.skullstrip.network import BrainUNet
 
             return BrainUNet(**options)
         if name == "threshold":

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import detrend
 
 from bida.errors import SettingsError
-from bida.eval.spectrum import FLOOR, SHARE, axis_spectrum
+from bida.eval.slices.spectrum import FLOOR, SHARE, axis_spectrum
 
 Float = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri
 
 from bida.errors import SettingsError
-from bida.eval.skullstrip import PRESETS, StripperError, ThresholdStripper, check_mask, make_stripper
+from bida.eval.skullstrip.strippers import PRESETS, StripperError, ThresholdStripper, check_mask, make_stripper
 
 # the contract
 
@@ -135,6 +135,6 @@ def test_an_unknown_option_is_refused(name):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, bida.eval.skullstrip; print({'torch', 'monai', 'skimage', 'ants'} & set(sys.modules))"
+    code = "import sys, bida.eval.skullstrip.strippers; print({'torch', 'monai', 'skimage', 'ants'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bida.errors import SettingsError
 from bida.eval import Panel, feature_frechet, log_spectrum_db, oriented_features, plane_slices, sliced_wasserstein
-from bida.eval.oriented import BANDWIDTH, FLOOR, filter_bank
-from bida.eval.wasserstein import patch_distance, pyramid_patches
+from bida.eval.slices.oriented import BANDWIDTH, FLOOR, filter_bank
+from bida.eval.slices.wasserstein import patch_distance, pyramid_patches
 
 PLANES = ("XY", "XZ", "YZ")
 

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import grid_affine
+from labelled_parts import NUMBERS, SHAPE, VOXEL_MM, parts
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from bida.errors import SettingsError
@@ -20,16 +21,7 @@ from bida.sample import synthetic_brain
 # ITK fixes its threads when antspyx is first used, which some tests do directly; on several the result is not repeated
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 RNG = np.random.default_rng(0)
-SHAPE, VOXEL_MM = (24, 35, 18), 0.55
-NUMBERS = np.array([3, 7, 40, 614_454_277])  # the last, as brain atlases have them, is beyond what float32 holds
 GRIDS = [("RAS", 0), ("LPS", 0), ("LAS", 25), ("PIR", 10), ("SAR", -40)]
-
-
-def parts(shape, affine, brain):
-    """Number the brain's quarters: left and right, front and back."""
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
-    place = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
-    return np.where(brain, NUMBERS[(place[0] > 0) + 2 * (place[1] > 0.5)], 0)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bida.eval.frechet import Shrinkage, feature_frechet
-from bida.eval.slices import PLANES, finite, plane_slices
+from bida.eval.slices.frechet import Shrinkage, feature_frechet
+from bida.eval.slices.planes import PLANES, finite, plane_slices
 
 Features = Callable[[np.ndarray], np.ndarray]  # slices [N, C, H, W] to features [M, D], one or more a slice
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
-from bida.eval.slices import finite
+from bida.eval.slices.planes import finite
 
 Float = NDArray[np.float64]
 

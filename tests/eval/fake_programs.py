@@ -1,7 +1,9 @@
 """Volumes to strip, and programs that stand in for skull strippers."""
 
 import itertools
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from bida.errors import BidaError
-from bida.eval import command_stripper
-from bida.eval.skullstrip import StripperError
+from bida.eval.skullstrip import command
+from bida.eval.skullstrip.strippers import StripperError
 
 SHAPE = (20, 14, 17)
 CODES = ["".join(c) for axes in itertools.permutations(["RL", "AP", "SI"]) for c in itertools.product(*axes)]
@@ -22,6 +24,16 @@ x = np.asarray(image.dataobj)
 def write(values, affine=image.affine, path=sys.argv[-1]):
     nib.save(nib.Nifti1Image(values, affine), path)
 """
+
+
+def is_gone(pid):
+    """Tell whether a process has ended, waiting a little for the kernel to end it."""
+    for _ in range(50):
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        if not state or state.startswith("Z"):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def dice(a, b):
@@ -67,7 +79,7 @@ def in_process(monkeypatch):
             patch.setattr(sys, "argv", arguments)
             exec(PRELUDE + seen.body, {})
 
-    monkeypatch.setattr(command_stripper, "run_external", run)
+    monkeypatch.setattr(command, "run_external", run)
     return seen
 
 

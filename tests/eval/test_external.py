@@ -2,11 +2,11 @@
 
 import pickle
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
+from fake_programs import is_gone
 
 from bida.errors import BidaError, ExternalError, SettingsError
 from bida.eval.external import run_external
@@ -19,16 +19,6 @@ SPAWN = (
 
 def python(code, *arguments):
     return [sys.executable, "-S", "-c", code, *map(str, arguments)]
-
-
-def is_gone(pid):
-    """Tell whether a process has ended, waiting a little for the kernel to end it."""
-    for _ in range(50):
-        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-        if not state or state.startswith("Z"):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def message(command, timeout_s=20.0, **options):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bida.errors import SettingsError, WeightsError
-from bida.eval.inception import InceptionFeatures
+from bida.eval.slices.inception import InceptionFeatures
 from bida.io.weights import sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

@@ -19,8 +19,8 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError, StripperError
-from bida.eval.brain_mask import Mask, check_mask
 from bida.eval.external import run_external
+from bida.eval.skullstrip.mask import Mask, check_mask
 
 _GRID_TOLERANCE_VOXELS = 0.01  # float32 affines and quaternions round far below that, half a voxel is far above
 

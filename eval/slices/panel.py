@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
-from bida.eval.frechet import feature_frechet
-from bida.eval.oriented import oriented_features
-from bida.eval.slices import finite, plane_slices
-from bida.eval.spectrum import log_spectrum_db
-from bida.eval.wasserstein import patch_distance, pyramid_patches
+from bida.eval.slices.frechet import feature_frechet
+from bida.eval.slices.oriented import oriented_features
+from bida.eval.slices.planes import finite, plane_slices
+from bida.eval.slices.spectrum import log_spectrum_db
+from bida.eval.slices.wasserstein import patch_distance, pyramid_patches
 
 Float = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bida.errors import SettingsError
-from bida.eval.slices import finite
+from bida.eval.slices.planes import finite
 
 
 def seam_index(stack: ArrayLike, period: int, axis: int = 1) -> float:

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from bida.cli import main
 from bida.errors import SettingsError
-from bida.eval.isotropy import isotropy, white_noise
+from bida.eval.slices.isotropy import isotropy, white_noise
 from bida.stack import Stack, write_stack
 
 
@@ -73,7 +73,7 @@ def test_a_spectrum_that_falls_to_its_end_tells_no_noise():
 def test_slabs_change_nothing(monkeypatch):
     volume = field((40, 44, 48))
     whole = isotropy(volume, (1, 1, 1))
-    monkeypatch.setattr("bida.eval.isotropy._SLAB", 7 * 44 * 48)  # 40 = 5 x 7 + 5
+    monkeypatch.setattr("bida.eval.slices.isotropy._SLAB", 7 * 44 * 48)  # 40 = 5 x 7 + 5
     for one, other in zip(whole.power, isotropy(volume, (1, 1, 1)).power):
         np.testing.assert_allclose(one, other, rtol=1e-10)
 

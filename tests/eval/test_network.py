@@ -9,7 +9,7 @@ import torch
 from conftest import grid_affine, world
 
 from bida.errors import ScanError
-from bida.eval.brain_unet import VOXEL_MM, BrainUNet, largest_body, normalise, resize
+from bida.eval.skullstrip.network import VOXEL_MM, BrainUNet, largest_body, normalise, resize
 
 
 class Bright(torch.nn.Module):
