@@ -27,8 +27,8 @@ from ablation import scores
 from monai.bundle import ConfigParser
 from trust import at_factor, cut_to_stride, gains, prepared
 
+from bida.diffusion.load import load_prior, prior_of
 from bida.io.weights import save_weights, sha256
-from bida.pipeline import load_prior, prior_of
 from bida.training_command import override
 from bida.truth import choose_animals, prepare
 

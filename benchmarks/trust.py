@@ -44,6 +44,8 @@ from skimage.restoration import estimate_sigma
 from bida.adapt import adapt_prior
 from bida.dataset import load_normalised
 from bida.device import choose_device
+from bida.diffusion.load import load_prior, prior_of
+from bida.diffusion.prior import PlanePrior
 from bida.errors import BidaError, SettingsError
 from bida.inputs import Measurement
 from bida.io.nifti import ras
@@ -54,8 +56,7 @@ from bida.physics.grid import AXES, NORMAL, PLANES
 from bida.physics.guide import guide
 from bida.physics.interpolation import spline
 from bida.physics.operators import SliceOperator
-from bida.pipeline import load_prior, make_inferer, prior_of, restore, scan_transform
-from bida.prior import PlanePrior
+from bida.pipeline import make_inferer, restore, scan_transform
 from bida.progress import adapt_progress
 from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
 from bida.settings import Settings

@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader
 from bida.dataset import CountingSampler, SliceStacks
 from bida.denoise import denoised
 from bida.device import usable_cores
+from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
 from bida.inputs import Measurement
 from bida.io.files import atomic
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES
-from bida.prior import X0_RANGE, PlanePrior, kind_of
 from bida.progress import Report
 from bida.selfcheck import SLICES, chosen_indices, with_content
 from bida.training import average_decay, warmup_cosine

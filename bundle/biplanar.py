@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import count
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bida.diffusion.prior import SlicePrior
 from bida.extent import CONSTANT, Cut, background, cuts
-from bida.noise import VOLUME_STREAM
-from bida.physics.grid import PLANES, from_slices, to_slices
-from bida.samplers import Denoise
-
-FUSIONS = ("final", "step", "alternate")
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-VolumeDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (x, t) -> (x0, e), as `PlaneDenoiser`
-
-
-class SlicePrior(Protocol):
-    """What is asked of a network: `bida.prior.PlanePrior`.
-
-    Attributes:
-        alpha_bar: [T] float64.
-        stride: H and W are multiples of it.
-        prediction: "v", "eps" or "x0".
-        x0_range: range that the clean slices of its training were clipped to.
-        guided: whether ``predict`` takes a guide and whether to draw grain.
-    """
-
-    alpha_bar: Tensor
-    stride: int
-    prediction: str
-    x0_range: tuple[float, float]
-    guided: bool
-
-    def predict(
-        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Return (x0, e) of slices x [B, 1, H, W] of a plane at time t, x0 not clipped."""
+from bida.physics.grid import from_slices, to_slices
 
 
 class PlaneDenoiser:
@@ -112,40 +79,3 @@ class PlaneDenoiser:
             return {}
         guide = None if self.guides is None else self._filled(cut.of(self.guides))
         return {"guide": guide, "grain": self.grain, "along": self.along}
-
-
-def fused_states(
-    fusion: str, planes: Sequence[str], denoisers: Sequence[VolumeDenoiser]
-) -> list[tuple[int, str, Denoise]]:
-    """List the volume states that a fusion samples and averages: (stream, plane that keys the noise, denoiser)."""
-
-    def single(denoiser: VolumeDenoiser) -> Denoise:
-        return lambda x, t, step: denoiser(x, t)
-
-    def averaged(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-        estimates = [denoiser(x, t) for denoiser in denoisers]
-        x0, e = (sum(parts) / len(estimates) for parts in zip(*estimates))
-        return x0, e
-
-    def in_turn(x: Tensor, t: int, step: int) -> tuple[Tensor, Tensor]:
-        return denoisers[step % len(denoisers)](x, t)
-
-    if fusion == "final":
-        return [(PLANES.index(plane), plane, single(denoiser)) for plane, denoiser in zip(planes, denoisers)]
-    return [(VOLUME_STREAM, "axial", averaged if fusion == "step" else in_turn)]
-
-
-def counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a wrapper for denoisers, or other passes, that counts all their calls and reports each to `progress`."""
-    done = count(1)
-
-    def report(one_pass: Callable[P, T]) -> Callable[P, T]:
-        def reporting(*args: P.args, **kwargs: P.kwargs) -> T:
-            result = one_pass(*args, **kwargs)
-            if progress is not None:
-                progress(next(done), total)
-            return result
-
-        return reporting
-
-    return report

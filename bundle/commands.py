@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bida.diffusion.load import load_prior, prior_of
 from bida.errors import OutOfMemoryError, SettingsError, plain_errors
 from bida.io.files import check_output, sidecar_path, stem
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
-from bida.pipeline import load_prior, prior_of, restore, scan_transform
+from bida.pipeline import restore, scan_transform
 from bida.progress import adapt_progress, console_progress
 from bida.provenance import versions
 from bida.result import Result
@@ -195,7 +196,7 @@ def adapt(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write the networks of the priors for other programs."""
-    from bida.export import export as write
+    from bida.diffusion.export import export as write
 
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     print(*write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite), sep="\n")

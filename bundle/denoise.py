@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bida.diffusion.prior import X0_RANGE
 from bida.io.files import atomic
 from bida.io.weights import sha256
-from bida.prior import X0_RANGE
 
 AIR = -0.9  # 5% of the range above the background: what is darker tells nothing of the noise in tissue
 NLM_STRENGTH = 0.8  # cut-off of non-local means over the noise's standard deviation, scikit-image's advice

@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from bida.biplanar import SlicePrior
-from bida.noise import slice_noise
+from bida.diffusion.noise import slice_noise
+from bida.diffusion.prediction import diffuse
+from bida.diffusion.prior import SlicePrior
 from bida.physics.grid import PLANES, to_slices
-from bida.prior import diffuse
 
 TIMES = (300, 500, 700)  # of the schedule: alpha-bar over 1 - alpha-bar is 5.6, -0.1 and -6.0 dB
 THRESHOLD_DB = 0.2  # see `benchmarks/trust.py`, which measures it on known and on strange scans

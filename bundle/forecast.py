@@ -6,8 +6,8 @@ import time
 
 import torch
 
+from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.physics.grid import NORMAL
-from bida.prior import SHOWN, PlanePrior
 from bida.selfcheck import WINDOW
 from bida.settings import Settings
 

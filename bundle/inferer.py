@@ -13,19 +13,20 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.biplanar import FUSIONS, PlaneDenoiser, SlicePrior, counted, fused_states
+from bida.biplanar import PlaneDenoiser
+from bida.diffusion.fusion import FUSIONS, counted, fused_states
+from bida.diffusion.noise import INITIAL, volume_noise
+from bida.diffusion.prior import SlicePrior, relative_alpha_bar
+from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, sample
+from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.extent import CONSTANT, content
 from bida.inputs import Measurement, Padding
 from bida.moments import Moments, mean_of
-from bida.noise import INITIAL, volume_noise
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import axis_within, planes_containing
 from bida.physics.guide import guide, shown
 from bida.physics.operators import SliceOperator
-from bida.prior import relative_alpha_bar
-from bida.samplers import DDNM, Condition, DDNMPlus, sample
-from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.selfcheck import SelfCheck, averaged_weight, self_check
 
 

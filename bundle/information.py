@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from bida.device import choose_device
+from bida.diffusion.load import load_prior, prior_of
 from bida.errors import plain_errors
 from bida.familiarity import THRESHOLD_DB
 from bida.forecast import time_estimate
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, grids_from_json, planes_containing
 from bida.physics.operators import SliceOperator
-from bida.pipeline import load_prior, make_inferer, prior_of, scan_transform
+from bida.pipeline import make_inferer, scan_transform
 from bida.record import check_warnings
 from bida.settings import Settings
 

@@ -10,8 +10,8 @@ from typing import Any
 from monai.data import MetaTensor
 from torch import Tensor
 
+from bida.diffusion.noise import NO_PADDING
 from bida.errors import SettingsError
-from bida.noise import NO_PADDING
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES
 from bida.physics.operators import SliceOperator

@@ -9,15 +9,15 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.biplanar import counted, fused_states
+from bida.diffusion.fusion import counted, fused_states
+from bida.diffusion.noise import INITIAL, stack_noise
+from bida.diffusion.prediction import estimates
+from bida.diffusion.sampling import DDNM, MaskedRows, sample
+from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.masked_prior import MaskedPrior, with_mask
-from bida.noise import INITIAL, stack_noise
 from bida.physics.grid import STACK_PLANES, StackGrid, from_rows, to_rows
 from bida.physics.operators import MatrixOperator
-from bida.prior import estimates
-from bida.samplers import DDNM, MaskedRows, sample
-from bida.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.tiles import Tiling, tiled
 
 JOINED = ("step", "alternate")  # one volume for both planes

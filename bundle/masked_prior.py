@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bida.diffusion.prediction import PREDICTIONS
+from bida.diffusion.schedule import cosine_alpha_bar
+from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError, WeightsError
 from bida.io.weights import load_weights
-from bida.prior import PREDICTIONS
-from bida.schedule import cosine_alpha_bar
-from bida.unet import SliceUNet
 
 METHODS = ("diffusion", "msunet", "e2e")
 TIMESTEPS = 1000  # T of the cosine schedule

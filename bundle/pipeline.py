@@ -11,23 +11,21 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 from numpy.typing import NDArray
 
-from bida.device import choose_device, choose_dtype
+from bida.device import choose_device
+from bida.diffusion.load import load_prior, prior_of
+from bida.diffusion.prior import PlanePrior
 from bida.errors import ScanError, plain_errors
 from bida.inferer import BiplanarInferer
 from bida.io.files import NIFTI_SUFFIXES, result_path
 from bida.io.nifti import source_header
-from bida.io.weights import load_weights, misfits, read_weights, released_path
 from bida.moments import Moments
-from bida.prior import CLASSES, PlanePrior, kind_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.record import RESIDUALS, describe, worst
-from bida.resnet import NetworkPair, SliceResNet, shape_of
 from bida.result import Result
 from bida.settings import Settings
 from bida.transforms import (
@@ -42,7 +40,6 @@ from bida.transforms import (
     ResampleInPlaned,
     SaveVolumed,
 )
-from bida.unet import SliceUNet
 
 Source = str | Path | nib.Nifti1Pair
 
@@ -96,35 +93,6 @@ def preprocessing(
     return Compose(steps)
 
 
-def prior_of(model: str | Path | None = None) -> PlanePrior:
-    """Return the network that weights are of, not yet loaded.
-
-    Args:
-        model: Weights file, which says width and depth of the guided network, the prediction and the schedule. None:
-            the released one.
-
-    Raises:
-        WeightsError: See ``bida.io.weights.read_weights``, or the file says no such network.
-    """
-    file = released_path("model.pt") if model is None else Path(model)
-    state, _ = read_weights(file)
-    with misfits(file):
-        guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
-        pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
-        prediction, timesteps, schedule = kind_of(state["kind"])
-        return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
-
-
-def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
-    """Load weights into a prior, ready to sample; their SHA-256 stays with it as ``weights_sha256``.
-
-    Raises:
-        WeightsError: See ``bida.io.weights.load_weights``.
-    """
-    prior.weights_sha256 = load_weights(prior, model)
-    return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))
-
-
 def make_inferer(settings: Settings, progress: Progress | None = None) -> BiplanarInferer:
     """Return the sampler under the settings of a run."""
     names = ("steps", "samples", "fusion", "eta", "self_check", "guided", "grain", "noise", "seed", "batch_size")
@@ -151,7 +119,7 @@ def restore(
 
     Returns:
         The volume, the record of the run, and where ``samples`` is above 1 the uncertainty
-        (`bida.prior.PlanePrior.uncertainty`).
+        (`bida.diffusion.prior.PlanePrior.uncertainty`).
 
     Raises:
         ScanError: The scan cannot be used.

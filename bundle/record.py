@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from bida.device import dtype_choice
+from bida.diffusion.prior import PlanePrior
 from bida.familiarity import THRESHOLD_DB
-from bida.prior import PlanePrior
 from bida.provenance import Clock, versions
 from bida.settings import Settings
 

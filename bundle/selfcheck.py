@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bida.biplanar import SlicePrior
+from bida.diffusion.prior import SlicePrior
 from bida.extent import CONSTANT
 from bida.familiarity import familiarity
 from bida.moments import mean_of

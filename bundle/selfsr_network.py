@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bida.unet import zero
-
-RESIDUAL = 0.5  # of a block's result is added, for stability at the learning rate used (Lim et al. 2017 take 0.1)
-FOLD = 2  # pixels along each side that are folded into channels: a quarter of the work, twice the field of view
+from bida.diffusion.resnet import FOLD, RESIDUAL
+from bida.diffusion.unet import zero
 
 
 class ResidualBlock(nn.Module):

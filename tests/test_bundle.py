@@ -10,11 +10,11 @@ from monai.bundle import ConfigWorkflow
 from monai.transforms import Compose
 
 from bida import superres
+from bida.diffusion.prior import CLASSES, PlanePrior
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.unet import SliceUNet
 from bida.inferer import BiplanarInferer
 from bida.io.weights import save_weights
-from bida.prior import CLASSES, PlanePrior
-from bida.resnet import NetworkPair, SliceResNet
-from bida.unet import SliceUNet
 
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FAST = {"steps": 2, "n4": False}

@@ -5,10 +5,10 @@ import torch
 
 from bida.dataset import CountingSampler, SliceDataset, load_normalised
 from bida.denoise import denoised
+from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
 from bida.io.bids import find_animals
 from bida.physics.grid import PLANES
-from bida.prior import X0_RANGE
 from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 from bida.transforms.diffuse import DiffuseSliced
 

@@ -36,10 +36,10 @@ def test_unknown_names_are_refused():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_result_on_the_gpu_is_that_on_the_cpu():
+    from bida.diffusion.load import load_prior, prior_of
     from bida.inferer import BiplanarInferer
     from bida.physics.geometry import SliceGeometry
     from bida.physics.operators import SliceOperator
-    from bida.pipeline import load_prior, prior_of
 
     geometry = SliceGeometry(1, 13, 0.75, 0.75, 64, 0.15)
     inputs = SliceOperator.build(geometry).pinv(torch.rand(64, 13, 64)).reshape(1, 1, 64, 64, 64)

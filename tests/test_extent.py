@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.prior import SHOWN, PlanePrior
+from bida.diffusion.resnet import SliceResNet
 from bida.extent import CONSTANT, MARGIN, content, cuts
 from bida.inferer import BiplanarInferer
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
-from bida.prior import SHOWN, PlanePrior
-from bida.resnet import SliceResNet
 
 GEOMETRY = SliceGeometry(axis=1, slices=16, slice_spacing_mm=0.6, thickness_mm=0.6, voxels=64, voxel_mm=0.15)
 OPERATOR = SliceOperator.build(GEOMETRY)

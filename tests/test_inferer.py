@@ -8,16 +8,16 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from bida.biplanar import PlaneDenoiser
+from bida.diffusion.noise import INITIAL, VOLUME_STREAM, volume_noise
+from bida.diffusion.prior import PlanePrior, relative_alpha_bar
+from bida.diffusion.sampling import DDNM, DDNMPlus, sample
+from bida.diffusion.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
 from bida.extent import CONSTANT
 from bida.inferer import BiplanarInferer
-from bida.noise import INITIAL, VOLUME_STREAM, volume_noise
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES, planes_containing
 from bida.physics.operators import SliceOperator
-from bida.prior import PlanePrior, relative_alpha_bar
-from bida.samplers import DDNM, DDNMPlus, sample
-from bida.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 
 SHAPE = (20, 24, 12)
 VARIANCE = {"axial": 0.02, "coronal": 0.05, "sagittal": 0.01}  # of the pointwise priors; x0 stays inside [-1, 1]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
 from bida.masked_prior import SETTINGS, MaskedPrior, RowLoss, method_settings
-from bida.schedule import cosine_alpha_bar
 from bida.transforms.mask_rows import MaskRowsd, RowTripletsd, cut_size, row_task
 
 H, W = 12, 5

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.noise import INITIAL, stack_noise, volume_noise
 from bida.errors import SettingsError
 from bida.masked_inferer import BLUR_SIGMA, MaskedSliceInferer, acquired, blurred, doubled
 from bida.masked_prior import MaskedPrior
-from bida.noise import INITIAL, stack_noise, volume_noise
 from bida.physics.grid import StackGrid
 
 C, M, Y, X = 2, 4, 9, 11

@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from bida import superres
+from bida.diffusion.load import load_prior, prior_of
+from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError, WeightsError
 from bida.io.weights import load_weights, save_weights
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
-from bida.pipeline import find_scans, load_prior, prior_of, restore
-from bida.prior import CLASSES, PlanePrior, kind_of
-from bida.resnet import NetworkPair, SliceResNet
+from bida.pipeline import find_scans, restore
 from bida.settings import PRESETS, Settings
-from bida.unet import SliceUNet
 
 FAST = {"steps": 2, "n4": False, "device": "cpu", "self_check": False}  # whose weight is 0 for smooth phantoms
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.schedule import cosine_alpha_bar
 from bida.familiarity import familiarity, wiener
 from bida.inferer import BiplanarInferer
 from bida.inputs import Measurement
@@ -11,7 +12,6 @@ from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
 from bida.record import check_warnings
-from bida.schedule import cosine_alpha_bar
 from bida.selfcheck import (
     SLICES,
     SelfCheck,

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.prior import CLASSES, GUIDE_RANGE, SPREAD, relative_alpha_bar
+from bida.diffusion.schedule import cosine_alpha_bar
 from bida.physics.grid import PLANES
 from bida.physics.guide import guide, shown
 from bida.physics.operators import SliceOperator
-from bida.prior import CLASSES, GUIDE_RANGE, SPREAD, relative_alpha_bar
-from bida.schedule import cosine_alpha_bar
 from bida.transforms.augment import RandScanNoised
 from bida.transforms.diffuse import DiffuseSliced
 from bida.transforms.thicken import ThickenSliced

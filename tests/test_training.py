@@ -9,12 +9,12 @@ import torch
 from conftest import ROOT
 from monai.bundle import ConfigWorkflow
 
+from bida.diffusion.prior import CLASSES, SPREAD, PlanePrior
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
 from bida.io.weights import load_weights
-from bida.prior import CLASSES, SPREAD, PlanePrior
-from bida.resnet import NetworkPair, SliceResNet
 from bida.training import prepare, warmup_cosine, warmup_cosine_scheduler
-from bida.unet import SliceUNet
 
 SMALL = {
     "network#bare#channels": [64],

@@ -10,8 +10,9 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 
-from bida.prior import SPREAD, diffuse, is_guided, prediction_target, relative_alpha_bar
-from bida.schedule import alpha_bar_of
+from bida.diffusion.prediction import diffuse, prediction_target
+from bida.diffusion.prior import SPREAD, is_guided, relative_alpha_bar
+from bida.diffusion.schedule import alpha_bar_of
 
 # Times of successive samples follow the additive recurrence of the golden ratio: every batch covers [0, T) evenly.
 _GOLDEN = (5**0.5 - 1) / 2
@@ -35,9 +36,9 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         emphasis: Times are T u^(1 / emphasis), u spread evenly: 1 for even times, above it for more of the high ones,
             where a guided prior decides what a slice looks like.
         guide_key: Where the guide [4, H, W] of a guided prior is; it is put behind the slice. Where the class says that
-            there is one, what it lacks is diffused in place of the slice (`bida.prior.relative_alpha_bar`).
+            there is one, what it lacks is diffused in place of the slice (`bida.diffusion.prior.relative_alpha_bar`).
         planes_key: Where the class of a guided prior is.
-        schedule: ``cosine`` or ``linear`` (`bida.schedule`).
+        schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).
 
     Raises:
         SettingsError: The schedule is unknown.

@@ -11,10 +11,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
+from bida.diffusion.prediction import diffuse, prediction_target
+from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
 from bida.masked_prior import method_settings, with_mask
-from bida.prior import diffuse, prediction_target
-from bida.schedule import cosine_alpha_bar
 from bida.transforms.diffuse import spread_time
 
 

@@ -12,10 +12,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
+from bida.diffusion.prior import GUIDE_RANGE, SHOWN, X0_RANGE, condition_class
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import shown
 from bida.physics.operators import SliceOperator
-from bida.prior import GUIDE_RANGE, SHOWN, X0_RANGE, condition_class
 
 AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
 PADDING = 7  # voxels: the most that a scan is padded at one end for a network of stride 8
@@ -43,7 +43,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         grain: Share of slices whose target is as scanned.
         noisy: Share of slices whose y, made of x as scanned, has the noise of acquired slices.
         noiseless: Share of clean targets whose y is made of the denoised slice.
-        planes_key: Where the plane's index is; it becomes the class (`bida.prior.condition_class`).
+        planes_key: Where the plane's index is; it becomes the class (`bida.diffusion.prior.condition_class`).
         guide_key: Where the guide goes, [4, H, W]; zero where there is none.
     """
 

@@ -64,6 +64,6 @@ def test_released_weights_are_the_ones_in_the_metadata():
     path = weights.released_path("model.pt")
     assert weights.sha256(path) == weights.released_hash("model.pt")
     assert path.stat().st_size < 25e6
-    from bida.pipeline import prior_of
+    from bida.diffusion.load import prior_of
 
     weights.load_weights(prior_of())

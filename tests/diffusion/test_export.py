@@ -10,12 +10,12 @@ from monai.bundle import ckpt_export
 from monai.data import load_net_with_metadata
 
 from bida.cli import main
+from bida.diffusion.export import CHANNELS, export
+from bida.diffusion.load import load_prior, prior_of
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
-from bida.export import CHANNELS, export
 from bida.io.weights import released_hash
-from bida.pipeline import load_prior, prior_of
-from bida.resnet import NetworkPair, SliceResNet
-from bida.unet import SliceUNet
 
 SIZES = [(1, 16, 24), (3, 48, 16), (5, 72, 64)]
 MODEL = str(ROOT / "models" / "model.pt")
@@ -104,7 +104,7 @@ def test_files_that_exist_are_kept(tmp_path, capsys):
 
 
 def test_missing_packages_are_named(prior, tmp_path, monkeypatch):
-    monkeypatch.setattr("bida.export.find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr("bida.diffusion.export.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(SettingsError, match=r"--format onnx: needs onnxscript, not installed; pip install 'bida\[exp"):
         export(prior, tmp_path, "onnx")
     with pytest.raises(SettingsError, match="--format: must be one of onnx, torchscript, got 'tflite'"):

@@ -13,10 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bida.diffusion.prior import CLASSES, SHOWN, PlanePrior, kind_of
+from bida.diffusion.resnet import NetworkPair
 from bida.errors import SettingsError
 from bida.io.files import atomic, check_output, make_folder
-from bida.prior import CLASSES, SHOWN, PlanePrior, kind_of
-from bida.resnet import NetworkPair
 
 FORMATS = ("onnx", "torchscript")
 INPUTS = ("x", "timesteps", "classes")
@@ -31,7 +31,7 @@ class ScriptablePrior(nn.Module):
     network depends on the class, which cannot be traced: it is scripted. Arithmetic is that of the inputs.
 
     Args:
-        prior: A prior of a `bida.resnet.NetworkPair`; the new one shares its weights, and takes others by
+        prior: A prior of a `bida.diffusion.resnet.NetworkPair`; the new one shares its weights, and takes others by
             ``load_state_dict``.
     """
 
@@ -73,11 +73,11 @@ def export(prior: PlanePrior, folder: str | Path, kind: str, *, overwrite: bool 
     """Write the networks of a prior to a folder.
 
     As ONNX, ``guided.onnx`` and ``bare.onnx``, as TorchScript, ``model.ts`` with both. Inputs are x [B, C, H, W],
-    float32, the times [B] and the classes [B] (`bida.prior.condition_class`), int64; the output is the prediction
-    [B, 1, H, W].
+    float32, the times [B] and the classes [B] (`bida.diffusion.prior.condition_class`), int64; the output is the
+    prediction [B, 1, H, W].
 
     Args:
-        prior: A prior of a `bida.resnet.NetworkPair`, on the CPU.
+        prior: A prior of a `bida.diffusion.resnet.NetworkPair`, on the CPU.
         folder: Made where it is missing.
         kind: One of `FORMATS`.
         overwrite: Replace existing files.

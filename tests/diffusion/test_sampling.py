@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.sampling import DDNM, DDNMPlus, Level, Unconditional, sample
+from bida.diffusion.schedule import cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
-from bida.samplers import DDNM, DDNMPlus, Level, Unconditional, sample
-from bida.schedule import cosine_alpha_bar, timestep_pairs
 
 N, M = 10, 4
 ALPHA_BAR = cosine_alpha_bar()

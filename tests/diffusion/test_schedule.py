@@ -5,8 +5,8 @@ import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler
 
+from bida.diffusion.schedule import alpha_bar_of, cosine_alpha_bar, first_time_above, timestep_pairs
 from bida.errors import SettingsError
-from bida.schedule import alpha_bar_of, cosine_alpha_bar, first_time_above, timestep_pairs
 
 SIXTEEN = [999, 936, 874, 812, 749, 686, 624, 562, 499, 436, 374, 312, 249, 186, 124, 62]
 

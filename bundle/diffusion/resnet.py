@@ -6,15 +6,15 @@ amplitudes, and wide, coarse levels learn few animals by heart. Time and class s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bida.prior import is_guided
-from bida.selfsr_network import FOLD, RESIDUAL
-from bida.unet import timestep_embedding, zero
+from bida.diffusion.prior import is_guided
+from bida.diffusion.unet import timestep_embedding, zero
+
+FOLD = 2  # pixels along each side that are folded into channels: a quarter of the work, twice the field of view
+RESIDUAL = 0.5  # of a block's result is added, for stability at the learning rate used (Lim et al. 2017 take 0.1)
 
 
 class ModulatedBlock(nn.Module):
@@ -42,7 +42,7 @@ class ModulatedBlock(nn.Module):
 
 
 class SliceResNet(nn.Module):
-    """Predict noise, image or velocity of a noised slice; the call is that of `bida.unet.SliceUNet`.
+    """Predict noise, image or velocity of a noised slice; the call is that of `bida.diffusion.unet.SliceUNet`.
 
     Args:
         channels: width of every layer; multiples of 32 fill a matrix unit.
@@ -87,15 +87,6 @@ class SliceResNet(nn.Module):
         for block in self.body:
             h = block(h, emb)
         return self.unfold(self.out(stem + h))
-
-
-def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
-    """Return width and depth of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
-    stem = state.get(f"{prefix}stem.weight")
-    if stem is None:
-        return {}
-    body = {key.split(".")[0] for name in state if (key := name.removeprefix(f"{prefix}body.")) != name}
-    return {"channels": stem.shape[0], "blocks": len(body)}
 
 
 class NetworkPair(nn.Module):

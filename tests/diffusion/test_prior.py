@@ -3,22 +3,21 @@ import pytest
 import torch
 from torch import nn
 
-from bida.physics.grid import PLANES
-from bida.prior import (
+from bida.diffusion.prediction import diffuse, prediction_target
+from bida.diffusion.prior import (
     CLASSES,
     GUIDE_RANGE,
     SPREAD,
     PlanePrior,
     condition_class,
-    diffuse,
     is_guided,
-    prediction_target,
     relative_alpha_bar,
     with_guide,
 )
-from bida.resnet import NetworkPair, SliceResNet
-from bida.schedule import alpha_bar_of
-from bida.unet import SliceUNet
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.schedule import alpha_bar_of
+from bida.diffusion.unet import SliceUNet
+from bida.physics.grid import PLANES
 
 
 class Oracle(nn.Module):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from bida.diffusion.noise import INITIAL, slice_noise, volume_noise
 from bida.errors import SettingsError
-from bida.noise import INITIAL, slice_noise, volume_noise
 from bida.physics.grid import PLANES, to_slices
 
 KEY = {"seed": 7, "draw": 1, "stream": 2, "slice_index": 5, "step": 3}

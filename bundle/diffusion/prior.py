@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bida.diffusion.prediction import PREDICTIONS, estimates
+from bida.diffusion.schedule import SCHEDULES, alpha_bar_of
 from bida.physics.grid import PLANES
-from bida.schedule import SCHEDULES, alpha_bar_of
 
-PREDICTIONS = ("v", "eps", "x0")
 # The 1st and 99th percentile of a volume go to -1 and 1. Training slices, and the network's clean estimates, are
 # clipped half a range above: in a brain on black 6-7% of the brain lies above the volume's 99th percentile,
 # and would be flattened.
@@ -25,39 +25,6 @@ SHOWN = 4  # channels of a guide
 CLASSES = 4 * len(PLANES)  # of a guided prior
 # What a guide lacks, clean slice less guide, has about this standard deviation in tissue on that scale.
 SPREAD = 0.2
-
-
-def diffuse(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Noise clean slices: ``x_t = sqrt(ab) x0 + sqrt(1 - ab) noise`` (Ho et al. 2020, Eq. 4).
-
-    Args:
-        x0: Clean slices [B, C, H, W].
-        noise: Standard normal, the shape of ``x0``.
-        alpha_bar: Cumulative signal power of each slice's time [B].
-
-    Returns:
-        Tensor of the shape of ``x0``.
-    """
-    ab = alpha_bar.to(x0.dtype)[:, None, None, None]
-    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-
-
-def prediction_target(x0: Tensor, noise: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
-    """Return what the network learns to predict: v (Salimans & Ho 2022, Eq. 10), the noise, or the clean slice."""
-    ab = alpha_bar.to(x0.dtype)[:, None, None, None]
-    if prediction == "v":
-        return ab.sqrt() * noise - (1 - ab).sqrt() * x0
-    return noise if prediction == "eps" else x0
-
-
-def estimates(x: Tensor, out: Tensor, ab: float, prediction: str) -> tuple[Tensor, Tensor]:
-    """Return (x0, e), what a network's output says of the clean slices and of the noise in x, at alpha-bar ``ab``."""
-    a, s = ab**0.5, (1 - ab) ** 0.5
-    if prediction == "v":  # Salimans & Ho 2022, appendix D
-        return a * x - s * out, a * out + s * x
-    if prediction == "eps":
-        return (x - s * out) / a, out
-    return out, (x - a * out) / s
 
 
 def condition_class(plane: int, guided: bool, grain: bool) -> int:
@@ -110,7 +77,7 @@ class PlanePrior(nn.Module):
         timesteps: Length T of the schedule.
         dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
         guided: The network takes a guide.
-        schedule: ``cosine`` or ``linear`` (`bida.schedule`).
+        schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).
 
     Raises:
         ValueError: ``prediction`` or ``dtype`` is unknown, or a plane has no network.
@@ -196,7 +163,7 @@ class PlanePrior(nn.Module):
         self.uncertainty_floor.fill_(floor)
 
     def guided_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of what is shown a guide: of a pair (`bida.resnet.NetworkPair`) the one network."""
+        """Return the parameters of what is shown a guide: of a `NetworkPair` the one network."""
         return [p for network in self.networks.values() for p in getattr(network, "guided", network).parameters()]
 
     def forward(self, x: Tensor, timesteps: Tensor, planes: Tensor) -> Tensor:
@@ -255,3 +222,26 @@ class PlanePrior(nn.Module):
         relative = float(relative_alpha_bar(self.alpha_bar[t]))
         r, e = estimates(z, self(with_guide(z, guide), times, classes), relative, self.prediction)
         return g + SPREAD * r, e
+
+
+class SlicePrior(Protocol):
+    """What is asked of a network: `bida.prior.PlanePrior`.
+
+    Attributes:
+        alpha_bar: [T] float64.
+        stride: H and W are multiples of it.
+        prediction: "v", "eps" or "x0".
+        x0_range: range that the clean slices of its training were clipped to.
+        guided: whether ``predict`` takes a guide and whether to draw grain.
+    """
+
+    alpha_bar: Tensor
+    stride: int
+    prediction: str
+    x0_range: tuple[float, float]
+    guided: bool
+
+    def predict(
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of slices x [B, 1, H, W] of a plane at time t, x0 not clipped."""

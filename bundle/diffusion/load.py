@@ -1,0 +1,53 @@
+"""The network that weights are of: its shape, prediction and schedule as the file says them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bida.device import choose_dtype
+from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
+from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.unet import SliceUNet
+from bida.io.weights import load_weights, misfits, read_weights, released_path
+
+
+def prior_of(model: str | Path | None = None) -> PlanePrior:
+    """Return the network that weights are of, not yet loaded.
+
+    Args:
+        model: Weights file, which says width and depth of the guided network, the prediction and the schedule. None:
+            the released one.
+
+    Raises:
+        WeightsError: See ``bida.io.weights.read_weights``, or the file says no such network.
+    """
+    file = released_path("model.pt") if model is None else Path(model)
+    state, _ = read_weights(file)
+    with misfits(file):
+        guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
+        pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
+        prediction, timesteps, schedule = kind_of(state["kind"])
+        return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+
+
+def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
+    """Load weights into a prior, ready to sample; their SHA-256 stays with it as ``weights_sha256``.
+
+    Raises:
+        WeightsError: See ``bida.io.weights.load_weights``.
+    """
+    prior.weights_sha256 = load_weights(prior, model)
+    return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))
+
+
+def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
+    """Return width and depth of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
+    stem = state.get(f"{prefix}stem.weight")
+    if stem is None:
+        return {}
+    body = {key.split(".")[0] for name in state if (key := name.removeprefix(f"{prefix}body.")) != name}
+    return {"channels": stem.shape[0], "blocks": len(body)}
