@@ -29,7 +29,7 @@ from trust import at_factor, cut_to_stride, gains, prepared
 
 from bida.diffusion.load import load_prior, prior_of
 from bida.io.weights import save_weights, sha256
-from bida.training_command import override
+from bida.training.run import override
 from bida.truth import choose_animals, prepare
 
 COLUMNS = ["weights", "trained with", "cell", "dB"]

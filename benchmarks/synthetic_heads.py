@@ -2,8 +2,9 @@
 
     python benchmarks/synthetic_heads.py DATA/mouse-labels DATA/mouse-template-drcarbon --out synthetic-heads --count 64
 
-Windows of 80 x 80 x 80 voxels of 0.2 mm, without noise, of animals that the folders hold; see `bida.brains`. They teach
-a prior what the mice, brain-extracted and noisy, cannot: skull, muscle, air, other contrasts, and edges without noise.
+Windows of 80 x 80 x 80 voxels of 0.2 mm, without noise, of animals that the folders hold; see
+`bida.training.head_dataset`. They teach a prior what the mice, brain-extracted and noisy, cannot: skull, muscle, air,
+other contrasts, and edges without noise.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from monai.networks.layers import GaussianFilter
 
-from bida.brains import HeadDataset, find_sources
 from bida.eval.skullstrip.network import VOXEL_MM
+from bida.training.head_dataset import HeadDataset, find_sources
 
 BLUR = (0.3, 0.7)  # voxels, standard deviation: label maps have no partial volume
 

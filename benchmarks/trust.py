@@ -42,7 +42,6 @@ from scipy.optimize import brentq
 from skimage.restoration import estimate_sigma
 
 from bida.adapt import adapt_prior
-from bida.dataset import load_normalised
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
@@ -61,6 +60,7 @@ from bida.progress import adapt_progress
 from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
 from bida.settings import Settings
 from bida.simulation import simulate_file
+from bida.training.dataset import load_normalised
 from bida.truth import choose_animals, prepare
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations

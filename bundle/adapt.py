@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bida.dataset import CountingSampler, SliceStacks
-from bida.denoise import denoised
 from bida.device import usable_cores
 from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
@@ -35,10 +33,12 @@ from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES
 from bida.progress import Report
 from bida.selfcheck import SLICES, chosen_indices, with_content
-from bida.training import average_decay, warmup_cosine
-from bida.transforms.augment import RandContrastd, RandSimilarityd
-from bida.transforms.diffuse import DiffuseSliced
-from bida.transforms.thicken import ThickenSliced
+from bida.training.dataset import CountingSampler, SliceStacks
+from bida.training.denoise import denoised
+from bida.training.handlers import average_decay, warmup_cosine
+from bida.transforms.augment.diffuse import DiffuseSliced
+from bida.transforms.augment.slices import RandContrastd, RandSimilarityd
+from bida.transforms.augment.thicken import ThickenSliced
 
 WORKERS = 8  # processes that prepare crops for a GPU, at most; one keeps up with a CPU
 
@@ -55,7 +55,7 @@ class Adaptation:
         crop: height and width of a crop, voxels; less where slices are smaller.
         scale: range of the random scale.
         factors: range of the slice spacing that crops are made thick by, over the scan's own.
-        emphasis: of high noise levels, see `bida.transforms.diffuse`.
+        emphasis: of high noise levels, see `bida.transforms.augment.diffuse`.
         decay: of the average of the weights.
         save_seconds: time between checkpoints.
         seed: of all chance.

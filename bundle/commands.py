@@ -266,7 +266,7 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train through the bundle's training configuration."""
-    from bida.training_command import run_training
+    from bida.training.run import run_training
 
     fixed = {"dataset_dir": list(arguments.data), "output_dir": arguments.output}
     run_training(["train.yaml"], arguments.config, arguments.overrides, fixed)
@@ -275,7 +275,7 @@ def train(arguments: argparse.Namespace) -> None:
 def train_masked(arguments: argparse.Namespace) -> None:
     """Train on microscopy stacks through the bundle's training configuration and the one that lies over it."""
     from bida.masked_sources import validation_stacks
-    from bida.training_command import run_training
+    from bida.training.run import run_training
 
     validation = validation_stacks(arguments.stacks, arguments.validation)
     fixed = {"stacks": arguments.stacks, "validation_stacks": validation, "output_dir": arguments.output}

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.dataset import SliceStacks, Transform
 from bida.errors import SettingsError
 from bida.physics.grid import STACK_PLANES
 from bida.stack import Stack, block_mean, read_stack
+from bida.training.dataset import SliceStacks, Transform
 
 Float = NDArray[np.float32]
 

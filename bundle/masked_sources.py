@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.dataset import SliceStacks, Transform
 from bida.errors import SettingsError
 from bida.masked_data import IntensityLine, StackSlices, split_range
 from bida.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
 from bida.physics.grid import STACK_PLANES
+from bida.training.dataset import SliceStacks, Transform
 
 
 class _Patches:

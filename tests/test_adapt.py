@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from bida.adapt import Adaptation, ScanSlices, adapt, training_slices
-from bida.dataset import CountingSampler
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.selfcheck import chosen_indices
+from bida.training.dataset import CountingSampler
 
 GEOMETRY = SliceGeometry(1, 10, 0.6, 0.6, 40, 0.15)
 

@@ -227,7 +227,7 @@ def test_bad_training_options(tmp_path, capsys, extra, message):
     [("learning_rate=5e-4", 5e-4), ("epochs=3", 3), ("prediction=eps", "eps"), ("crop=[16, 16]", [16, 16])],
 )
 def test_overrides_are_numbers_where_they_look_like_numbers(text, value):
-    from bida.training_command import override
+    from bida.training.run import override
 
     assert override(text) == (text.split("=")[0], value)
 

@@ -7,7 +7,7 @@ from bida import masked_data
 from bida.errors import SettingsError
 from bida.masked_data import IntensityLine, StackSlices, load_stack, split_range
 from bida.stack import Stack, block_mean
-from bida.training import names
+from bida.training.handlers import names
 
 RNG = np.random.default_rng(0)
 STACKS = {

@@ -8,12 +8,13 @@ import torch
 from conftest import ROOT
 from monai.bundle import ConfigParser
 
-from bida import masked_sources, training_command
+from bida import masked_sources
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
 from bida.masked_data import PERCENTILES
 from bida.masked_sources import OpenSrhSlices, masked_slices, validation_stacks
 from bida.opensrh import opensrh_patches, read_patch
+from bida.training import run as training_command
 
 
 def slices(root, split="train", **options):
@@ -45,7 +46,7 @@ def test_every_patch_of_a_split_is_drawn_and_none_else(opensrh, split, kinds, co
 
 def test_a_draw_is_that_of_a_stack_of_as_many_slices(opensrh):
     """Sample i is a function of the seed and i, the one that slices in memory have."""
-    from bida.dataset import SliceStacks
+    from bida.training.dataset import SliceStacks
 
     paths = opensrh_patches(opensrh, "train")
     held = np.stack([np.moveaxis(normalised(path).astype(np.float32), 0, -1) for path in paths])

@@ -15,7 +15,7 @@ from bida.diffusion.prediction import diffuse, prediction_target
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
 from bida.masked_prior import method_settings, with_mask
-from bida.transforms.diffuse import spread_time
+from bida.transforms.augment.diffuse import spread_time
 
 
 class MaskRowsd(MapTransform, RandomizableTransform):

@@ -7,9 +7,9 @@ from bida.diffusion.schedule import cosine_alpha_bar
 from bida.physics.grid import PLANES
 from bida.physics.guide import guide, shown
 from bida.physics.operators import SliceOperator
-from bida.transforms.augment import RandScanNoised
-from bida.transforms.diffuse import DiffuseSliced
-from bida.transforms.thicken import ThickenSliced
+from bida.transforms.augment.diffuse import DiffuseSliced
+from bida.transforms.augment.slices import RandScanNoised
+from bida.transforms.augment.thicken import ThickenSliced
 
 
 class Recorder(ThickenSliced):

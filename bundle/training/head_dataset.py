@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from bida.errors import SettingsError
 from bida.eval.skullstrip.network import VOXEL_MM, WINDOW, largest_body
-from bida.transforms.synthetic_head import Frame, grow_head, paint_labels, smooth_field
+from bida.training.synthetic_head import Frame, grow_head, paint_labels, smooth_field
 
 EXTRACTED = 0.4  # a scan with more exact zeros than this share of its voxels has no head
 MOUSE_MM = 11.0  # length of a mouse's cerebrum and cerebellum; a longer brain than 1.4 of it is a rat's

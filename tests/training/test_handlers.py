@@ -14,7 +14,7 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
 from bida.io.weights import load_weights
-from bida.training import prepare, warmup_cosine, warmup_cosine_scheduler
+from bida.training.handlers import prepare, warmup_cosine, warmup_cosine_scheduler
 
 SMALL = {
     "network#bare#channels": [64],

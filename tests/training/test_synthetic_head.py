@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from bida.transforms.synthetic_head import Frame, distance_mm, ellipsoid, grow_head, paint_labels, smooth_field
+from bida.training.synthetic_head import Frame, distance_mm, ellipsoid, grow_head, paint_labels, smooth_field
 
 SHAPE = (40, 44, 36)
 VOXEL_MM = 0.4

@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from bida.brains import HeadDataset, Source, body, find_sources, rotation, sample_window
 from bida.errors import SettingsError
 from bida.eval.skullstrip.network import VOXEL_MM
-from bida.transforms.synthetic_head import ellipsoid
+from bida.training.head_dataset import HeadDataset, Source, body, find_sources, rotation, sample_window
+from bida.training.synthetic_head import ellipsoid
 
 SIZE = 40
 
@@ -129,7 +129,7 @@ def test_the_stripper_trains_and_resumes_through_the_bundle(folders, tmp_path):
 
     from bida.eval.skullstrip.network import BrainUNet
 
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     data = [*entries(folders, "heads", "labels")]
 
     def train(epochs: int) -> None:

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 import torch
 
-from bida.dataset import CountingSampler, SliceDataset, load_normalised
-from bida.denoise import denoised
 from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
 from bida.io.bids import find_animals
 from bida.physics.grid import PLANES
-from bida.transforms.augment import RandContrastd, RandLeftRightFlipd, RandSimilarityd
-from bida.transforms.diffuse import DiffuseSliced
+from bida.training.dataset import CountingSampler, SliceDataset, load_normalised
+from bida.training.denoise import denoised
+from bida.transforms.augment.diffuse import DiffuseSliced
+from bida.transforms.augment.slices import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 
 
 @pytest.fixture

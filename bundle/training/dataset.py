@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from bida.denoise import denoised_image
 from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
 from bida.io.bids import Animal
 from bida.physics.grid import NORMAL, PLANES, spacing_of
+from bida.training.denoise import denoised_image
 
 # In-plane spacings within 5% of the image's finest count as sharp: header rounding, not anisotropy.
 SHARP = 1.05

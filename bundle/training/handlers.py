@@ -15,10 +15,10 @@ from monai.engines import IterationEvents
 from torch import nn
 from tqdm import tqdm
 
-from bida.dataset import CountingSampler
 from bida.diffusion.prior import PlanePrior
 from bida.errors import SettingsError
 from bida.io.weights import load_weights, save_weights
+from bida.training.dataset import CountingSampler
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bida.transforms.acquisition import RandFieldOfViewd, RandSurfaceCoild, RandThickSlicesd, thicken
+from bida.transforms.augment.heads import RandFieldOfViewd, RandSurfaceCoild, RandThickSlicesd, thicken
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
