@@ -25,11 +25,11 @@ from bida.io.nifti import ras
 from bida.io.scan import read_scan
 from bida.io.weights import released_path, sha256
 from bida.methods import METHODS, Choices, Slices
+from bida.mri.pipeline import restore
+from bida.mri.settings import Settings
+from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import spacing_of
-from bida.pipeline import restore
-from bida.settings import Settings
-from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
 
 BASE: dict[str, Any] = {"samples": 1, "self_check": False}

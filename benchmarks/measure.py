@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bida.device import usable_cores
-from bida.forecast import synchronise
+from bida.mri.info import synchronise
 
 OUT = Path("build/bench")
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

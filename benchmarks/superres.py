@@ -20,12 +20,12 @@ from measure import gflop, load, machine, timed, write_tables
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
-from bida.inferer import BiplanarInferer
-from bida.inputs import Measurement
+from bida.mri.inferer import BiplanarInferer
+from bida.mri.measurement import Measurement
+from bida.mri.synthetic_brain import smooth_noise
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, axis_within, planes_containing
 from bida.physics.operators import SliceOperator
-from bida.sample import smooth_noise
 
 AXIS, FACTOR, VOXEL_MM = 1, 5.0, 0.15
 MICRO_BATCH = 8

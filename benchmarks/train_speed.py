@@ -23,8 +23,8 @@ from ignite.engine import Engine, Events
 from measure import gflop, load, machine, matmul_gflops, write_tables
 from monai.bundle import ConfigParser
 
-from bida.forecast import synchronise
-from bida.sample import synthetic_brain
+from bida.mri.info import synchronise
+from bida.mri.synthetic_brain import synthetic_brain
 
 WARM = 2  # steps that are not counted: the workers start, memory is laid out
 SPACING_MM, SHAPE = 0.2, (64, 96, 64)

@@ -41,25 +41,25 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from skimage.restoration import estimate_sigma
 
-from bida.adapt import adapt_prior
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.errors import BidaError, SettingsError
-from bida.inputs import Measurement
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
-from bida.moments import Moments
+from bida.mri.adapt import adapt_prior
+from bida.mri.measurement import Measurement
+from bida.mri.moments import Moments
+from bida.mri.pipeline import make_inferer, restore, scan_transform
+from bida.mri.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
+from bida.mri.settings import Settings
+from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, PLANES
 from bida.physics.guide import guide
 from bida.physics.interpolation import spline
 from bida.physics.operators import SliceOperator
-from bida.pipeline import make_inferer, restore, scan_transform
 from bida.progress import adapt_progress
-from bida.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
-from bida.settings import Settings
-from bida.simulation import simulate_file
 from bida.training.dataset import load_normalised
 from bida.truth import choose_animals, prepare
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bida.pipeline import restore, superres
-    from bida.result import Result
-    from bida.settings import Settings
+    from bida.mri.pipeline import restore, superres
+    from bida.mri.result import Result
+    from bida.mri.settings import Settings
 
 __all__ = ["Result", "Settings", "restore", "superres"]
 
@@ -21,7 +21,7 @@ __all__ = ["Result", "Settings", "restore", "superres"]
 def __getattr__(name: str) -> Any:
     """Import the pipeline, and with it torch and MONAI, when it is first asked for."""
     if name in __all__:
-        from bida import pipeline  # it holds all four names
+        from bida.mri import pipeline  # it holds all four names
 
         return getattr(pipeline, name)
     raise AttributeError(f"module 'bida' has no attribute {name!r}")

@@ -18,11 +18,11 @@ from bida.errors import OutOfMemoryError, SettingsError, plain_errors
 from bida.io.files import check_output, sidecar_path, stem
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
-from bida.pipeline import restore, scan_transform
+from bida.mri.pipeline import restore, scan_transform
+from bida.mri.result import Result
+from bida.mri.settings import Settings
 from bida.progress import adapt_progress, console_progress
 from bida.provenance import versions
-from bida.result import Result
-from bida.settings import Settings
 
 if TYPE_CHECKING:
     from bida.design import Experiment
@@ -167,8 +167,7 @@ def gain(check: Mapping[str, Any] | None) -> str:
 def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> None:
     """Draw the scan, its cubic interpolation and the result."""
     from bida.io.nifti import ras
-    from bida.pictures import restoration_panels
-    from bida.preview import preview
+    from bida.mri.preview import preview, restoration_panels
 
     thick, interpolated = restoration_panels(scan, settings)
     preview(path, {"thick slices": thick, "cubic": interpolated, "bida": ras(result.data, result.affine)})
@@ -176,9 +175,9 @@ def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> No
 
 def adapt(arguments: argparse.Namespace) -> None:
     """Fine-tune the priors on the slices of scans, and write the weights."""
-    from bida.adapt import adapt_prior
     from bida.device import choose_device
     from bida.io.weights import save_weights
+    from bida.mri.adapt import adapt_prior
 
     settings = settings_of(arguments)
     output = check_output(arguments.output, overwrite=vars(arguments).get("overwrite", False), suffixes=(".pt",))
@@ -204,7 +203,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def simulate(arguments: argparse.Namespace) -> None:
     """Make thick slices from an isotropic volume."""
-    from bida.simulation import simulate_file
+    from bida.mri.simulate import simulate_file
 
     output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
     geometry = simulate_file(
@@ -227,7 +226,7 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     """Say what superres would do with a scan."""
-    from bida.information import information
+    from bida.mri.info import information
 
     print(information(arguments.input, settings_of(arguments), vars(arguments).get("check", False)))
 
@@ -252,14 +251,14 @@ def experiment_of(arguments: argparse.Namespace) -> Experiment:
 
 def volumes(arguments: argparse.Namespace) -> None:
     """Measure structures by registration."""
-    from bida.volumes import volumes as measure
+    from bida.mri.atlases import volumes as measure
 
     measure(arguments)
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Run the built-in sample through the bundle and draw what came out."""
-    from bida.demonstration import run_demo
+    from bida.mri.demo import run_demo
 
     print(run_demo(Path(arguments.output), arguments.factor, arguments.samples))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bida.arithmetic import bfloat16_speed
+from bida.cpu_speed import bfloat16_speed
 from bida.errors import SettingsError
 
 

@@ -36,10 +36,10 @@ from bida.io.nifti import write_volume
 from bida.io.scan import read_scan, read_sidecar
 from bida.io.weights import sha256
 from bida.methods import METHODS, Slices
+from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.reporting import collect, time_spent, write_outputs
 from bida.scores import Case, metric, parts, score_inputs
-from bida.simulation import simulate_file
 from bida.truth import Truth, choose_animals, prepare
 from bida.workers import side_by_side
 

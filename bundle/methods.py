@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bida.errors import SettingsError
 from bida.io.nifti import ras
+from bida.mri.settings import Settings
 from bida.physics.geometry import SliceGeometry
 from bida.physics.interpolation import cubic, project, spline
-from bida.settings import Settings
 
 Volume = NDArray[np.float32]
 
@@ -100,7 +100,7 @@ def _selfsr(slices: Slices, choices: Choices) -> Volume:
 
 def _restored(slices: Slices, choices: Choices, preset: str | None = None, **options: Any) -> Volume:
     """Restore by the priors, as ``bida superres --like TRUTH --no-n4``: the truth's bias field is divided out."""
-    from bida.pipeline import restore
+    from bida.mri.pipeline import restore
 
     chosen = {"model": choices.model, "seed": choices.seed, "device": choices.device, "like": str(slices.truth)}
     result = restore(slices.path, Settings.of(preset, **{**chosen, "n4": False, **options}))

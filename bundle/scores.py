@@ -36,10 +36,10 @@ from bida.io.files import make_folder
 from bida.io.nifti import write_volume
 from bida.io.weights import released_path, sha256
 from bida.methods import Slices
+from bida.mri.atlases import AtlasFiles, find_atlases, read_atlas
 from bida.physics.grid import AXES
 from bida.physics.operators import SliceOperator
 from bida.truth import Truth
-from bida.volumes import AtlasFiles, find_atlases, read_atlas
 
 # Carrying labels takes minutes a volume: only these methods' volumes get them, beside the truth's
 VOLUMETRY_METHODS = ("hr", "cubic", "selfsr", "bida", "eclare")

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from bida.sample import synthetic_brain
+from bida.mri.synthetic_brain import synthetic_brain
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeScan = Callable[..., Path]

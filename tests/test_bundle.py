@@ -13,8 +13,8 @@ from bida import superres
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.inferer import BiplanarInferer
 from bida.io.weights import save_weights
+from bida.mri.inferer import BiplanarInferer
 
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FAST = {"steps": 2, "n4": False}

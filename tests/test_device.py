@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bida import device
-from bida.arithmetic import Found, Speed
+from bida.cpu_speed import Found, Speed
 from bida.errors import SettingsError
 
 
@@ -37,7 +37,7 @@ def test_unknown_names_are_refused():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_result_on_the_gpu_is_that_on_the_cpu():
     from bida.diffusion.load import load_prior, prior_of
-    from bida.inferer import BiplanarInferer
+    from bida.mri.inferer import BiplanarInferer
     from bida.physics.geometry import SliceGeometry
     from bida.physics.operators import SliceOperator
 

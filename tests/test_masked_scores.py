@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bida import device, masked_commands, masked_data, masked_scores
-from bida.arithmetic import Found, Speed
 from bida.cli import main
+from bida.cpu_speed import Found, Speed
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import save_weights, sha256
 from bida.masked_inferer import MaskedSliceInferer

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bida.sample import synthetic_brain
+from bida.mri.synthetic_brain import synthetic_brain
 from bida.scores import Case, carried_labels, score_inputs
 from bida.truth import Truth
 

@@ -16,7 +16,7 @@ from bida.eval import registration
 from bida.eval.registration import affine_of, carry, itk_grid
 from bida.eval.structures import structure_dice
 from bida.eval.volumetry import Atlas, carry_labels, fuse_labels, measure, volumetry, whole_labels
-from bida.sample import synthetic_brain
+from bida.mri.synthetic_brain import synthetic_brain
 
 # ITK fixes its threads when antspyx is first used, which some tests do directly; on several the result is not repeated
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")

@@ -12,11 +12,11 @@ from bida.eval import psnr
 from bida.io.files import make_folder, sidecar_path, write_json
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan, read_sidecar
+from bida.mri.preview import preview
+from bida.mri.synthetic_brain import synthetic_brain
 from bida.physics.grid import AxisGrid, resampled_affine
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
-from bida.preview import preview
-from bida.sample import synthetic_brain
 
 VOXEL_MM = 0.15
 SOURCE = "bida demo, synthetic"

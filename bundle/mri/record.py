@@ -9,9 +9,9 @@ from typing import Any
 
 from bida.device import dtype_choice
 from bida.diffusion.prior import PlanePrior
-from bida.familiarity import THRESHOLD_DB
+from bida.mri.familiarity import THRESHOLD_DB
+from bida.mri.settings import Settings
 from bida.provenance import Clock, versions
-from bida.settings import Settings
 
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
 RESIDUALS = ("sampler_residual", "scan_residual")

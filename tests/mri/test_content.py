@@ -4,8 +4,8 @@ import torch
 
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.diffusion.resnet import SliceResNet
-from bida.extent import CONSTANT, MARGIN, content, cuts
-from bida.inferer import BiplanarInferer
+from bida.mri.content import CONSTANT, MARGIN, content, cuts
+from bida.mri.inferer import BiplanarInferer
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator

@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from bida import arithmetic
-from bida.arithmetic import Speed, bfloat16_speed, cache_file, machine
+from bida import cpu_speed
+from bida.cpu_speed import Speed, bfloat16_speed, cache_file, machine
 
 FAST = Speed(3.0, 4.0)
 
@@ -20,14 +20,14 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calls = []
-    monkeypatch.setattr(arithmetic, "measured", lambda: calls.append(1) or FAST)
-    arithmetic._bfloat16_speed.cache_clear()
+    monkeypatch.setattr(cpu_speed, "measured", lambda: calls.append(1) or FAST)
+    cpu_speed._bfloat16_speed.cache_clear()
     yield calls
-    arithmetic._bfloat16_speed.cache_clear()
+    cpu_speed._bfloat16_speed.cache_clear()
 
 
 def another_process():
-    arithmetic._bfloat16_speed.cache_clear()
+    cpu_speed._bfloat16_speed.cache_clear()
 
 
 def test_a_machine_is_measured_once(cache):
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_told_of_and_replaced(cache, text):
     cache_file().write_bytes(text.replace("KEY", machine().replace('"', "")).encode("latin-1"))
     found = bfloat16_speed()
     assert found.speed == FAST and not found.kept
-    assert "arithmetic.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
+    assert "cpu_speed.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
     another_process()
     assert bfloat16_speed().kept
 
@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_used_is_told_of(cache, blocked):
 def test_only_an_absolute_cache_folder_counts(monkeypatch, tmp_path, value):
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
+    assert cache_file() == tmp_path / ".cache" / "bida" / "cpu_speed.json"
 
 
 @pytest.mark.parametrize(("system", "folder"), [("darwin", "Library/Caches"), ("win32", "AppData/Local")])
@@ -88,7 +88,7 @@ def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    assert cache_file() == tmp_path / folder / "bida" / "arithmetic.json"
+    assert cache_file() == tmp_path / folder / "bida" / "cpu_speed.json"
 
 
 def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):
@@ -101,24 +101,24 @@ def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):
         return lambda: time.sleep(slow[dtype])
 
     for name in ("_product", "_conv"):
-        monkeypatch.setattr(arithmetic, name, operation)
-    speed = arithmetic.measured()
+        monkeypatch.setattr(cpu_speed, name, operation)
+    speed = cpu_speed.measured()
     assert not speed.worthwhile
-    assert set(sizes) == set(arithmetic.SIZES[0])
+    assert set(sizes) == set(cpu_speed.SIZES[0])
     sizes.clear()
     slow.update({torch.float32: 2e-3, torch.bfloat16: 0.0})
-    assert arithmetic.measured().worthwhile
-    assert set(sizes) == {n for pair in arithmetic.SIZES for n in pair}
+    assert cpu_speed.measured().worthwhile
+    assert set(sizes) == {n for pair in cpu_speed.SIZES for n in pair}
 
 
 def test_the_measurement_is_short(monkeypatch):
     monkeypatch.undo()
-    arithmetic.measured()  # the first calls load kernels
+    cpu_speed.measured()  # the first calls load kernels
     start = time.process_time()
-    speed = arithmetic.measured()
+    speed = cpu_speed.measured()
     assert time.process_time() - start < 0.5 * max(1, os.cpu_count() or 1)  # ten times what it takes, for busy machines
     assert 0.001 < speed.product < 1000 and 0.001 < speed.convolution < 1000
 
 
 def test_the_cpu_is_named():
-    assert arithmetic.cpu_model().strip()
+    assert cpu_speed.cpu_model().strip()

@@ -5,14 +5,11 @@ import pytest
 import torch
 
 from bida.diffusion.schedule import cosine_alpha_bar
-from bida.familiarity import familiarity, wiener
-from bida.inferer import BiplanarInferer
-from bida.inputs import Measurement
-from bida.physics.geometry import SliceGeometry
-from bida.physics.guide import guide
-from bida.physics.operators import SliceOperator
-from bida.record import check_warnings
-from bida.selfcheck import (
+from bida.mri.familiarity import familiarity, wiener
+from bida.mri.inferer import BiplanarInferer
+from bida.mri.measurement import Measurement
+from bida.mri.record import check_warnings
+from bida.mri.selfcheck import (
     SLICES,
     SelfCheck,
     averaged_weight,
@@ -22,7 +19,10 @@ from bida.selfcheck import (
     slice_geometry,
     window,
 )
-from bida.settings import Settings
+from bida.mri.settings import Settings
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import guide
+from bida.physics.operators import SliceOperator
 
 GEOMETRY = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
 

@@ -7,14 +7,14 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
-from bida.biplanar import PlaneDenoiser
 from bida.diffusion.noise import INITIAL, VOLUME_STREAM, volume_noise
 from bida.diffusion.prior import PlanePrior, relative_alpha_bar
 from bida.diffusion.sampling import DDNM, DDNMPlus, sample
 from bida.diffusion.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
-from bida.extent import CONSTANT
-from bida.inferer import BiplanarInferer
+from bida.mri.content import CONSTANT
+from bida.mri.denoiser import PlaneDenoiser
+from bida.mri.inferer import BiplanarInferer
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES, planes_containing
 from bida.physics.operators import SliceOperator
@@ -274,7 +274,7 @@ def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch,
         starts.append(pairs[0][0])
         return x
 
-    monkeypatch.setattr("bida.inferer.sample", sampled)
+    monkeypatch.setattr("bida.mri.inferer.sample", sampled)
     for prediction in ("v", "eps"):
         prior = PlanePrior(TinyNet(), prediction, guided=True)
         BiplanarInferer(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)

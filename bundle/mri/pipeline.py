@@ -19,15 +19,15 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.errors import ScanError, plain_errors
-from bida.inferer import BiplanarInferer
 from bida.io.files import NIFTI_SUFFIXES, result_path
 from bida.io.nifti import source_header
-from bida.moments import Moments
+from bida.mri.inferer import BiplanarInferer
+from bida.mri.moments import Moments
+from bida.mri.record import RESIDUALS, describe, worst
+from bida.mri.result import Result
+from bida.mri.settings import Settings
 from bida.progress import Progress, Report
 from bida.provenance import Clock
-from bida.record import RESIDUALS, describe, worst
-from bida.result import Result
-from bida.settings import Settings
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
@@ -140,7 +140,7 @@ def restore(
     inputs = item["image"][None].to(device)
     adapted = None
     if settings.adapt is not None:
-        from bida.adapt import adapt_prior  # training code loads when it is used
+        from bida.mri.adapt import adapt_prior  # training code loads when it is used
 
         adapted = adapt_prior(prior, [inputs], settings.adapt, checkpoint, on_adapt)
         clock.lap("adapt")

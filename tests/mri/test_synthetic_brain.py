@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from bida.errors import SettingsError
-from bida.sample import SNR, ellipsoid, inside, shell, smooth_min, synthetic_brain
+from bida.mri.synthetic_brain import SNR, ellipsoid, inside, shell, smooth_min, synthetic_brain
 
 
 @pytest.fixture(scope="module")

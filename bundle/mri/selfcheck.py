@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
-from bida.extent import CONSTANT
-from bida.familiarity import familiarity
-from bida.moments import mean_of
+from bida.mri.content import CONSTANT
+from bida.mri.familiarity import familiarity
+from bida.mri.moments import mean_of
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide
@@ -44,7 +44,7 @@ class SelfCheck:
         weight: of the prior of one plane that served the slices best, 0 to 1; 0 where it gained under `WORTHWHILE_DB`.
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
-        familiarity_db: how well the prior knows such slices (`bida.familiarity`), dB.
+        familiarity_db: how well the prior knows such slices (`bida.mri.familiarity`), dB.
         weight_of_result: of the mean of the planes' priors in the result (`averaged_weight`); None before there is one.
     """
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
-from bida.errors import SettingsError
+from bida.errors import SettingsError, plain_errors
 from bida.io.files import atomic
-from bida.physics.grid import AXES, NORMAL, PLANES
+from bida.mri.settings import Settings
+from bida.physics.grid import AXES, NORMAL, PLANES, spacing_of
+from bida.physics.interpolation import resample
+from bida.transforms.base import affine_of, target_grids
+from bida.transforms.load import LoadScand
+from bida.transforms.plan import PlanScand
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,3 +106,26 @@ def _scale_bar(axes: Axes, length_mm: float, width_mm: float, height_mm: float) 
         [left, left + length_mm], [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt", gid="scale"
     )
     axes.text(left + length_mm / 2, bottom + 0.02 * height_mm, f"{length_mm:g} mm", color="white", ha="center")
+
+
+def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:
+    """Return a scan as it is, and interpolated by cubic B-splines on the grid of its restoration."""
+    from monai.transforms import Compose, Orientationd
+
+    plan = PlanScand(
+        "image",
+        axis=settings.axis,
+        factor=settings.factor,
+        spacing=settings.spacing,
+        thickness_mm=settings.thickness_mm,
+        gap_mm=settings.gap_mm,
+        like=settings.like,
+    )
+    load = LoadScand("image", volume=settings.volume, scale_header=settings.scale_header)
+    with plain_errors():
+        image = Compose([load, Orientationd("image", axcodes="RAS", labels=None), plan])({"image": scan})["image"]
+    grids = target_grids(image)
+    spacing = spacing_of(affine_of(image))
+    thick = image[0].numpy()
+    fine = resample(thick, spacing, grids).astype(np.float32)
+    return (thick, spacing), (fine, (grids[0].spacing_mm, grids[1].spacing_mm, grids[2].spacing_mm))

@@ -13,21 +13,21 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.biplanar import PlaneDenoiser
 from bida.diffusion.fusion import FUSIONS, counted, fused_states
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.diffusion.prior import SlicePrior, relative_alpha_bar
 from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
-from bida.extent import CONSTANT, content
-from bida.inputs import Measurement, Padding
-from bida.moments import Moments, mean_of
+from bida.mri.content import CONSTANT, content
+from bida.mri.denoiser import PlaneDenoiser
+from bida.mri.measurement import Measurement, Padding
+from bida.mri.moments import Moments, mean_of
+from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import axis_within, planes_containing
 from bida.physics.guide import guide, shown
 from bida.physics.operators import SliceOperator
-from bida.selfcheck import SelfCheck, averaged_weight, self_check
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BiplanarInferer(Inferer):
         batch_size: slices gathered at once, rounded up to whole micro-batches; the result does not depend on it.
         micro_batch: slices that the network sees at once; in bfloat16 the result depends on it.
         self_check: measure the prior on the scan's own slices first, and draw the result towards the guide where the
-            prior does not help (`bida.selfcheck`).
+            prior does not help (`bida.mri.selfcheck`).
         guided: show a guided prior the interpolated scan (`bida.physics.guide`); others take none.
         grain: let a guided prior draw the grain of scans; else clean tissue.
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
@@ -209,7 +209,7 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> SelfCheck | None:
-        """Return what the self-check finds (`bida.selfcheck`), as many draws averaged as in a run; see `restore`."""
+        """Return what the self-check finds, as many draws averaged as in a run; see `restore`."""
         scan = Measurement.of(inputs, network.stride, geometry, padding)
 
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bida.drawing import bar_length_mm, cut, focus
 from bida.errors import ScanError, SettingsError
-from bida.preview import _figure, preview
+from bida.mri.preview import _figure, preview
 
 
 def blob(shape, spacing, centre_mm, radius_mm=1.0):
@@ -124,5 +124,5 @@ def test_bad_requests_are_refused_and_leave_no_file(panels, tmp_path):
 
 
 def test_matplotlib_is_imported_only_when_drawing():
-    code = "import sys, bida.preview; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, bida.mri.preview; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

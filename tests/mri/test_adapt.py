@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from bida.adapt import Adaptation, ScanSlices, adapt, training_slices
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
+from bida.mri.adapt import Adaptation, ScanSlices, adapt, training_slices
+from bida.mri.selfcheck import chosen_indices
 from bida.physics.geometry import SliceGeometry
-from bida.selfcheck import chosen_indices
 from bida.training.dataset import CountingSampler
 
 GEOMETRY = SliceGeometry(1, 10, 0.6, 0.6, 40, 0.15)
@@ -39,7 +39,7 @@ def same(a, b):
 
 def test_the_loss_falls_and_the_prior_is_ready_to_sample(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("bida.adapt.time.perf_counter", lambda: next(clock) / 16)  # 96 steps, however busy it is
+    monkeypatch.setattr("bida.mri.adapt.time.perf_counter", lambda: next(clock) / 16)  # 96 steps, however busy it is
     network = prior()
     dataset = training_slices([scan()], how(), prior())
     x, target, t, classes = (

@@ -10,10 +10,10 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError, WeightsError
 from bida.io.weights import load_weights, save_weights
+from bida.mri.pipeline import find_scans, restore
+from bida.mri.settings import PRESETS, Settings
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
-from bida.pipeline import find_scans, restore
-from bida.settings import PRESETS, Settings
 
 FAST = {"steps": 2, "n4": False, "device": "cpu", "self_check": False}  # whose weight is 0 for smooth phantoms
 

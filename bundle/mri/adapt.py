@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader
 from bida.device import usable_cores
 from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
-from bida.inputs import Measurement
 from bida.io.files import atomic
+from bida.mri.measurement import Measurement
+from bida.mri.selfcheck import SLICES, chosen_indices, with_content
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES
 from bida.progress import Report
-from bida.selfcheck import SLICES, chosen_indices, with_content
 from bida.training.dataset import CountingSampler, SliceStacks
 from bida.training.denoise import denoised
 from bida.training.handlers import average_decay, warmup_cosine
@@ -160,7 +160,7 @@ def adapt_prior(
     checkpoint: Path | None = None,
     report: Report | None = None,
 ) -> dict[str, float]:
-    """Fine-tune a prior, in place, on the sharp slices of scans; see ``bida.adapt``.
+    """Fine-tune a prior, in place, on the sharp slices of scans; see ``bida.mri.adapt``.
 
     Args:
         prior: The prior, loaded.

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
-from bida.extent import CONSTANT, Cut, background, cuts
+from bida.mri.content import CONSTANT, Cut, background, cuts
 from bida.physics.grid import from_slices, to_slices
 
 
 class PlaneDenoiser:
     """Denoise a volume slice by slice of one plane.
 
-    The prior sees the same slices in the same micro-batches at every step, cut to what they hold (`bida.extent`), the
-    last filled up with zeros: bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is
+    The prior sees the same slices in the same micro-batches at every step, cut to what they hold (`bida.mri.content`),
+    the last filled up with zeros: bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is
     constant keep that constant and skip the prior; so does the background around what the others hold.
 
     Args:
         prior: the network.
         plane: one of `PLANES`.
         y: the scan's slices [R, A, S], coarse along the through-plane axis.
-        held: where a volume has more than background (`bida.extent.content`), [R, A, S] of bool.
+        held: where a volume has more than background (`bida.mri.content.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
         guide: what a guided prior is shown (`bida.physics.guide.shown`), [4, R, A, S]; None to sample without.
