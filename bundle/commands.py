@@ -273,7 +273,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def train_masked(arguments: argparse.Namespace) -> None:
     """Train on microscopy stacks through the bundle's training configuration and the one that lies over it."""
-    from bida.masked_sources import validation_stacks
+    from bida.microscopy.dataset import validation_stacks
     from bida.training.run import run_training
 
     validation = validation_stacks(arguments.stacks, arguments.validation)
@@ -298,6 +298,6 @@ def evaluate_masked(arguments: argparse.Namespace) -> None:
 
 def isotropy(arguments: argparse.Namespace) -> None:
     """Compare a stack's spectra along its axes."""
-    from bida.microscopy_commands import isotropy as compare
+    from bida.microscopy.isotropy import isotropy as compare
 
     compare(arguments)

@@ -9,17 +9,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from bida.device import dtype_choice
 from bida.errors import SettingsError
 from bida.io.files import check_output, sidecar_path, write_json
-from bida.masked_data import PERCENTILES, load_stack, split_range
-from bida.masked_prior import MaskedPrior
-from bida.masked_restore import MaskedSettings, restore_stack
-from bida.masked_scores import MaskedExperiment, evaluate_masked, load_masked
-from bida.physics.grid import StackGrid
+from bida.microscopy.evaluate import MaskedExperiment, evaluate_masked
+from bida.microscopy.load import load_stack, split_range
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import MaskedSettings, describe, load_masked, restore_stack
+from bida.microscopy.stacks.stack import check_stack_output, write_stack
 from bida.progress import console_progress
-from bida.provenance import Clock, versions
-from bida.stack import Stack, check_stack_output, write_stack
+from bida.provenance import Clock
 
 # options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
 UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}
@@ -84,30 +82,6 @@ def superres_masked(arguments: argparse.Namespace) -> None:
         f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
         f"{'smoothed' if settings.blur else kept}"
     )
-
-
-def describe(
-    settings: MaskedSettings, prior: MaskedPrior, stack: Stack, result: Stack, factor: float
-) -> dict[str, Any]:
-    """Return what the record of a restoration says of the stack, the network and the result, as JSON can hold it."""
-    grid, device = StackGrid(stack.data.shape[1], factor), next(prior.parameters()).device
-    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
-    return {
-        "source_spacing_um_zyx": list(stack.spacing_um),
-        "method": prior.method,
-        "prediction": prior.prediction,
-        "weights_sha256": prior.weights_sha256,
-        "device": str(device),
-        "dtype": str(prior.compute_dtype).removeprefix("torch."),
-        "dtype_choice": choice.how,
-        "intensity_percentiles": list(PERCENTILES),
-        "planes": grid.planes,
-        "planes_on_grid": len(grid.on_grid),
-        "shape_czyx": list(result.data.shape),
-        "spacing_um_zyx": list(result.spacing_um),
-        "warnings": [] if choice.warning is None else [choice.warning],
-        "versions": versions(),
-    }
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

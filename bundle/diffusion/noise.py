@@ -79,13 +79,3 @@ def volume_noise(
         inner = (height - h0 - h1, width - w0 - w1)
         slices[k, 0, h0 : height - h1, w0 : width - w1] = slice_noise(inner, seed, draw, stream, index, step)
     return from_slices(torch.from_numpy(slices).to(device), plane)
-
-
-def stack_noise(
-    shape: Sequence[int], plane: str, seed: int, draw: int, stream: int, step: int, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Return the noise of a microscopy stack [C, Z, Y, X], float32: `volume_noise` with a stream a channel."""
-    c, z, y, x = shape
-    streams = (stream + channel * (VOLUME_STREAM + 1) for channel in range(c))
-    volumes = [volume_noise((x, y, z), plane, seed, draw, own, step, device=device) for own in streams]
-    return torch.stack(volumes).permute(0, 3, 2, 1)

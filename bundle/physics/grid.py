@@ -12,9 +12,7 @@ of m slices, spaced s, to an isotropic grid of n voxels, spaced D, with F = s / 
                 as they are; for an integer F that is every plane, and n = (m-1) F + 1. Else the plane lies between
                 two voxels, of which it is the linear interpolation.
 
-`StackGrid`, `to_rows` and `from_rows` follow the microscopy convention and take [C, Z, Y, X]; everything else in this
-file follows the MRI convention. X, Y, Z stand where R, A, S do, so that the planes xy, xz, yz of a stack are the axial,
-coronal and sagittal ones (`STACK_PLANES`).
+Everything in this file follows the MRI convention, `bida.microscopy.grid` the other.
 """
 
 from __future__ import annotations
@@ -28,15 +26,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from bida.errors import SettingsError
-
 AXES = "RAS"
 PLANES = ("axial", "coronal", "sagittal")  # a plane's class index is its position here
 NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis along which the slices of a plane stack
-STACK_PLANES = {"xy": "axial", "xz": "coronal", "yz": "sagittal"}
 
 # Headers store spacings as float32, so that m s / D + 1/2 may fall short of the integer that it is by 1e-7 of its size.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 SAME_GRID = 1e-4  # relative; below it a resampled axis of 200 voxels would move by less than 0.01 voxel at its ends
 
@@ -100,7 +95,7 @@ def isotropic_axis(slices: int, slice_spacing_mm: float, spacing_mm: float) -> A
             f"got {slices} slices of {slice_spacing_mm} mm and a grid of {spacing_mm} mm"
         )
     exact = slices * slice_spacing_mm / spacing_mm + 0.5
-    return AxisGrid(voxels=max(1, math.floor(exact * (1 + _ROUNDING))), spacing_mm=spacing_mm)
+    return AxisGrid(voxels=max(1, math.floor(exact * (1 + ROUNDING))), spacing_mm=spacing_mm)
 
 
 def resampled_affine(
@@ -137,80 +132,6 @@ def resampled_affine(
     new[:3, :3] = old[:3, :3] * scale  # scales the columns
     new[:3, 3] += old[:3, :3] @ ((m - 1) / 2 + offset) - new[:3, :3] @ ((n - 1) / 2)
     return new
-
-
-@dataclass(frozen=True)
-class StackGrid:
-    """Tie the m planes of a microscopy stack to the voxels of an isotropic grid.
-
-    Args:
-        planes: m, at least 1.
-        factor: F >= 1, plane spacing over voxel size.
-
-    Raises:
-        SettingsError: A value is out of its range.
-    """
-
-    planes: int
-    factor: float
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.planes < 1 or not 1 <= self.factor < math.inf:
-            raise SettingsError(
-                f"factor: must be a number >= 1 for at least one plane, got {self.factor} for {self.planes} planes"
-            )
-
-    @property
-    def positions(self) -> NDArray[np.float64]:
-        """Position i F of each plane, in voxels, [m]; an integer to `_ROUNDING` is that integer."""
-        exact = np.arange(self.planes, dtype=np.float64) * self.factor
-        near = np.round(exact)
-        return np.where(np.abs(exact - near) <= _ROUNDING * np.maximum(1, near), near, exact)
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels, n = floor((m-1) F) + 1."""
-        return math.floor(self.positions[-1]) + 1
-
-    @property
-    def reach(self) -> int:
-        """Number of voxels that hold every plane between two of them: ceil((m-1) F) + 1, so n or n + 1."""
-        return math.ceil(self.positions[-1]) + 1
-
-    @property
-    def on_grid(self) -> NDArray[np.int64]:
-        """Indices of the planes that are voxels."""
-        return np.flatnonzero(self.positions == np.round(self.positions))
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """The voxels of the planes `on_grid`."""
-        return np.round(self.positions[self.on_grid]).astype(np.int64)
-
-    def matrix(self) -> NDArray[np.float64]:
-        """Return the linear interpolation of the planes from the voxels, [m, reach]; its rows sum to 1."""
-        below = np.floor(self.positions).astype(np.int64)
-        share = self.positions - below
-        matrix = np.zeros((self.planes, self.reach))
-        matrix[np.arange(self.planes), below] = 1 - share
-        between = np.flatnonzero(share)
-        matrix[between, below[between] + 1] = share[between]
-        return matrix
-
-
-def to_rows(volume: Tensor, plane: str) -> Tensor:
-    """View a stack [C, Z, Y, X] as slices with z along the rows: [Y, C, Z, X] for xz, [X, C, Z, Y] for yz."""
-    if plane not in ("xz", "yz"):
-        raise ValueError(f"plane: must be xz or yz, got {plane!r}")
-    return volume.movedim(2 if plane == "xz" else 3, 0)
-
-
-def from_rows(slices: Tensor, plane: str) -> Tensor:
-    """View slices as the stack [C, Z, Y, X]: the inverse of `to_rows`."""
-    if plane not in ("xz", "yz"):
-        raise ValueError(f"plane: must be xz or yz, got {plane!r}")
-    return slices.movedim(0, 2 if plane == "xz" else 3)
 
 
 def corner_distance_voxels(first: NDArray, second: NDArray, shape: tuple[int, ...]) -> float:

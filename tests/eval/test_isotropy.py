@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from bida.cli import main
 from bida.errors import SettingsError
 from bida.eval.slices.isotropy import isotropy, white_noise
-from bida.stack import Stack, write_stack
+from bida.microscopy.stacks.stack import Stack, write_stack
 
 
 def field(shape=(64, 72, 80), sigma=1.0, seed=0):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bida.errors import SettingsError
-from bida.physics.grid import StackGrid, from_rows, to_rows
+from bida.microscopy.grid import StackGrid, from_rows, to_rows
 from bida.physics.operators import MatrixOperator
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -10,15 +10,15 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from bida.diffusion.fusion import counted, fused_states
-from bida.diffusion.noise import INITIAL, stack_noise
+from bida.diffusion.noise import INITIAL, VOLUME_STREAM, volume_noise
 from bida.diffusion.prediction import estimates
 from bida.diffusion.sampling import DDNM, MaskedRows, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
-from bida.masked_prior import MaskedPrior, with_mask
-from bida.physics.grid import STACK_PLANES, StackGrid, from_rows, to_rows
+from bida.microscopy.grid import STACK_PLANES, StackGrid, from_rows, to_rows
+from bida.microscopy.prior import MaskedPrior, with_mask
+from bida.microscopy.tiles import Tiling, tiled
 from bida.physics.operators import MatrixOperator
-from bida.tiles import Tiling, tiled
 
 JOINED = ("step", "alternate")  # one volume for both planes
 FUSIONS = {
@@ -228,3 +228,13 @@ def blurred(volume: Tensor) -> Tensor:
         before, after = (volume.index_select(axis, (place + d).clamp(0, last)) for d in (-1, 1))
         volume = centre * volume + side * (before + after)
     return volume
+
+
+def stack_noise(
+    shape: Sequence[int], plane: str, seed: int, draw: int, stream: int, step: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return the noise of a microscopy stack [C, Z, Y, X], float32: `volume_noise` with a stream a channel."""
+    c, z, y, x = shape
+    streams = (stream + channel * (VOLUME_STREAM + 1) for channel in range(c))
+    volumes = [volume_noise((x, y, z), plane, seed, draw, own, step, device=device) for own in streams]
+    return torch.stack(volumes).permute(0, 3, 2, 1)

@@ -1,4 +1,4 @@
-"""Where masked networks take their slices from: stacks in memory, or OpenSRH's patches, read when they are drawn."""
+"""The slices of stacks that a masked network is trained on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine, StackSlices, split_range
-from bida.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
-from bida.physics.grid import STACK_PLANES
+from bida.microscopy.grid import STACK_PLANES
+from bida.microscopy.load import IntensityLine, load_stack, split_range
+from bida.microscopy.stacks.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
 from bida.training.dataset import SliceStacks, Transform
+
+
+class StackSlices(SliceStacks):
+    """Slices of microscopy stacks, each stack on its own `IntensityLine`.
+
+    A plane is drawn first, then a stack with the chance of its number of slices, then a slice. Slices of one value
+    are left out.
+
+    Args:
+        stacks: Files, with ranges of planes where wanted, see `load_stack`.
+        transform: See ``SliceStacks``; it gets [C, H, W].
+        seed: Seed of all draws.
+        planes: Where slices are taken from: ``xy``, and ``xz`` and ``yz`` where the stacks are sharp along z.
+        length: Number of samples of one pass.
+        block_mean, clip_percentile, voxel_um: See `load_stack`.
+
+    Raises:
+        SettingsError: There is no stack, a plane is unknown, or the stacks differ in their number of channels.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[str],
+        transform: Transform,
+        seed: int = 0,
+        planes: Sequence[str] = ("xy",),
+        length: int = 256,
+        block_mean: int = 1,
+        clip_percentile: float | None = None,
+        voxel_um: Sequence[float] | None = None,
+    ) -> None:
+        """Load every stack into memory."""
+        if not stacks:
+            raise SettingsError("stacks: at least one must be named to train on and one to validate on, got none")
+        unknown = sorted(set(planes) - STACK_PLANES.keys())
+        if unknown or not planes:
+            raise SettingsError(f"planes: must be some of {', '.join(STACK_PLANES)}, got {list(planes)}")
+        volumes = []
+        for spec in stacks:
+            data = load_stack(spec, block_mean, clip_percentile, voxel_um).data
+            volumes.append(np.moveaxis(IntensityLine.of(data).forward(data), 0, -1))  # [Z, Y, X, C]
+        channels = sorted({volume.shape[-1] for volume in volumes})
+        if len(channels) > 1:
+            raise SettingsError(f"stacks: must have one number of channels, got {channels}")
+        normals = {"xy": 0, "xz": 1, "yz": 2}
+        slices, weights = {}, {}
+        for plane in planes:
+            taken = []
+            for volume in volumes:
+                turned = np.moveaxis(volume, normals[plane], 0)  # [N, H, W, C]
+                taken.append((turned, np.flatnonzero(np.ptp(turned.reshape(len(turned), -1), axis=1) > 0)))
+            counts = np.array([len(useful) for _, useful in taken], dtype=np.float64)
+            if not counts.sum():
+                raise SettingsError(f"stacks: the {plane} plane must have slices of more than one value, it has none")
+            slices[STACK_PLANES[plane]], weights[STACK_PLANES[plane]] = taken, counts / counts.sum()
+        super().__init__(slices, transform, seed, weights, length)
+        self.channels = channels[0]
 
 
 class _Patches:

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.stack_axes import Found, to_czyx, to_um
+from bida.microscopy.stacks.axes import Found, to_czyx, to_um
 
 SUFFIXES = (".zarr",)
 CHUNK = (1, 64, 256, 256)  # c, z, y, x: 8 MB of 16-bit voxels

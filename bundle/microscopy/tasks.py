@@ -14,7 +14,7 @@ from torch import Tensor
 from bida.diffusion.prediction import diffuse, prediction_target
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
-from bida.masked_prior import method_settings, with_mask
+from bida.microscopy.prior import method_settings, with_mask
 from bida.transforms.augment.diffuse import spread_time
 
 
@@ -123,9 +123,10 @@ def row_task(
     timesteps: int | None = None,
     mask_channel: bool = False,
 ) -> MapTransform:
-    """Return the training task of a method of `bida.masked_prior.METHODS`.
+    """Return the training task of a method of `bida.microscopy.prior.METHODS`.
 
-    The settings are those of `MaskRowsd`, the method's own defaults (`bida.masked_prior.SETTINGS`) where they are None.
+    The settings are those of `MaskRowsd`, the method's own defaults (`bida.microscopy.prior.SETTINGS`) where they are
+    None.
 
     Raises:
         SettingsError: The method is unknown, has no use for what is given, or see `MaskRowsd`.
@@ -144,7 +145,7 @@ def cut_size(method: str, crop: Sequence[int], widths: Sequence[int]) -> list[in
     Triplets take one row more, of which the network of ``e2e`` sees half: (rows + 1 - 1) / 2.
 
     Args:
-        method: Of `bida.masked_prior.METHODS`.
+        method: Of `bida.microscopy.prior.METHODS`.
         crop: Rows and columns, pixels.
         widths: Of the network's levels, each of which halves the resolution: its stride is 2 ** len(widths).
 

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import ScanError, SettingsError
-from bida.stack_axes import Found
-from bida.stack_tiff import whole_tiff
+from bida.microscopy.stacks.axes import Found
+from bida.microscopy.stacks.ome_tiff import whole_tiff
 
 LEVELS = 65536.0  # of 16 bits
 OFFSET = 5000 / LEVELS  # keeps most differences above zero

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bida.diffusion.noise import INITIAL, stack_noise, volume_noise
+from bida.diffusion.noise import INITIAL, volume_noise
 from bida.errors import SettingsError
-from bida.masked_inferer import BLUR_SIGMA, MaskedSliceInferer, acquired, blurred, doubled
-from bida.masked_prior import MaskedPrior
-from bida.physics.grid import StackGrid
+from bida.microscopy.grid import StackGrid
+from bida.microscopy.inferer import BLUR_SIGMA, MaskedSliceInferer, acquired, blurred, doubled, stack_noise
+from bida.microscopy.prior import MaskedPrior
 
 C, M, Y, X = 2, 4, 9, 11
 
@@ -114,7 +114,7 @@ def test_final_averages_volumes_of_independent_noise():
 
 @pytest.mark.parametrize("fusion, streams", [("final", [1, 2]), ("step", [3]), ("alternate", [3]), ("single-yz", [2])])
 def test_every_volume_has_noise_of_its_own(monkeypatch, fusion, streams):
-    from bida import masked_inferer
+    from bida.microscopy import inferer
 
     drawn = []
 
@@ -122,7 +122,7 @@ def test_every_volume_has_noise_of_its_own(monkeypatch, fusion, streams):
         drawn.append((stream, step))
         return stack_noise(shape, plane, seed, draw, stream, step, device)
 
-    monkeypatch.setattr(masked_inferer, "stack_noise", keyed)
+    monkeypatch.setattr(inferer, "stack_noise", keyed)
     restore(prior(), planes(), fusion=fusion, eta=0.5)
     # x_T and the steps but the last, which adds none
     assert drawn == [(stream, step) for stream in streams for step in (INITIAL, 0, 1)]

@@ -6,10 +6,10 @@ import torch
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import save_weights
-from bida.masked_data import load_stack
-from bida.masked_prior import MaskedPrior
-from bida.opensrh import CHANNELS, opensrh_patches, read_patch
-from bida.stack import read_stack
+from bida.microscopy.load import load_stack
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.stacks.opensrh import CHANNELS, opensrh_patches, read_patch
+from bida.microscopy.stacks.stack import read_stack
 
 
 def test_patches_of_a_split(opensrh):

@@ -6,22 +6,18 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bida.drawing import png
 from bida.errors import SettingsError
 from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
 from bida.eval.slices.isotropy import isotropy as measure
 from bida.io.files import atomic, check_output, write_json
-from bida.masked_data import load_stack
-from bida.stack import Stack
+from bida.microscopy.figures import plot
+from bida.microscopy.load import load_stack
+from bida.microscopy.stacks.stack import Stack
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_COLOURS = {"z": "#D55E00", "y": "#0072B2", "x": "#009E73"}  # Okabe and Ito
 _NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
 
 
@@ -101,33 +97,3 @@ def record(stack: Stack, found: Mapping[str, Isotropy]) -> dict[str, Any]:
             for name, one in found.items()
         },
     }
-
-
-def plot(stack: Stack, found: Mapping[str, Isotropy]) -> bytes:
-    """Return the spectra of the three axes as PNG, a panel a channel."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.6 + 4.2 * len(found), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (name, one) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items()):
-        _panel(axes, one)
-        answer = "yes" if one.isotropic else "no"
-        axes.set_title(f"{name}: {answer}, mean {one.mean_db:.1f} dB, largest {one.largest_db:+.1f} dB", fontsize=9)
-    figure.suptitle(Path(stack.path).name, fontsize=9)
-    return png(figure)
-
-
-def _panel(axes: Axes, one: Isotropy) -> None:
-    for name, frequency, power in zip(AXES, one.frequency, one.power):
-        shown = frequency > 0
-        decibels = 10 * np.log10(np.maximum(power[shown], np.finfo(np.float64).tiny))
-        axes.plot(frequency[shown], decibels, color=_COLOURS[name], label=name, linewidth=1.3)
-    for edge in (one.octaves[-1].low, *(octave.high for octave in one.octaves)):
-        axes.axvline(edge, color="#cccccc", linewidth=0.7, zorder=0)
-    axes.set_xscale("log")
-    axes.set_xlabel("cycles per µm (grey: octaves compared)", fontsize=8)
-    axes.set_ylabel("power (dB)", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -3,8 +3,8 @@ import pytest
 import tifffile
 
 from bida.errors import ScanError, SettingsError
-from bida.stack import read_stack
-from bida.stack_axes import to_czyx, to_um
+from bida.microscopy.stacks.axes import to_czyx, to_um
+from bida.microscopy.stacks.stack import read_stack
 
 SPACING = (2.5, 0.65, 0.325)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.io.files import NIFTI_SUFFIXES
-from bida.stack_axes import Found, to_czyx, to_um
+from bida.microscopy.stacks.axes import Found, to_czyx, to_um
 
 SUFFIXES = NIFTI_SUFFIXES
 _COMMENT = 6  # NIfTI's code of an extension of plain text, where the names of channels are kept

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bida.device import dtype_choice
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine, clipped
-from bida.masked_inferer import MaskedSliceInferer
-from bida.masked_prior import MaskedPrior
-from bida.physics.grid import AxisGrid, StackGrid
+from bida.microscopy.grid import StackGrid
+from bida.microscopy.inferer import MaskedSliceInferer
+from bida.microscopy.load import PERCENTILES, IntensityLine, clipped
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.stacks.stack import Stack
+from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import interpolation_matrix
-from bida.stack import Stack
+from bida.provenance import versions
 
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # order of the B-spline along z
 
@@ -134,3 +138,35 @@ def finer(values: NDArray, stack: Stack, factor: float, exact: bool = True) -> S
         data[:, grid.rows] = stack.data[:, grid.on_grid]
     z, y, x = stack.spacing_um
     return replace(stack, data=data, spacing_um=(z / factor, y, x))
+
+
+def describe(
+    settings: MaskedSettings, prior: MaskedPrior, stack: Stack, result: Stack, factor: float
+) -> dict[str, Any]:
+    """Return what the record of a restoration says of the stack, the network and the result, as JSON can hold it."""
+    grid, device = StackGrid(stack.data.shape[1], factor), next(prior.parameters()).device
+    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
+    return {
+        "source_spacing_um_zyx": list(stack.spacing_um),
+        "method": prior.method,
+        "prediction": prior.prediction,
+        "weights_sha256": prior.weights_sha256,
+        "device": str(device),
+        "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "dtype_choice": choice.how,
+        "intensity_percentiles": list(PERCENTILES),
+        "planes": grid.planes,
+        "planes_on_grid": len(grid.on_grid),
+        "shape_czyx": list(result.data.shape),
+        "spacing_um_zyx": list(result.spacing_um),
+        "warnings": [] if choice.warning is None else [choice.warning],
+        "versions": versions(),
+    }
+
+
+def load_masked(weights: str, settings: MaskedSettings) -> MaskedPrior:
+    """Return the network of a weights file on the settings' device, in their arithmetic."""
+    from bida.device import choose_device, choose_dtype
+
+    device = choose_device(settings.device)
+    return MaskedPrior.load(weights, choose_dtype(settings.dtype, device)).to(device)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bida import opensrh, stack_nifti, stack_tiff, stack_zarr
 from bida.errors import ScanError, SettingsError
 from bida.io.files import atomic, check_output
-from bida.stack_axes import Found, SizesUm, native
+from bida.microscopy.stacks import nifti, ome_tiff, ome_zarr, opensrh
+from bida.microscopy.stacks.axes import Found, SizesUm, native
 
-SUFFIXES = (*stack_tiff.SUFFIXES, *stack_zarr.SUFFIXES, *stack_nifti.SUFFIXES)
+SUFFIXES = (*ome_tiff.SUFFIXES, *ome_zarr.SUFFIXES, *nifti.SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,18 @@ def read_stack(
 
 def _found(path: str | Path, sizes_given: bool) -> Found:
     file = Path(path)
-    if stack_zarr.is_zarr(file) or (file.is_dir() and file.name.lower().endswith(stack_zarr.SUFFIXES)):
-        return stack_zarr.read_zarr(file)
+    if ome_zarr.is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ome_zarr.SUFFIXES)):
+        return ome_zarr.read_zarr(file)
     if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
-        return stack_tiff.read_series(path, sizes_given)
+        return ome_tiff.read_series(path, sizes_given)
     if opensrh.is_field(path):
         return opensrh.read_field(path)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
-    if file.name.lower().endswith(stack_tiff.SUFFIXES):
-        return stack_tiff.read_tiff(file)
-    if file.name.lower().endswith(stack_nifti.SUFFIXES):
-        return stack_nifti.read_nifti(file)
+    if file.name.lower().endswith(ome_tiff.SUFFIXES):
+        return ome_tiff.read_tiff(file)
+    if file.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_nifti(file)
     raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
 
 
@@ -141,12 +141,12 @@ def check_stack_output(path: str | Path, dtype: np.dtype | None = None, *, overw
             format must have voxels of the type.
     """
     path = Path(path)
-    if not path.name.endswith(stack_zarr.SUFFIXES):
+    if not path.name.endswith(ome_zarr.SUFFIXES):
         check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
         if dtype is not None:
-            (stack_nifti if path.name.endswith(stack_nifti.SUFFIXES) else stack_tiff).check_type(path, dtype)
+            (nifti if path.name.endswith(nifti.SUFFIXES) else ome_tiff).check_type(path, dtype)
         return path
-    if path.exists() and not stack_zarr.is_zarr(path):
+    if path.exists() and not ome_zarr.is_zarr(path):
         raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ScanError(f"{path}: its folder must exist and be writable, '{path.parent}' is not; choose another folder")
@@ -169,10 +169,10 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None
     """
     path = check_stack_output(path, overwrite=overwrite)
     spacing, names = stack.spacing_um, stack.channels
-    if path.name.endswith(stack_zarr.SUFFIXES):
-        with stack_zarr.atomic_folder(path) as temporary:
-            stack_zarr.write_zarr(temporary, stack.data, spacing, names)
+    if path.name.endswith(ome_zarr.SUFFIXES):
+        with ome_zarr.atomic_folder(path) as temporary:
+            ome_zarr.write_zarr(temporary, stack.data, spacing, names)
         return
-    write = stack_nifti.write_nifti if path.name.endswith(stack_nifti.SUFFIXES) else stack_tiff.write_tiff
+    write = nifti.write_nifti if path.name.endswith(nifti.SUFFIXES) else ome_tiff.write_tiff
     with atomic(path) as temporary:
         write(temporary, stack.data, spacing, names)

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.stack_axes import Found, SizesUm, merge_sizes, to_czyx, to_um
+from bida.microscopy.stacks.axes import Found, SizesUm, merge_sizes, to_czyx, to_um
 
 SUFFIXES = (".tif", ".tiff")
 OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.physics.grid import STACK_PLANES
-from bida.stack import Stack, block_mean, read_stack
-from bida.training.dataset import SliceStacks, Transform
+from bida.microscopy.stacks.stack import Stack, block_mean, read_stack
 
 Float = NDArray[np.float32]
 
@@ -96,60 +94,3 @@ def clipped(data: NDArray, percentile: float | None) -> NDArray:
         raise SettingsError(f"clip_percentile: must be above 0 and at most 100, got {percentile}")
     highest = np.percentile(data.reshape(len(data), -1), percentile, axis=1)
     return np.minimum(data, highest.astype(data.dtype)[:, None, None, None])
-
-
-class StackSlices(SliceStacks):
-    """Slices of microscopy stacks, each stack on its own `IntensityLine`.
-
-    A plane is drawn first, then a stack with the chance of its number of slices, then a slice. Slices of one value
-    are left out.
-
-    Args:
-        stacks: Files, with ranges of planes where wanted, see `load_stack`.
-        transform: See ``SliceStacks``; it gets [C, H, W].
-        seed: Seed of all draws.
-        planes: Where slices are taken from: ``xy``, and ``xz`` and ``yz`` where the stacks are sharp along z.
-        length: Number of samples of one pass.
-        block_mean, clip_percentile, voxel_um: See `load_stack`.
-
-    Raises:
-        SettingsError: There is no stack, a plane is unknown, or the stacks differ in their number of channels.
-    """
-
-    def __init__(
-        self,
-        stacks: Sequence[str],
-        transform: Transform,
-        seed: int = 0,
-        planes: Sequence[str] = ("xy",),
-        length: int = 256,
-        block_mean: int = 1,
-        clip_percentile: float | None = None,
-        voxel_um: Sequence[float] | None = None,
-    ) -> None:
-        """Load every stack into memory."""
-        if not stacks:
-            raise SettingsError("stacks: at least one must be named to train on and one to validate on, got none")
-        unknown = sorted(set(planes) - STACK_PLANES.keys())
-        if unknown or not planes:
-            raise SettingsError(f"planes: must be some of {', '.join(STACK_PLANES)}, got {list(planes)}")
-        volumes = []
-        for spec in stacks:
-            data = load_stack(spec, block_mean, clip_percentile, voxel_um).data
-            volumes.append(np.moveaxis(IntensityLine.of(data).forward(data), 0, -1))  # [Z, Y, X, C]
-        channels = sorted({volume.shape[-1] for volume in volumes})
-        if len(channels) > 1:
-            raise SettingsError(f"stacks: must have one number of channels, got {channels}")
-        normals = {"xy": 0, "xz": 1, "yz": 2}
-        slices, weights = {}, {}
-        for plane in planes:
-            taken = []
-            for volume in volumes:
-                turned = np.moveaxis(volume, normals[plane], 0)  # [N, H, W, C]
-                taken.append((turned, np.flatnonzero(np.ptp(turned.reshape(len(turned), -1), axis=1) > 0)))
-            counts = np.array([len(useful) for _, useful in taken], dtype=np.float64)
-            if not counts.sum():
-                raise SettingsError(f"stacks: the {plane} plane must have slices of more than one value, it has none")
-            slices[STACK_PLANES[plane]], weights[STACK_PLANES[plane]] = taken, counts / counts.sum()
-        super().__init__(slices, transform, seed, weights, length)
-        self.channels = channels[0]

@@ -14,7 +14,7 @@ from bida.eval.slices.panel import Panel, PanelRow
 from bida.eval.slices.planes import PLANES, plane_slices
 from bida.eval.slices.seam import seam_index
 from bida.eval.slices.slice_fid import over_planes
-from bida.masked_data import IntensityLine
+from bida.microscopy.load import IntensityLine
 
 Float = NDArray[np.float64]
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from bida import masked_data
 from bida.errors import SettingsError
-from bida.masked_data import IntensityLine, StackSlices, load_stack, split_range
-from bida.stack import Stack, block_mean
+from bida.microscopy import load
+from bida.microscopy.dataset import StackSlices
+from bida.microscopy.load import IntensityLine, load_stack, split_range
+from bida.microscopy.stacks.stack import Stack, block_mean
 from bida.training.handlers import names
 
 RNG = np.random.default_rng(0)
@@ -21,7 +22,7 @@ STACKS = {
 @pytest.fixture(autouse=True)
 def files(monkeypatch):
     monkeypatch.setattr(
-        masked_data,
+        load,
         "read_stack",
         lambda path, voxel_um: Stack(STACKS[path], (2.0, 1.0, 1.0), ("a", "b")[: len(STACKS[path])], path),
     )
@@ -72,7 +73,7 @@ def test_the_line_and_its_inverse():
     line = IntensityLine.of(data)
     found = line.forward(data)
     for channel, values in enumerate(data):
-        ends = np.percentile(values, masked_data.PERCENTILES).astype(np.float32)
+        ends = np.percentile(values, load.PERCENTILES).astype(np.float32)
         np.testing.assert_allclose(np.interp(ends, [line.low[channel], line.high[channel]], [-1, 1]), [-1, 1])
     assert found.min() < -1 and found.max() > 1  # nothing is clipped
     np.testing.assert_allclose(line.backward(found), data, atol=1e-3)
@@ -123,7 +124,7 @@ def test_training_writes_weights_and_resumes(method, tmp_path):
     from conftest import ROOT
     from monai.bundle import ConfigWorkflow
 
-    from bida.masked_prior import MaskedPrior
+    from bida.microscopy.prior import MaskedPrior
 
     def train(folder, **overrides):
         configs = [str(ROOT / "configs" / name) for name in ("train.yaml", "masked_train.yaml", "masked_small.yaml")]

@@ -13,8 +13,8 @@ from bida.eval.slices.frechet import feature_frechet
 from bida.eval.slices.inception import InceptionFeatures
 from bida.eval.slices.oriented import oriented_features
 from bida.eval.slices.panel import PanelRow
-from bida.masked_data import IntensityLine
-from bida.stack import Stack
+from bida.microscopy.load import IntensityLine
+from bida.microscopy.stacks.stack import Stack
 
 Float = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import torch
 from conftest import ROOT
 from monai.bundle import ConfigParser
 
-from bida import masked_sources
 from bida.cli import main
 from bida.errors import ScanError, SettingsError
-from bida.masked_data import PERCENTILES
-from bida.masked_sources import OpenSrhSlices, masked_slices, validation_stacks
-from bida.opensrh import opensrh_patches, read_patch
+from bida.microscopy import dataset
+from bida.microscopy.dataset import OpenSrhSlices, masked_slices, validation_stacks
+from bida.microscopy.load import PERCENTILES
+from bida.microscopy.stacks.opensrh import opensrh_patches, read_patch
 from bida.training import run as training_command
 
 
@@ -31,7 +31,7 @@ def normalised(path):
 @pytest.mark.parametrize("split, kinds, count", [("train", None, 6), ("val", None, 2), ("train", ["normal"], 2)])
 def test_every_patch_of_a_split_is_drawn_and_none_else(opensrh, split, kinds, count):
     data = slices(opensrh, split, kinds=kinds)
-    paths = opensrh_patches(opensrh, split, kinds or masked_sources.KINDS)
+    paths = opensrh_patches(opensrh, split, kinds or dataset.KINDS)
     expected = np.stack([normalised(path) for path in paths])
     assert len(paths) == count and data.channels == 3
     draws, seen = 300, np.zeros(count)
@@ -58,7 +58,7 @@ def test_a_draw_is_that_of_a_stack_of_as_many_slices(opensrh):
 
 def test_patches_are_read_when_they_are_drawn(opensrh, monkeypatch):
     read = []
-    monkeypatch.setattr(masked_sources, "read_patch", lambda path: read.append(path) or read_patch(path))
+    monkeypatch.setattr(dataset, "read_patch", lambda path: read.append(path) or read_patch(path))
     data = slices(opensrh)
     assert not read
     assert data[0]["image"].shape == (3, 16, 18) and len(read) == 1
@@ -151,10 +151,10 @@ def test_the_bundles_own_configurations_have_uses_for_all(base, over):
 @pytest.mark.slow
 def test_training_on_patches(opensrh, tmp_path, monkeypatch):
     """Through the command: a network of three channels learns from one split and is validated on the other."""
-    from bida.masked_prior import MaskedPrior
+    from bida.microscopy.prior import MaskedPrior
 
     split = []
-    monkeypatch.setattr(masked_sources, "opensrh_patches", lambda *a: split.append(a[1]) or opensrh_patches(*a))
+    monkeypatch.setattr(dataset, "opensrh_patches", lambda *a: split.append(a[1]) or opensrh_patches(*a))
     values = {"widths": [8, 16], "rows": [2, 3], "crop": [8, 8], "steps_per_epoch": 2, "batch_size": 2, "warmup": 1}
     values |= {"epochs": 1, "num_workers": 0, "dtype": "float32"}
     words = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from bida import device, masked_commands, masked_data, masked_scores
+from bida import device, masked_commands
 from bida.cli import main
 from bida.cpu_speed import Found, Speed
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import save_weights, sha256
-from bida.masked_inferer import MaskedSliceInferer
-from bida.masked_prior import MaskedPrior
-from bida.masked_restore import MaskedSettings, interpolate_stack, restore_stack
-from bida.masked_scores import MaskedExperiment, evaluate_masked, left_out, missing_scores
-from bida.physics.grid import StackGrid
-from bida.stack import Stack, read_stack
+from bida.microscopy import evaluate as evaluation
+from bida.microscopy import load
+from bida.microscopy.evaluate import MaskedExperiment, evaluate_masked, left_out, missing_scores
+from bida.microscopy.grid import StackGrid
+from bida.microscopy.inferer import MaskedSliceInferer
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import MaskedSettings, interpolate_stack, restore_stack
+from bida.microscopy.stacks.stack import Stack, read_stack
 
 
 def stack(dtype=np.uint16, m=5, channels=1, seed=0):
@@ -53,7 +55,7 @@ def test_the_line_is_undone():
         torch.nn.init.zeros_(parameter)
     planes = stack(np.float32)
     found = restore_stack(planes, network, MaskedSliceInferer(2, tile=32, overlap=8))
-    low, high = np.percentile(planes.data, masked_data.PERCENTILES)
+    low, high = np.percentile(planes.data, load.PERCENTILES)
     np.testing.assert_allclose(found.data[:, 1::2], (low + high) / 2, rtol=1e-5)
 
 
@@ -103,7 +105,7 @@ def test_factor_or_spacing():
 
 def test_scores_count_missing_planes_alone():
     truth = np.random.default_rng(0).uniform(0, 100, (1, 13, 14, 15))
-    low, high = np.percentile(truth, masked_data.PERCENTILES)
+    low, high = np.percentile(truth, load.PERCENTILES)
     result = truth + 0.0
     result[:, np.arange(13) % 4 != 0] += 5
     result[:, ::4] += 50  # an error that must not count
@@ -120,7 +122,7 @@ def test_left_out_planes():
 
 
 def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(m=17))
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack(m=17))
     weights = {}
     for method in ("diffusion", "e2e"):
         weights[method] = tmp_path / f"{method}.pt"
@@ -154,7 +156,7 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
 
 def test_sizes_that_are_given_reach_the_reader(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: seen.append(voxel_um) or stack(m=17))
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: seen.append(voxel_um) or stack(m=17))
     words = [
         "evaluate-masked",
         "made.tif",
@@ -190,7 +192,7 @@ def test_an_experiment_that_cannot_be_is_refused(options, message):
 
 def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
     written = {}
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: written.update({path: result}))
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
@@ -215,7 +217,7 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
 def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
@@ -228,8 +230,8 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
 def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, capsys):
     found = Found(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(m=13))
-    monkeypatch.setattr(masked_scores, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack(m=13))
+    monkeypatch.setattr(evaluation, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", "--out", str(tmp_path), "--factors", "2", "--no-panel", "--methods"]
     assert main(["evaluate-masked", *words, "linear"]) == 0 and "note" not in capsys.readouterr().err
@@ -239,7 +241,7 @@ def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, cap
 
 
 def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack(np.float16))
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack(np.float16))
     for name in ("fine.tif", "fine.nii.gz"):
         words = ["made.tif", str(tmp_path / name), "--model", "no such weights", "--factor", "2"]
         assert main(["superres-masked", *words]) == 2
@@ -247,7 +249,7 @@ def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monke
 
 
 def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     out = tmp_path / "fine.ome.tif"
     words = ["made.tif[1:4]", str(out), "--model", str(tmp_path / "e2e.pt"), "--factor", "2", "--dtype", "float32"]
@@ -283,7 +285,7 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [

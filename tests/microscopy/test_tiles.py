@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bida.errors import SettingsError
-from bida.tiles import Tiling, mirrored, tiled
+from bida.microscopy.tiles import Tiling, mirrored, tiled
 
 
 def convolutions():

@@ -8,8 +8,8 @@ import torch
 
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
-from bida.masked_prior import SETTINGS, MaskedPrior, RowLoss, method_settings
-from bida.transforms.mask_rows import MaskRowsd, RowTripletsd, cut_size, row_task
+from bida.microscopy.prior import SETTINGS, MaskedPrior, RowLoss, method_settings
+from bida.microscopy.tasks import MaskRowsd, RowTripletsd, cut_size, row_task
 
 H, W = 12, 5
 

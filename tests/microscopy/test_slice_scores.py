@@ -8,17 +8,17 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from bida import masked_data
 from bida.cli import main
 from bida.errors import SettingsError
 from bida.eval import feature_frechet, kid, oriented_features, plane_slices
 from bida.io.weights import save_weights, sha256
-from bida.masked_crops import Crops
-from bida.masked_panel import SliceFidJudge, SlicePanel
-from bida.masked_prior import MaskedPrior
-from bida.masked_restore import MaskedSettings
-from bida.masked_scores import left_out, restored_crops, run_method
-from bida.stack import Stack
+from bida.microscopy import load
+from bida.microscopy.crops import Crops
+from bida.microscopy.evaluate import left_out, restored_crops, run_method
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import MaskedSettings
+from bida.microscopy.slice_scores import SliceFidJudge, SlicePanel
+from bida.microscopy.stacks.stack import Stack
 
 
 def stack(shape=(1, 33, 52, 50), seed=0):
@@ -29,7 +29,7 @@ def stack(shape=(1, 33, 52, 50), seed=0):
 
 
 def evaluated(monkeypatch, tmp_path, *options, truth=None):
-    monkeypatch.setattr(masked_data, "read_stack", lambda path, voxel_um: truth or stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: truth or stack())
     code = main(
         ["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--factors", "4", "--overwrite", *options]
     )
@@ -118,7 +118,7 @@ def test_slice_fid_is_of_each_channel_against_all_xy_slices_of_the_truth():
     judge, network = SliceFidJudge(truth.data, Moments()), Moments()
     data = run_method("linear", *left_out(truth, 4)[:1], 4, MaskedSettings())[1].data
     found = {(row.plane, row.metric): row.value for row in judge(data)}
-    low, high = np.percentile(truth.data.reshape(2, -1), masked_data.PERCENTILES, axis=1)
+    low, high = np.percentile(truth.data.reshape(2, -1), load.PERCENTILES, axis=1)
     expected = {}
     for plane in ("XY", "XZ", "YZ"):
         pairs = [
@@ -176,7 +176,7 @@ def test_crops_are_restored_one_by_one(tmp_path):
 def test_crop_scores_count_masked_rows_alone():
     truth = stack()
     crops = Crops(truth, 5)
-    low, high = np.percentile(truth.data, masked_data.PERCENTILES)
+    low, high = np.percentile(truth.data, load.PERCENTILES)
     wrong = crops.stack.data.copy()
     wrong[:, np.arange(49) % 4 != 0] += 0.1 * (high - low)
     wrong[:, ::4] += 1e4
@@ -192,7 +192,7 @@ def test_crops_compare_halves_channel_by_channel_in_their_own_range():
     crops = Crops(both, 12, seed=2)
     singles = [Crops(replace(both, data=both.data[[c]], channels=("a",)), 12, seed=2) for c in (0, 1)]
     for c, single in enumerate(singles):
-        line = np.percentile(both.data[c], masked_data.PERCENTILES)
+        line = np.percentile(both.data[c], load.PERCENTILES)
         features = [oriented_features(crops.truth[half::2, [c]], np.ptp(line)) for half in (0, 1)]
         assert single.floor()[0].value == pytest.approx(feature_frechet(*features), rel=1e-3)
     found = [[row.value for row in x.scores(restored_crops("linear", x, 4, MaskedSettings()), 4)] for x in singles]

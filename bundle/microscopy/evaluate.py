@@ -15,14 +15,13 @@ from bida.errors import SettingsError
 from bida.eval.slices.inception import InceptionFeatures
 from bida.eval.slices.panel import PanelRow
 from bida.io.files import atomic, check_output, make_folder, write_json
-from bida.masked_crops import Crops, check_factor
-from bida.masked_data import PERCENTILES, IntensityLine, load_stack
-from bida.masked_panel import VOLUME, Judge, SliceFidJudge, SlicePanel
-from bida.masked_prior import MaskedPrior
-from bida.masked_restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, restore_stack
+from bida.microscopy.crops import Crops, check_factor
+from bida.microscopy.load import PERCENTILES, IntensityLine, load_stack
+from bida.microscopy.restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, load_masked, restore_stack
+from bida.microscopy.slice_scores import VOLUME, Judge, SliceFidJudge, SlicePanel
+from bida.microscopy.stacks.stack import Stack
 from bida.progress import Progress
 from bida.provenance import Clock, versions
-from bida.stack import Stack
 
 Row = dict[str, Any]
 
@@ -107,7 +106,7 @@ def evaluate_masked(
         SettingsError: The truth has too few planes for a factor, or a method cannot do one.
         ScanError: Results of an earlier run are there, and ``overwrite`` is not given.
     """
-    from bida.masked_montage import masked_montage
+    from bida.microscopy.figures import masked_montage
 
     inception = experiment.inception()
     truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile, experiment.voxel_um)
@@ -221,14 +220,6 @@ def restored_crops(method: str, crops: Crops, factor: int, settings: MaskedSetti
     """Return what a method makes of the known rows of crops, each a slice of its own."""
     alone = replace(settings, fusion="single-xz", blur=False)  # other crops are no neighbours
     return run_method(method, crops.kept(factor), factor, alone)[1]
-
-
-def load_masked(weights: str, settings: MaskedSettings) -> MaskedPrior:
-    """Return the network of a weights file on the settings' device, in their arithmetic."""
-    from bida.device import choose_device, choose_dtype
-
-    device = choose_device(settings.device)
-    return MaskedPrior.load(weights, choose_dtype(settings.dtype, device)).to(device)
 
 
 def missing_scores(result: NDArray, truth: NDArray, factor: int) -> dict[str, float]:
