@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 
 from bida.eval import psnr, sharpness, spectrum_distance_db, ssim
+from bida.experiment.methods import METHODS, Choices, Slices
+from bida.experiment.truth import Truth, choose_animals, prepare
 from bida.io.files import stem
 from bida.io.nifti import ras
 from bida.io.scan import read_scan
 from bida.io.weights import released_path, sha256
-from bida.methods import METHODS, Choices, Slices
 from bida.mri.pipeline import restore
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import spacing_of
-from bida.truth import Truth, choose_animals, prepare
 
 BASE: dict[str, Any] = {"samples": 1, "self_check": False}
 CHOICES: dict[str, dict[str, Any]] = {

@@ -28,9 +28,9 @@ from monai.bundle import ConfigParser
 from trust import at_factor, cut_to_stride, gains, prepared
 
 from bida.diffusion.load import load_prior, prior_of
+from bida.experiment.truth import choose_animals, prepare
 from bida.io.weights import save_weights, sha256
 from bida.training.run import override
-from bida.truth import choose_animals, prepare
 
 COLUMNS = ["weights", "trained with", "cell", "dB"]
 DONE = "done"  # file in the folder of a run that came to its end

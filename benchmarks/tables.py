@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bida.report_tables import limits
-from bida.summary import summarise
-from bida.tables import METHODS, read_results
+from bida.experiment.report.tables import limits
+from bida.experiment.results import METHODS, read_results
+from bida.experiment.summary import summarise
 
 MARKERS = "<!-- {name}: begin -->\n", "<!-- {name}: end -->"
 COLUMNS = (  # metric, region, decimals, heading

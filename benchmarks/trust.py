@@ -45,6 +45,7 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.errors import BidaError, SettingsError
+from bida.experiment.truth import choose_animals, prepare
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
 from bida.mri.adapt import adapt_prior
@@ -61,7 +62,6 @@ from bida.physics.interpolation import spline
 from bida.physics.operators import SliceOperator
 from bida.progress import adapt_progress
 from bida.training.dataset import load_normalised
-from bida.truth import choose_animals, prepare
 
 Z90 = 1.6449  # 90% of a normal distribution lies within so many standard deviations
 SHARP = ("*_T2w.nii.gz", "*_T1w.nii.gz", "*_run-1_boldref.nii.gz")

@@ -25,7 +25,7 @@ from bida.progress import adapt_progress, console_progress
 from bida.provenance import versions
 
 if TYPE_CHECKING:
-    from bida.design import Experiment
+    from bida.experiment.design import Experiment
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -233,15 +233,15 @@ def info(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
-    from bida.experiment import run
+    from bida.experiment.run import run
 
     print(run(experiment_of(arguments)))
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:
     """Return the experiment that the given options make."""
-    from bida.design import Experiment
-    from bida.methods import Choices
+    from bida.experiment.design import Experiment
+    from bida.experiment.methods import Choices
 
     given = vars(arguments)
     choices = {field.name: given[field.name] for field in fields(Choices) if field.name in given}

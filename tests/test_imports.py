@@ -118,7 +118,7 @@ def test_no_import_goes_in_a_circle():
         ("bida.mri.pipeline", "bida.cli.superres"),
         ("bida.mri.pipeline", "bida.microscopy.restore"),
         ("bida.microscopy.restore", "bida.mri.pipeline"),
-        ("bida.experiment.run", "bida.microscopy.restore"),
+        ("bida.experiment.run.run", "bida.microscopy.restore"),
         ("bida.eval.metrics", "bida.physics.grid"),
         ("bida.eval.slices.planes.panel", "bida.io.scan"),
         ("bida.transforms.pad", "bida.mri.inferer"),
@@ -136,7 +136,7 @@ def test_an_import_the_wrong_way_is_found(name, target):
         ("bida.eval.slices.planes.panel", "bida.eval.metrics"),
         ("bida.eval.skullstrip.strippers.network", "bida.io.weights"),
         ("bida.cli.superres", "bida.mri.pipeline"),
-        ("bida.experiment.run", "bida.mri.pipeline"),
+        ("bida.experiment.run.run", "bida.mri.pipeline"),
     ],
 )
 def test_an_import_the_right_way_is_let_be(name, target):

@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from test_experiment import experiment, value
+from small_experiment import experiment, value
 
-from bida.experiment import run
-from bida.methods import METHODS, Choices, Method
+from bida.experiment.methods import METHODS, Choices, Method
+from bida.experiment.run import run
 from bida.physics.interpolation import cubic
 
 
@@ -75,7 +75,7 @@ def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
 
 def test_another_version_makes_everything_anew(data, tmp_path, counted, monkeypatch):
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
-    monkeypatch.setattr("bida.experiment.version", lambda name: "99")
+    monkeypatch.setattr("bida.experiment.run.version", lambda name: "99")
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
     assert len(counted) == 2
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bida.figures import bland_altman
-from bida.page import bullets, folded, heading, image, paragraph, table
-from bida.tables import TRUTH, Row, metric_of, shown, signed, tabulate
+from bida.experiment.report.figures import bland_altman
+from bida.experiment.report.page import bullets, folded, heading, image, paragraph, table
+from bida.experiment.results import TRUTH, Row, metric_of, shown, signed, tabulate
 
 MAIN = ("psnr", "ssim", "cdsc", "hd95", "residual", "seconds")
 FIRST = ("psnr", "cdsc")  # the paper's two measures, whose tests are told first

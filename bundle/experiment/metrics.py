@@ -32,14 +32,14 @@ from bida.eval import (
 from bida.eval.skullstrip.mask import Stripper, check_mask
 from bida.eval.skullstrip.network import WEIGHTS
 from bida.eval.volumetry import volumetry
+from bida.experiment.methods import Slices
+from bida.experiment.truth import Truth
 from bida.io.files import make_folder
 from bida.io.nifti import write_volume
 from bida.io.weights import released_path, sha256
-from bida.methods import Slices
 from bida.mri.atlases import AtlasFiles, find_atlases, read_atlas
 from bida.physics.grid import AXES
 from bida.physics.operators import SliceOperator
-from bida.truth import Truth
 
 # Carrying labels takes minutes a volume: only these methods' volumes get them, beside the truth's
 VOLUMETRY_METHODS = ("hr", "cubic", "selfsr", "bida", "eclare")

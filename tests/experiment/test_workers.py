@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from fake_programs import is_gone
-from test_experiment import experiment
+from small_experiment import experiment
 
 from bida.eval.external import run_external
-from bida.experiment import run
-from bida.workers import side_by_side
+from bida.experiment.run import run
+from bida.experiment.workers import side_by_side
 
 JOBS = 2
 SLEEP = ["sh", "-c", 'echo $$ > "$0"; sleep 100']  # a program of its own, that writes its process id first
@@ -63,7 +63,7 @@ def test_an_interrupt_ends_what_runs_and_leaves_the_rest_alone(tmp_path):
 def test_ctrl_c_at_the_terminal_does_so_too(tmp_path):
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from functools import partial\n"
-        "from pathlib import Path; from bida.workers import side_by_side; from test_workers import hang\n"
+        "from pathlib import Path; from bida.experiment.workers import side_by_side; from test_workers import hang\n"
         "if __name__ == '__main__': list(side_by_side(partial(hang, Path(sys.argv[1])), range(1, 20), 2, 1))"
     )
     script, marks = tmp_path / "script.py", tmp_path / "marks"
@@ -91,7 +91,7 @@ def test_a_cell_whose_process_died_is_told(data, tmp_path, monkeypatch):
         for item in items:
             yield item, None if item.name == "2.5x_cubic" else work(item)
 
-    monkeypatch.setattr("bida.experiment.side_by_side", stand_in)
+    monkeypatch.setattr("bida.experiment.run.side_by_side", stand_in)
     with pytest.raises(ValueError, match=r"2 failed, the first sub-01 2.5x_cubic \(its process died"):
         run(experiment(data, tmp_path, jobs=2))
     assert (tmp_path / "sub-02/2.5x_nearest/cell.json").exists()

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from bida.errors import ScanError, SettingsError
-from bida.summary import summarise, worded
-from bida.tables import COLUMNS, Cell, methods_of, read_results, shown, signed, tabulate, write_results
+from bida.experiment.results import COLUMNS, Cell, methods_of, read_results, shown, signed, tabulate, write_results
+from bida.experiment.summary import summarise, worded
 
 
 def row(subject, method, value, metric="psnr", region="brain", factor=5.0, group="", unit="dB"):

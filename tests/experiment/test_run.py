@@ -9,29 +9,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from small_experiment import FAST, experiment, value
 
 from bida.cli import main
-from bida.design import Experiment
 from bida.errors import SettingsError
 from bida.eval import psnr
-from bida.experiment import run
-from bida.methods import METHODS, Method
+from bida.experiment.methods import METHODS, Method
+from bida.experiment.results import read_results
+from bida.experiment.run import run
 from bida.physics.interpolation import cubic
-from bida.tables import read_results
 from bida.transforms import simulate_slices
 
-ROOT = Path(__file__).resolve().parents[1]
-FAST = {"methods": ["nearest", "cubic"], "metrics": ["psnr", "residual"], "factors": [2.5]}
-
-
-def experiment(data: Path, output: Path, **changes) -> Experiment:
-    return Experiment(data, output, **{**FAST, "n4": False, "strippers": ["threshold"], "atlases": 0, **changes})
-
-
-def value(output: Path, **wanted) -> float:
-    rows = [row for row in read_results(output / "results.csv") if all(row[k] == v for k, v in wanted.items())]
-    assert len(rows) == 1, (wanted, rows)
-    return rows[0]["value"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_figures_are_those_of_the_library(data, tmp_path):

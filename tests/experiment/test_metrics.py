@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bida.experiment.metrics import Case, carried_labels, score_inputs
+from bida.experiment.truth import Truth
 from bida.mri.synthetic_brain import synthetic_brain
-from bida.scores import Case, carried_labels, score_inputs
-from bida.truth import Truth
 
 NUMBERS = (7, 526_157_192)  # the second of the Allen atlas, beyond what 16 bits and float32 hold
 
@@ -25,7 +25,7 @@ def case(tmp_path) -> Case:
 
 def test_kept_labels_keep_their_numbers(case, monkeypatch):
     labels = np.where(case.volume > np.median(case.volume), *NUMBERS).astype(np.int32)
-    monkeypatch.setattr("bida.scores.volumetry", lambda *arguments: SimpleNamespace(labels=labels))
+    monkeypatch.setattr("bida.experiment.metrics.volumetry", lambda *arguments: SimpleNamespace(labels=labels))
     first, again = carried_labels(case), carried_labels(case)
     np.testing.assert_array_equal(first, labels)
     np.testing.assert_array_equal(again, labels)
@@ -38,7 +38,7 @@ def test_changed_labels_of_an_atlas_are_carried_anew(case, tmp_path, monkeypatch
         calls.append([atlas.name for atlas in atlases])
         return SimpleNamespace(labels=atlases[0].labels)
 
-    monkeypatch.setattr("bida.scores.volumetry", stand_in)
+    monkeypatch.setattr("bida.experiment.metrics.volumetry", stand_in)
     for number in (1, 2):
         for path, values in (
             ("sub-02/anat/sub-02_T2w.nii.gz", case.volume),

@@ -14,7 +14,7 @@ import numpy as np
 from bida.errors import SettingsError
 from bida.eval.statistics import bootstrap_interval, compare, holm, smallest_p
 from bida.eval.structures import agreement
-from bida.tables import TRUTH, Cell, Row, Table, groups_of, methods_of, metric_of, signed, tabulate
+from bida.experiment.results import TRUTH, Cell, Row, Table, groups_of, methods_of, metric_of, signed, tabulate
 
 COMPARED = ("psnr", "ssim", "cdsc", "hd95")
 Pair = tuple[str, float, float]  # animal, volume, reference volume, mm^3
@@ -167,7 +167,7 @@ def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pa
     the method.
 
     Args:
-        table: See ``bida.tables.tabulate``.
+        table: See ``bida.experiment.results.tabulate``.
         against: ``labels``, the animal's own, or ``hr``, the volume measured on the truth. A structure that the
             reference lacks has no pair.
     """

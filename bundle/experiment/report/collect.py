@@ -13,19 +13,19 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from bida.design import HR, Cell, Experiment, command_line, threads_each
 from bida.device import usable_cores
+from bida.experiment.design import HR, Cell, Experiment, command_line, threads_each
+from bida.experiment.metrics import fingerprint, parts
+from bida.experiment.report.montage import montage
+from bida.experiment.report.sections import write_report
+from bida.experiment.results import write_results
+from bida.experiment.summary import summarise
 from bida.io.bids import group_of
 from bida.io.files import write_json
 from bida.io.nifti import ras
 from bida.io.scan import read_scan
 from bida.io.weights import released_path, sha256
-from bida.montage import montage
 from bida.provenance import versions
-from bida.report import write_report
-from bida.scores import fingerprint, parts
-from bida.summary import summarise
-from bida.tables import write_results
 
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from bida.eclare import eclare, true_affine
 from bida.errors import ExternalError, SettingsError
+from bida.experiment.baselines.eclare import eclare, true_affine
 from bida.physics.geometry import SliceGeometry
 
 # Like the real program: a grid of round(slices x factor) voxels that shares the scan's centre, under an affine that

@@ -92,7 +92,7 @@ def _cubic_projected(slices: Slices, _: Choices) -> Volume:
 
 
 def _selfsr(slices: Slices, choices: Choices) -> Volume:
-    from bida.selfsr import SelfSRSettings, self_super_resolve
+    from bida.experiment.baselines.selfsr import SelfSRSettings, self_super_resolve
 
     settings = SelfSRSettings(seed=choices.seed, device=choices.device)
     return self_super_resolve(slices.data, slices.geometry, settings)
@@ -108,7 +108,7 @@ def _restored(slices: Slices, choices: Choices, preset: str | None = None, **opt
 
 
 def _eclare(slices: Slices, choices: Choices) -> Volume:
-    from bida.eclare import eclare
+    from bida.experiment.baselines.eclare import eclare
 
     return eclare(
         slices.data,

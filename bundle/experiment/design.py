@@ -10,10 +10,10 @@ from typing import Any
 
 from bida.device import usable_cores
 from bida.errors import SettingsError
+from bida.experiment.methods import BUILT_IN, METHODS, Choices, method
+from bida.experiment.metrics import METRICS, metric, stripper_of
 from bida.io.bids import Animal
-from bida.methods import BUILT_IN, METHODS, Choices, method
 from bida.physics.grid import AXES
-from bida.scores import METRICS, metric, stripper_of
 
 OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
 HR = "hr"  # the truth itself, scored where that means something
@@ -27,8 +27,8 @@ class Experiment:
         data: BIDS data set of isotropic scans.
         output: folder of the results.
         factors: slice spacings over the voxel size.
-        methods: names in ``bida.methods.METHODS``.
-        metrics: names in ``bida.scores.METRICS``.
+        methods: names in ``bida.experiment.methods.METHODS``.
+        metrics: names in ``bida.experiment.metrics.METRICS``.
         subjects: BIDS labels; those of ``split`` when None.
         split: value of the column ``split`` in participants.tsv; ``val`` when None and there is such a column.
         axis: through-plane axis, ``R``, ``A`` or ``S``.

@@ -28,20 +28,20 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from bida.design import HR, Cell, Experiment, threads_each
 from bida.errors import BidaError, SettingsError
+from bida.experiment.design import HR, Cell, Experiment, threads_each
+from bida.experiment.methods import METHODS, Slices
+from bida.experiment.metrics import Case, metric, parts, score_inputs
+from bida.experiment.report.collect import collect, time_spent, write_outputs
+from bida.experiment.truth import Truth, choose_animals, prepare
+from bida.experiment.workers import side_by_side
 from bida.io.bids import Animal
 from bida.io.files import make_folder, sidecar_path, write_json
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan, read_sidecar
 from bida.io.weights import sha256
-from bida.methods import METHODS, Slices
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
-from bida.reporting import collect, time_spent, write_outputs
-from bida.scores import Case, metric, parts, score_inputs
-from bida.truth import Truth, choose_animals, prepare
-from bida.workers import side_by_side
 
 
 def run(experiment: Experiment) -> Path:

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bida.design import Experiment
-from bida.reporting import notes_of
+from bida.experiment.design import Experiment
+from bida.experiment.report.collect import notes_of
 
 ROWS = [{"subject": "sub-01"}]
 

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from bida.device import choose_device, choose_dtype
 from bida.errors import SettingsError
+from bida.experiment.baselines.selfsr_data import Lines, PatchSampler, foreground, intensities
+from bida.experiment.baselines.selfsr_network import SelfSRNetwork
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, from_slices, planes_containing, to_slices
 from bida.physics.interpolation import project
-from bida.selfsr_data import Lines, PatchSampler, foreground, intensities
-from bida.selfsr_network import SelfSRNetwork
 
 Progress = Callable[[int, int], None]
 

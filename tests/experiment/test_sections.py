@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bida.errors import ScanError, SettingsError
-from bida.figures import _bland_altman_figure, _box_figure, bland_altman, box_plots
-from bida.report import write_report
-from bida.summary import summarise
-from bida.tables import COLUMNS, shown
+from bida.experiment.report.figures import _bland_altman_figure, _box_figure, bland_altman, box_plots
+from bida.experiment.report.sections import write_report
+from bida.experiment.results import COLUMNS, shown
+from bida.experiment.summary import summarise
 
 # one white pixel
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mP8/x8AAwMCAO+ip1sAAAAASUVORK5CYII=")
@@ -283,5 +283,5 @@ def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path):
 
 
 def test_matplotlib_is_imported_only_when_drawing():
-    code = "import sys, bida.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, bida.experiment.report.sections; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bida.figures import box_plots
+from bida.experiment.report.figures import box_plots
+from bida.experiment.report.page import brief, bullets, code, definitions, heading, image, page, paragraph, table
+from bida.experiment.report.tables import FIRST, MAIN, animals, by_factor, groups, others, statistics, structures, title
+from bida.experiment.results import METHODS, METRICS, TRUTH, Row, tabulate
+from bida.experiment.summary import finding
 from bida.io.files import atomic
-from bida.page import brief, bullets, code, definitions, heading, image, page, paragraph, table
-from bida.report_tables import FIRST, MAIN, animals, by_factor, groups, others, statistics, structures, title
-from bida.summary import finding
-from bida.tables import METHODS, METRICS, TRUTH, Row, tabulate
 
 RIVALS = ("cubic", "selfsr", "eclare")  # whose comparison is told first
 HIDDEN = ("traceback",)  # of a failure: failures.json has it
@@ -34,8 +34,8 @@ def write_report(
 
     Args:
         path: HTML file to write.
-        rows: See ``bida.tables.COLUMNS``.
-        summary: What ``bida.summary.summarise`` returns for these rows.
+        rows: See ``bida.experiment.results.COLUMNS``.
+        summary: What ``bida.experiment.summary.summarise`` returns for these rows.
         montages: (title, PNG) of each, in the order shown.
         settings: Name to value of what was used: data, versions, hash of the weights, and so on.
         command: The command that repeats the evaluation; empty where there is none.

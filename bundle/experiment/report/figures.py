@@ -11,8 +11,8 @@ import numpy as np
 from bida.drawing import _figure, png
 from bida.errors import SettingsError
 from bida.eval.structures import agreement
-from bida.summary import structure_pairs
-from bida.tables import TRUTH, Row, methods_of, metric_of, signed, tabulate
+from bida.experiment.results import TRUTH, Row, methods_of, metric_of, signed, tabulate
+from bida.experiment.summary import structure_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def box_plots(rows: Sequence[Row], metric: str, region: str, methods: Sequence[s
     """Return box plots of one metric by method, a panel a factor, with every animal's point on top.
 
     Args:
-        rows: See ``bida.tables.COLUMNS``.
+        rows: See ``bida.experiment.results.COLUMNS``.
         metric: Such as ``psnr``.
         region: Such as ``brain``.
         methods: Columns, left to right; one without numbers stays as a gap. By default the methods that have this

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bida.errors import SettingsError
-from bida.montage import OUTLINE, TRUTH_OUTLINE, _check, _draw, _scene, montage
+from bida.experiment.report.montage import OUTLINE, TRUTH_OUTLINE, _check, _draw, _scene, montage
 
 MM = 0.2
 SHAPE = (40, 50, 30)

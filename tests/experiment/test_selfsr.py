@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from bida import selfsr
 from bida.errors import SettingsError
 from bida.eval import psnr
+from bida.experiment.baselines import selfsr
+from bida.experiment.baselines.selfsr import SelfSRSettings, self_super_resolve
+from bida.experiment.baselines.selfsr_data import Lines, PatchSampler, foreground, intensities
+from bida.experiment.baselines.selfsr_network import SelfSRNetwork
 from bida.physics.geometry import SliceGeometry
 from bida.physics.interpolation import cubic, project
 from bida.physics.operators import SliceOperator
 from bida.physics.simulate import simulate_slices
-from bida.selfsr import SelfSRSettings, self_super_resolve
-from bida.selfsr_data import Lines, PatchSampler, foreground, intensities
-from bida.selfsr_network import SelfSRNetwork
 
 QUICK = SelfSRSettings(
     steps=3, batch_size=2, patch_size=16, channels=8, blocks=1, learning_rate=1e-3, device="cpu", dtype="float32"

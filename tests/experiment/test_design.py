@@ -10,8 +10,8 @@ import pytest
 
 from bida.cli import parser
 from bida.commands import experiment_of
-from bida.design import Experiment, command_line
-from bida.methods import Choices
+from bida.experiment.design import Experiment, command_line
+from bida.experiment.methods import Choices
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The page that ends an experiment: what is collected, its sections, tables, figures and montages."""
