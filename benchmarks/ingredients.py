@@ -130,7 +130,7 @@ def train(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     folders = [str(folder) for folder in arguments.data if folder.name not in left_out]
     given = [*assignments_of(name, arguments), f"initial_weights={output / 'start.pt'}"]
     recipe = str(files("bida.configs") / "release_train.yaml")
-    command = [sys.executable, "-m", "bida.cli", "train", *folders, "--config", recipe, "--output", str(output)]
+    command = [sys.executable, "-m", "bida", "train", *folders, "--config", recipe, "--output", str(output)]
     command += [part for value in given for part in ("--set", value)]
     with (output / "log.txt").open("a") as log:
         one = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -57,7 +57,7 @@ def test_a_damaged_file_is_told_of_and_replaced(cache, text):
     cache_file().write_bytes(text.replace("KEY", machine().replace('"', "")).encode("latin-1"))
     found = bfloat16_speed()
     assert found.speed == FAST and not found.kept
-    assert "cpu_speed.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
+    assert "arithmetic.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
     another_process()
     assert bfloat16_speed().kept
 
@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_used_is_told_of(cache, blocked):
 def test_only_an_absolute_cache_folder_counts(monkeypatch, tmp_path, value):
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_file() == tmp_path / ".cache" / "bida" / "cpu_speed.json"
+    assert cache_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
 
 
 @pytest.mark.parametrize(("system", "folder"), [("darwin", "Library/Caches"), ("win32", "AppData/Local")])
@@ -88,7 +88,7 @@ def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    assert cache_file() == tmp_path / folder / "bida" / "cpu_speed.json"
+    assert cache_file() == tmp_path / folder / "bida" / "arithmetic.json"
 
 
 def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bida.errors import SettingsError
 from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
-from bida.eval.slices.isotropy import isotropy as measure
-from bida.io.files import atomic, check_output, write_json
-from bida.microscopy.figures import plot
-from bida.microscopy.load import load_stack
 from bida.microscopy.stacks.stack import Stack
 
 _NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
-
-
-def isotropy(arguments: argparse.Namespace) -> None:
-    """Say whether the planes XY of a stack look like its XZ and YZ, channel by channel."""
-    if arguments.out is not None:
-        check_output(arguments.out, overwrite=arguments.overwrite, suffixes=(".png",))
-    if arguments.json is not None:
-        check_output(arguments.json, overwrite=arguments.overwrite, suffixes=(".json",))
-    stack = load_stack(arguments.input, arguments.block_mean, voxel_um=arguments.voxel_um)
-    found = {name: measure(volume, stack.spacing_um) for name, volume in zip(stack.channels, stack.data)}
-    if len(found) < len(stack.channels):
-        raise SettingsError(f"{arguments.input}: channels must have names of their own, got {stack.channels}")
-    print(table(stack, found))
-    if arguments.json is not None:
-        write_json(arguments.json, record(stack, found), overwrite=arguments.overwrite)
-    if arguments.out is not None:
-        with atomic(arguments.out) as temporary:
-            Path(temporary).write_bytes(plot(stack, found))
 
 
 def table(stack: Stack, found: Mapping[str, Isotropy]) -> str:

@@ -14,9 +14,6 @@ from bida.io.files import atomic
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES, NORMAL, PLANES, spacing_of
 from bida.physics.interpolation import resample
-from bida.transforms.base import affine_of, target_grids
-from bida.transforms.load import LoadScand
-from bida.transforms.plan import PlanScand
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +108,10 @@ def _scale_bar(axes: Axes, length_mm: float, width_mm: float, height_mm: float) 
 def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:
     """Return a scan as it is, and interpolated by cubic B-splines on the grid of its restoration."""
     from monai.transforms import Compose, Orientationd
+
+    from bida.transforms.base import affine_of, target_grids
+    from bida.transforms.load import LoadScand
+    from bida.transforms.plan import PlanScand
 
     plan = PlanScand(
         "image",

@@ -9,7 +9,7 @@ from conftest import ROOT
 from monai.bundle import ckpt_export
 from monai.data import load_net_with_metadata
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.diffusion.export import CHANNELS, export
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.resnet import NetworkPair, SliceResNet

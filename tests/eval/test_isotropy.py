@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.errors import SettingsError
 from bida.eval.slices.isotropy import isotropy, white_noise
 from bida.microscopy.stacks.stack import Stack, write_stack

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bida.cli import parser
-from bida.commands import experiment_of
+from bida.cli.evaluate import experiment_of
+from bida.cli.parser import parser
 from bida.experiment.design import Experiment, command_line
 from bida.experiment.methods import Choices
 

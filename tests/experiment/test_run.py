@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_experiment import FAST, experiment, value
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.errors import SettingsError
 from bida.eval import psnr
 from bida.experiment.methods import METHODS, Method

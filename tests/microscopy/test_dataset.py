@@ -8,7 +8,7 @@ import torch
 from conftest import ROOT
 from monai.bundle import ConfigParser
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.errors import ScanError, SettingsError
 from bida.microscopy import dataset
 from bida.microscopy.dataset import OpenSrhSlices, masked_slices, validation_stacks

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bida import device, masked_commands
-from bida.cli import main
+from bida import device
+from bida.cli.parser import main
 from bida.cpu_speed import Found, Speed
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import save_weights, sha256
@@ -193,7 +193,9 @@ def test_an_experiment_that_cannot_be_is_refused(options, message):
 def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
     written = {}
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
-    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: written.update({path: result}))
+    monkeypatch.setattr(
+        "bida.cli.superres_masked.write_stack", lambda path, result, overwrite: written.update({path: result})
+    )
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
     command = ["superres-masked", "made.tif", str(out), "--model", str(tmp_path / "model.pt"), "--spacing", "2.4"]
@@ -218,7 +220,7 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
-    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr("bida.cli.superres_masked.write_stack", lambda path, result, overwrite: None)
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
     assert main(["superres-masked", *words, "--steps", "1", "--device", "cpu"]) == 0
@@ -274,7 +276,7 @@ def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
-    monkeypatch.setattr(masked_commands, "evaluate_masked", lambda *experiment: "ran")
+    monkeypatch.setattr("bida.cli.evaluate_masked.evaluate_masked", lambda *experiment: "ran")
     for method in ("diffusion", "msunet", "e2e"):
         save_weights(prior(method), tmp_path / f"{method}.pt")
     named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
@@ -286,7 +288,7 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
-    monkeypatch.setattr(masked_commands, "write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr("bida.cli.superres_masked.write_stack", lambda path, result, overwrite: None)
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [
         "superres-masked",

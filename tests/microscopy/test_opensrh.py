@@ -3,7 +3,7 @@ import pytest
 import tifffile
 import torch
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import save_weights
 from bida.microscopy.load import load_stack

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from bida.cli import main
+from bida.cli.parser import main
 from bida.errors import SettingsError
 from bida.eval import feature_frechet, kid, oriented_features, plane_slices
 from bida.io.weights import save_weights, sha256

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bida.cli import main, parser
+from bida.cli.parser import main, parser
 from bida.io.weights import released_path, sha256
 
 FAST = ["--steps", "2", "--no-n4"]
@@ -140,7 +140,7 @@ def test_out_of_memory_is_one_line(scan, tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("bida.commands.restore", fail)
+    monkeypatch.setattr("bida.mri.pipeline.restore", fail)
     assert main(["superres", scan, str(tmp_path / "sr.nii.gz")]) == 2
     assert "memory: the run must fit, it does not" in capsys.readouterr().err
 
@@ -184,7 +184,7 @@ def test_help_answers_at_once():
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        run = subprocess.run([sys.executable, "-m", "bida.cli", "--help"], capture_output=True, text=True, check=True)
+        run = subprocess.run([sys.executable, "-m", "bida", "--help"], capture_output=True, text=True, check=True)
         times.append(time.perf_counter() - start)
     assert "superres" in run.stdout
     assert min(times) < 0.5, times

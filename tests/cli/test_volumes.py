@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from labelled_parts import NUMBERS, SHAPE, VOXEL_MM, parts
 
+from bida.cli.volumes import run as volumes
 from bida.errors import BidaError, ScanError, SettingsError
 from bida.eval import registration
 from bida.eval.volumetry import measure
 from bida.io.bids import read_names, subjects_of
 from bida.mri import atlases as module
-from bida.mri.atlases import read_atlases, volumes
+from bida.mri.atlases import read_atlases
 from bida.mri.synthetic_brain import synthetic_brain
 
 SHIFT = np.array([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # by a voxel

@@ -1,0 +1,20 @@
+"""`bida demo`: run the built-in sample through the bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    sub.add_argument("--output", default="demo", metavar="DIR", help="where to put the files (demo)")
+    sub.add_argument("--factor", type=float, default=5.0, metavar="F", help="slice spacing over voxel size (5)")
+    sub.add_argument("--samples", type=int, default=1, metavar="K", help="draws to average (1)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the built-in sample through the bundle and draw what came out."""
+    from bida.mri.demo import run_demo
+
+    print(run_demo(Path(arguments.output), arguments.factor, arguments.samples))

@@ -1,0 +1,72 @@
+"""`bida evaluate-masked`: leave out planes of a stack with truth, and compare what methods make of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from bida.cli.masked_options import UNUSED, masked_options, masked_settings, note
+from bida.errors import SettingsError
+from bida.microscopy.evaluate import MaskedExperiment, evaluate_masked
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import MaskedSettings
+from bida.progress import console_progress
+
+OF_NETWORKS = frozenset(field.name for field in fields(MaskedSettings)) - {"factor", "spacing_um"}
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings
+    sub.add_argument("truth", metavar="TRUTH", help="isotropic stack; FILE[START:STOP] takes some of the planes")
+    sub.add_argument("--out", required=True, metavar="DIR", dest="output", help="table and pictures")
+    sub.add_argument("--factors", nargs="+", type=int, metavar="F", help="every F-th plane is kept (4 8)")
+    sub.add_argument("--methods", nargs="+", metavar="NAME",
+                     help="nearest linear cubic (all these), and NAME=FILE for weights from train-masked")  # fmt: skip
+    sub.add_argument("--block-mean", type=int, metavar="N", help="average cubes of N voxels a side first (1)")
+    sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
+    sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                     help="voxel sizes of the truth, um; default: the file's")  # fmt: skip
+    sub.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
+    sub.add_argument("--no-panel", dest="panel", action="store_false", help="leave the slices' panel out")
+    sub.add_argument("--inception-weights", metavar="FILE",
+                     help="add SliceFID; TorchScript from [B, 3, 299, 299] in -1 to 1 to [B, 2048]")  # fmt: skip
+    sub.add_argument("--inception-sha256", metavar="HASH", help="SHA-256 that this file must have")
+    sub.add_argument("--crops", type=int, metavar="N", help="restore N crops of 48 x 48 pixels with masked rows, too")
+    masked_options(
+        sub.add_argument_group("restoration by weights", "refused where no method that is named uses them"),
+        ", and of the panel's patches and the crops",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Leave out planes of a stack with truth, and compare what methods make of them."""
+    known = {field.name for field in fields(MaskedExperiment)} & vars(arguments).keys()
+    values = {name: vars(arguments)[name] for name in known}
+    experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
+    check_used(experiment, vars(arguments))
+    print(evaluate_masked(experiment, console_progress(), note))
+
+
+def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:
+    """Check that some part of an experiment has a use for each given option.
+
+    Raises:
+        SettingsError: None has.
+        WeightsError: Weights that are named cannot be read.
+    """
+    weights = [method.partition("=")[2] for method in experiment.methods]
+    kinds = sorted({MaskedPrior.load(file).method for file in weights if file})
+    unused = OF_NETWORKS.intersection(*(UNUSED.get(kind, ()) for kind in kinds))
+    if experiment.panel or experiment.crops:
+        unused -= {"seed"}
+    if experiment.inception_weights is not None:
+        unused -= {"device"}
+    for name in sorted(unused & given.keys()):
+        found = f"networks of {' and '.join(kinds)} alone" if kinds else "no network"
+        raise SettingsError(
+            f"--{name.replace('_', '-')}: must not be given where no method uses it, got {given[name]} with {found}; "
+            "leave it out, or name weights that do with --methods NAME=FILE"
+        )

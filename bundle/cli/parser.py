@@ -1,0 +1,98 @@
+"""The command ``bida``: arguments in, one line of error out, exit code 2 for what the user can mend.
+
+Only the standard library and errors are imported here, and a command's own file when it is named, so that
+``bida --help`` answers at once; each file imports what it needs when its command is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+
+from bida.errors import BidaError, OutOfMemoryError
+
+EPILOG = "Research use only, not for diagnosis."
+COMMANDS = {  # each is a module of this package, with add_options and run
+    "superres": "turn a thick-slice scan into an isotropic volume",
+    "simulate": "make thick slices from an isotropic volume",
+    "info": "say what superres would do with a scan",
+    "evaluate": "run the paper's experiment, and report",
+    "volumes": "measure structures by labels carried over from atlases",
+    "demo": "run the built-in sample and draw a picture",
+    "adapt": "fine-tune the priors on the sharp slices of scans",
+    "train": "train the priors on a BIDS data set of isotropic scans",
+    "export": "write the priors' networks as ONNX or TorchScript",
+    "isotropy": "say whether a microscopy stack looks alike along z, y and x",
+    "train-masked": "train on the planes of microscopy stacks",
+    "superres-masked": "restore an anisotropic microscopy stack",
+    "evaluate-masked": "compare methods on a stack with planes left out",
+}
+
+
+def parser(named: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Return the parser of every command; those that are not in ``named`` have no options yet."""
+    main = argparse.ArgumentParser(
+        prog="bida", description="Isotropic volumes from thick-slice rodent MR scans.", epilog=EPILOG
+    )
+    main.add_argument("--version", action="store_true", help="show versions and exit")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, epilog=EPILOG)
+        if name in named:
+            command(name).add_options(sub)
+    return main
+
+
+def command(name: str) -> ModuleType:
+    """Return the module of a command."""
+    return import_module(f"bida.cli.{name.replace('-', '_')}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 2 for an error that the user can mend, or 130 after Ctrl-C."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser([word for word in words if word in COMMANDS]).parse_args(words)
+    if not arguments.version and arguments.command is None:
+        parser([]).print_help()
+        return 2
+    try:
+        with memory_errors():
+            print_versions() if arguments.version else command(arguments.command).run(arguments)
+    except BidaError as error:
+        print(f"bida: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bida: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def print_versions() -> None:
+    """Print the versions of bida and of what its results depend on."""
+    from bida.provenance import versions
+
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn an allocation that failed, Python's, numpy's or torch's, into an error of one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch is not imported to know its classes: CUDA's is OutOfMemoryError, the CPU's allocator has none
+        known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not (known or "allocate memory" in str(error)):
+            raise
+        reason = " ".join(str(error).split())[:120] or "allocation failed"
+        raise OutOfMemoryError(
+            f"memory: the run must fit, it does not ({reason}); give a larger --spacing, or crop"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

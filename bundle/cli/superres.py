@@ -1,0 +1,115 @@
+"""`bida superres`: restore a scan."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bida.cli.options import check_outputs, plan_options, prior_options, settings_of
+from bida.errors import SettingsError
+from bida.io.files import stem
+from bida.progress import adapt_progress, console_progress
+
+if TYPE_CHECKING:
+    from bida.mri.result import Result
+    from bida.mri.settings import Settings
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings, or of a preset
+    sub.add_argument("input", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
+    sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
+    plan_options(sub)
+    prior_options(sub)
+    sub.add_argument("--self-check", choices=["on", "off"], type=str,
+                     help="measure the priors on the scan's own slices, and lean on interpolation where they do not "
+                     "help (on)")  # fmt: skip
+    sub.add_argument("--adapt", type=float, metavar="MINUTES", help="first fine-tune the priors on the scan's slices")
+    sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
+    sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
+    sub.add_argument("--bias-corrected", action="store_true", help="leave the bias field out of the result")
+    sub.add_argument("--uncertainty", metavar="FILE", help="write the error's standard deviation (K >= 2)")
+    sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="slices at once; changes no result")
+    sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
+    sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Restore a scan, and write the volume, its record and what else was asked for."""
+    from bida.io.nifti import write_volume
+    from bida.mri.pipeline import restore
+
+    settings, given = settings_of(arguments), vars(arguments)
+    overwrite, uncertainty, picture = given.get("overwrite", False), given.get("uncertainty"), given.get("preview")
+    output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture)
+    if uncertainty is not None and settings.samples < 2:
+        raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
+    dtype = integer_type(arguments.input, settings) if given.get("keep_dtype") else np.dtype(np.float32)
+    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
+    result = restore(arguments.input, settings, console_progress(), on_adapt=adapt_progress(), checkpoint=checkpoint)
+    for warning in result.warnings:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    result.save(output, dtype, overwrite=overwrite)
+    if uncertainty is not None and result.std is not None:
+        write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
+    checkpoint.unlink(missing_ok=True)
+    if picture is not None:
+        draw_preview(picture, arguments.input, settings, result)
+    print(summary(output, result))
+
+
+def integer_type(scan: str, settings: Settings) -> np.dtype:
+    """Return the integer type of a scan's voxels on disk.
+
+    Raises:
+        SettingsError: They are not integers.
+    """
+    from bida.io.scan import read_scan
+
+    dtype = read_scan(scan, settings.volume, settings.scale_header).dtype
+    if dtype.kind not in "iu":
+        raise SettingsError(f"--keep-dtype: the scan must hold integers, its voxels are {dtype}; leave it out")
+    return dtype
+
+
+def summary(output: Path, result: Result) -> str:
+    """Return the lines that end a run."""
+    sizes = " x ".join(map(str, result.data.shape))
+    spacing = " x ".join(f"{size:.4g}" for size in np.linalg.norm(result.affine[:3, :3], axis=0))
+    names = {"sampler_residual": "sampler's space", "scan_residual": "scan's intensities"}
+    consistency = result.record["data_consistency"]
+    residuals = [f"{consistency[key]:.1e} ({text})" for key, text in names.items() if consistency[key] is not None]
+    seconds = sum(result.record["seconds"].values())
+    return (
+        f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
+        f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
+        f"{gain(result.record['self_check'])}"
+    )
+
+
+def gain(check: Mapping[str, Any] | None) -> str:
+    """Return the line on the self-check that ends a run, empty where there was none."""
+    if check is None:
+        return ""
+    return (
+        f"\non the scan's own slices a prior with a weight of {check['weight']:.0%} gains "
+        f"{check['gain_shrunk_db']:+.2f} dB on cubic + projection; "
+        f"the priors have a weight of {check['weight_of_result']:.0%} in the result"
+    )
+
+
+def draw_preview(path: str, scan: str, settings: Settings, result: Result) -> None:
+    """Draw the scan, its cubic interpolation and the result."""
+    from bida.io.nifti import ras
+    from bida.mri.preview import preview, restoration_panels
+
+    thick, interpolated = restoration_panels(scan, settings)
+    preview(path, {"thick slices": thick, "cubic": interpolated, "bida": ras(result.data, result.affine)})
