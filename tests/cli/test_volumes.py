@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from labelled_parts import NUMBERS, SHAPE, VOXEL_MM, parts
 
+from bida.cli import volumes as command
 from bida.cli.volumes import run as volumes
 from bida.errors import BidaError, ScanError, SettingsError
 from bida.eval import registration
 from bida.eval.volumetry import measure
 from bida.io.bids import read_names, subjects_of
-from bida.mri import atlases as module
 from bida.mri.atlases import read_atlases
 from bida.mri.synthetic_brain import synthetic_brain
 
@@ -79,7 +79,7 @@ def quick(monkeypatch):
         progress(len(atlases), len(atlases))
         return measure([atlas.labels for atlas in atlases], affine, [*SMALL.tolist(), 120])
 
-    monkeypatch.setattr(module, "volumetry", stand_in)
+    monkeypatch.setattr(command, "volumetry", stand_in)
     return calls
 
 
