@@ -23,4 +23,4 @@ def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel", "sigpy")}
+    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ TABLE_POINTS = 5001  # 1000 intervals a thickness: at least 50 within a voxel fo
 SLR_TIME_BANDWIDTH = 16
 SLR_POINTS = 128
 SLR_RIPPLE = 0.01
+SLR_TABLE = files("bida.physics") / "slr_profile.npy"  # what `design_slr` returns, as float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +106,11 @@ def slr(thickness_mm: float) -> SliceProfile:
     Raises:
         SettingsError: the thickness is not a positive number.
 
-    Source: Pauly et al., IEEE Trans. Med. Imaging 10(1):53-65, 1991; designed and simulated with `sigpy.mri.rf`.
+    Source: Pauly et al., IEEE Trans. Med. Imaging 10(1):53-65, 1991; tabulated by `design_slr`.
     """
     _check_thickness(thickness_mm)
-    positions, amplitudes = _unit_slr()
-    return SliceProfile("slr", positions * thickness_mm, amplitudes)
+    unit = np.linspace(-CUT, CUT, TABLE_POINTS)
+    return SliceProfile("slr", unit * thickness_mm, _unit_slr())
 
 
 def gaussian(thickness_mm: float) -> SliceProfile:
@@ -201,10 +203,12 @@ def full_width_half_maximum(positions: Float, amplitudes: Float) -> float:
     return float(right - left)
 
 
-@lru_cache(maxsize=1)
-def _unit_slr() -> tuple[Float, Float]:
-    """Tabulate |2 conj(a) b| of the SLR pulse over +-CUT of its FWHM: (positions in thicknesses, amplitudes)."""
-    # sigpy pulls numba in, which takes seconds: only who asks for an SLR profile waits for it
+def design_slr() -> Float:
+    """Tabulate |2 conj(a) b| [TABLE_POINTS] of the SLR pulse over +-CUT of its FWHM, with sigpy.
+
+    The package holds the result, for sigpy is a tool of development and takes seconds to import;
+    `python -m bida.physics.slice_profile` writes it anew.
+    """
     from sigpy.mri.rf.sim import abrm
     from sigpy.mri.rf.slr import dzrf
 
@@ -216,7 +220,13 @@ def _unit_slr() -> tuple[Float, Float]:
 
     unit = np.linspace(-CUT, CUT, TABLE_POINTS)
     width = full_width_half_maximum(unit, excite(unit))  # 1.0067 nominal thicknesses
-    return unit, excite(unit * width)
+    return excite(unit * width)
+
+
+@lru_cache(maxsize=1)
+def _unit_slr() -> Float:
+    with SLR_TABLE.open("rb") as file:
+        return np.load(file)
 
 
 def _parse_row(path: str | Path, number: int, line: str) -> tuple[float, float] | None:
@@ -234,3 +244,7 @@ def _parse_row(path: str | Path, number: int, line: str) -> tuple[float, float] 
 def _check_thickness(thickness_mm: float) -> None:
     if not (np.isfinite(thickness_mm) and thickness_mm > 0):
         raise SettingsError(f"slice thickness must be > 0 mm, got {thickness_mm:g}")
+
+
+if __name__ == "__main__":
+    np.save(str(SLR_TABLE), design_slr())
