@@ -21,10 +21,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AXES = "RAS"
 PLANES = ("axial", "coronal", "sagittal")  # a plane's class index is its position here

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +126,9 @@ def test_resampled_affine_to_its_own_grid_is_the_identity():
 def test_resampled_affine_needs_three_axes():
     with pytest.raises(ValueError, match="three sizes"):
         resampled_affine(np.eye(4), (4, 4), (1, 1, 1), [AxisGrid(4, 1.0)] * 3)
+
+
+def test_a_scan_is_planned_without_torch():
+    code = "import sys, bida.physics.plan; print(sorted({'torch', 'monai'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
