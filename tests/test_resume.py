@@ -13,7 +13,7 @@ import torch
 from small_experiment import experiment, value
 
 from bida.experiment.methods import METHODS, Choices, Method
-from bida.experiment.run import run
+from bida.experiment.runner import run
 from bida.physics.interpolation import cubic
 
 
@@ -75,7 +75,7 @@ def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
 
 def test_another_version_makes_everything_anew(data, tmp_path, counted, monkeypatch):
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
-    monkeypatch.setattr("bida.experiment.run.version", lambda name: "99")
+    monkeypatch.setattr("bida.experiment.runner.version", lambda name: "99")
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
     assert len(counted) == 2
 

@@ -45,7 +45,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
-    from bida.experiment.run import run
+    from bida.experiment import run
 
     print(run(experiment_of(arguments)))
 

@@ -39,3 +39,11 @@ def test_the_command_makes_the_experiment_again(changes):
 def test_the_command_names_what_is_not_the_default():
     planned = Experiment(Path("mice"), Path("out"), factors=[5.0], methods=["cubic"])
     assert command_line(planned) == "bida evaluate --data mice --out out --factors 5 --methods cubic"
+
+
+def test_the_package_hands_its_names_on():
+    import bida.experiment
+    from bida.experiment import runner
+
+    assert bida.experiment.run is runner.run
+    assert (bida.experiment.Experiment, bida.experiment.Choices) == (Experiment, Choices)

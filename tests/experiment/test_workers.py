@@ -15,7 +15,7 @@ from fake_programs import is_gone
 from small_experiment import experiment
 
 from bida.eval.external import run_external
-from bida.experiment.run import run
+from bida.experiment.runner import run
 from bida.experiment.workers import side_by_side
 
 JOBS = 2
@@ -91,7 +91,7 @@ def test_a_cell_whose_process_died_is_told(data, tmp_path, monkeypatch):
         for item in items:
             yield item, None if item.name == "2.5x_cubic" else work(item)
 
-    monkeypatch.setattr("bida.experiment.run.side_by_side", stand_in)
+    monkeypatch.setattr("bida.experiment.runner.side_by_side", stand_in)
     with pytest.raises(ValueError, match=r"2 failed, the first sub-01 2.5x_cubic \(its process died"):
         run(experiment(data, tmp_path, jobs=2))
     assert (tmp_path / "sub-02/2.5x_nearest/cell.json").exists()

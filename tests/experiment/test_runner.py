@@ -16,7 +16,7 @@ from bida.errors import SettingsError
 from bida.eval import psnr
 from bida.experiment.methods import METHODS, Method
 from bida.experiment.results import read_results
-from bida.experiment.run import run
+from bida.experiment.runner import run
 from bida.physics.interpolation import cubic
 from bida.transforms import simulate_slices
 
