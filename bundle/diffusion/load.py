@@ -12,7 +12,9 @@ from bida.device import choose_dtype
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.io.weights import load_weights, misfits, read_weights, released_path
+from bida.io.weights import Weights, load_weights, misfits, read_weights, weights_file
+
+READ = "weights_read"  # where a prior keeps what `prior_of` read, until `load_prior` takes it
 
 
 def prior_of(model: str | Path | None = None) -> PlanePrior:
@@ -25,13 +27,15 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
     Raises:
         WeightsError: See ``bida.io.weights.read_weights``, or the file says no such network.
     """
-    file = released_path("model.pt") if model is None else Path(model)
-    state, _ = read_weights(file)
-    with misfits(file):
+    weights = read_weights(model)
+    state = weights.state
+    with misfits(weights.file):
         guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
         pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
         prediction, timesteps, schedule = kind_of(state["kind"])
-        return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+        prior = PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+    vars(prior)[READ] = weights
+    return prior
 
 
 def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
@@ -40,7 +44,9 @@ def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype
     Raises:
         WeightsError: See ``bida.io.weights.load_weights``.
     """
-    prior.weights_sha256 = load_weights(prior, model)
+    read: Weights | None = vars(prior).pop(READ, None)
+    same = read is not None and read.file == weights_file(model)
+    prior.weights_sha256 = load_weights(prior, read if same else model)
     return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))
 
 

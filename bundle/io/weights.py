@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,21 @@ from bida.io.files import atomic
 
 # what torch, or who reads what it read, says of a file that is none of ours
 MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds.
+
+    Attributes:
+        file: Where it lies.
+        state: The state dict, on the CPU.
+        sha256: Of the file's bytes, hexadecimal.
+    """
+
+    file: Path
+    state: Mapping[str, Tensor]
+    sha256: str
 
 
 def sha256(path: str | Path) -> str:
@@ -38,28 +55,31 @@ def released_hash(name: str) -> str | None:
     return metadata.get("weights_sha256", {}).get(name)
 
 
-def read_weights(path: str | Path | None = None, name: str = "model.pt") -> tuple[Mapping[str, Tensor], str]:
-    """Read a state dict.
+def weights_file(path: str | Path | None = None, name: str = "model.pt") -> Path:
+    """Return the path of weights, that of the released ``name`` where none is given."""
+    return released_path(name) if path is None else Path(path)
+
+
+def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weights:
+    """Read a state dict, its file once.
 
     Args:
         path: A weights file; the released ``name`` when None.
         name: Name of released weights, whose hash is checked also where ``path`` points at them.
 
-    Returns:
-        The state dict, and the SHA-256 of the file.
-
     Raises:
         WeightsError: The file is missing or no state dict, or its hash is not the recorded one.
     """
-    file = released_path(name) if path is None else Path(path)
+    file = weights_file(path, name)
     if not file.is_file():
         raise WeightsError(f"{file}: weights must exist, none found; reinstall bida, or name a file with --model")
     try:
-        digest = sha256(file)
+        content = file.read_bytes()
     except OSError as error:
         raise WeightsError(
             f"{file}: weights must be readable, got '{error.strerror}'; check the permissions"
         ) from error
+    digest = hashlib.sha256(content).hexdigest()
     expected = released_hash(name) if file.resolve() == released_path(name).resolve() else digest
     if digest != expected:
         raise WeightsError(
@@ -67,14 +87,14 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> tupl
             "the file is damaged or was replaced: reinstall bida, or name your own weights with --model"
         )
     with misfits(file):
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(state, Mapping):
             raise TypeError(f"it holds a {type(state).__name__}")
-    return state, digest
+    return Weights(file, state, digest)
 
 
-def load_weights(network: nn.Module, path: str | Path | None = None, name: str = "model.pt") -> str:
-    """Load a state dict into a network, in whose precision the weights end; see `read_weights`.
+def load_weights(network: nn.Module, source: Weights | str | Path | None = None, name: str = "model.pt") -> str:
+    """Load a state dict, read already or from a file, into a network, in whose precision the weights end.
 
     Returns:
         The SHA-256 of the file.
@@ -82,10 +102,10 @@ def load_weights(network: nn.Module, path: str | Path | None = None, name: str =
     Raises:
         WeightsError: See `read_weights`, or the weights do not fit.
     """
-    state, digest = read_weights(path, name)
-    with misfits(released_path(name) if path is None else Path(path)):
-        network.load_state_dict(state)
-    return digest
+    weights = source if isinstance(source, Weights) else read_weights(source, name)
+    with misfits(weights.file):
+        network.load_state_dict(weights.state)
+    return weights.sha256
 
 
 @contextmanager

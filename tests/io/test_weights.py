@@ -1,9 +1,14 @@
+import shutil
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from bida.diffusion.load import load_prior, prior_of
 from bida.errors import WeightsError
 from bida.io import weights
+from bida.mri.pipeline import superres
 
 
 @pytest.fixture
@@ -64,6 +69,43 @@ def test_released_weights_are_the_ones_in_the_metadata():
     path = weights.released_path("model.pt")
     assert weights.sha256(path) == weights.released_hash("model.pt")
     assert path.stat().st_size < 25e6
-    from bida.diffusion.load import prior_of
-
     weights.load_weights(prior_of())
+
+
+def test_what_was_read_is_loaded_without_its_file(tmp_path, network):
+    path = tmp_path / "model.pt"
+    weights.save_weights(network, path)
+    read = weights.read_weights(path)
+    assert (read.file, read.sha256) == (path, weights.sha256(path))
+    path.unlink()
+    other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert weights.load_weights(other, read) == read.sha256
+    torch.testing.assert_close(other[0].weight, network[0].weight.half().float(), rtol=0, atol=0)
+    with pytest.raises(WeightsError, match=r"model\.pt: weights must be a state dict of this network"):
+        weights.load_weights(nn.Linear(2, 2), read)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_run_reads_its_weights_once(make_scan, tmp_path, own):
+    path, opened = weights.released_path("model.pt"), list[str]()
+    if own:
+        path = shutil.copy(path, tmp_path / "own.pt")
+
+    def note(event: str, arguments: tuple) -> None:
+        if event == "open" and str(arguments[0]) == str(path):
+            opened.append(event)
+
+    sys.addaudithook(note)  # sees every file that Python opens, whoever asks for it
+    result = superres(make_scan(), steps=1, n4=False, self_check=False, model=str(path) if own else None)
+    assert len(opened) == 1
+    assert result.record["weights_sha256"] == weights.sha256(path)
+
+
+def test_other_weights_than_those_that_shaped_a_prior_are_read(tmp_path):
+    cpu = torch.device("cpu")
+    prior = load_prior(prior_of(), None, cpu, "float32")
+    scale, other = float(prior.uncertainty_scale), str(tmp_path / "other.pt")
+    prior.set_uncertainty(7.0)
+    weights.save_weights(prior, other)
+    assert float(load_prior(prior_of(), other, cpu, "float32").uncertainty_scale) == 7.0
+    assert float(load_prior(prior, None, cpu, "float32").uncertainty_scale) == scale  # what was kept is given once
