@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from bida.cli.masked_options import UNUSED, masked_options, masked_settings, note
+from bida.cli.masked_options import OF_NETWORKS, UNUSED, masked_options, masked_settings, note
 from bida.errors import SettingsError
-from bida.microscopy.evaluate import MaskedExperiment, evaluate_masked
-from bida.microscopy.prior import MaskedPrior
-from bida.microscopy.restore import MaskedSettings
+from bida.microscopy.settings import MaskedExperiment
 from bida.progress import console_progress
-
-OF_NETWORKS = frozenset(field.name for field in fields(MaskedSettings)) - {"factor", "spacing_um"}
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -22,10 +19,14 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings
     sub.add_argument("truth", metavar="TRUTH", help="isotropic stack; FILE[START:STOP] takes some of the planes")
     sub.add_argument("--out", required=True, metavar="DIR", dest="output", help="table and pictures")
-    sub.add_argument("--factors", nargs="+", type=int, metavar="F", help="every F-th plane is kept (4 8)")
+    default: dict[str, Any] = {field.name: field.default for field in fields(MaskedExperiment)}
+    sub.add_argument("--factors", nargs="+", type=int, metavar="F",
+                     help=f"every F-th plane is kept ({' '.join(map(str, default['factors']))})")  # fmt: skip
     sub.add_argument("--methods", nargs="+", metavar="NAME",
-                     help="nearest linear cubic (all these), and NAME=FILE for weights from train-masked")  # fmt: skip
-    sub.add_argument("--block-mean", type=int, metavar="N", help="average cubes of N voxels a side first (1)")
+                     help=f"{' '.join(default['methods'])} (all these), and NAME=FILE for weights from "
+                     "train-masked")  # fmt: skip
+    sub.add_argument("--block-mean", type=int, metavar="N",
+                     help=f"average cubes of N voxels a side first ({default['block_mean']})")  # fmt: skip
     sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes of the truth, um; default: the file's")  # fmt: skip
@@ -35,31 +36,35 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      help="add SliceFID; TorchScript from [B, 3, 299, 299] in -1 to 1 to [B, 2048]")  # fmt: skip
     sub.add_argument("--inception-sha256", metavar="HASH", help="SHA-256 that this file must have")
     sub.add_argument("--crops", type=int, metavar="N", help="restore N crops of 48 x 48 pixels with masked rows, too")
-    masked_options(
-        sub.add_argument_group("restoration by weights", "refused where no method that is named uses them"),
-        ", and of the panel's patches and the crops",
-    )
+    masked_options(sub.add_argument_group("restoration by weights", "refused where no method that is named uses them"))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Leave out planes of a stack with truth, and compare what methods make of them."""
-    known = {field.name for field in fields(MaskedExperiment)} & vars(arguments).keys()
-    values = {name: vars(arguments)[name] for name in known}
+    given = vars(arguments)
+    values = {field.name: given[field.name] for field in fields(MaskedExperiment) if field.name in given}
     experiment = MaskedExperiment(**values, settings=masked_settings(arguments))
-    check_used(experiment, vars(arguments))
-    print(evaluate_masked(experiment, console_progress(), note))
+    experiment.check_inputs()
+    if Path(experiment.output).is_dir():  # else it is made when the work begins
+        experiment.check_outputs()
+    if not experiment.weights:
+        check_used(experiment, (), given)
+
+    from bida.microscopy.evaluate import evaluate_masked, load_priors
+
+    priors = load_priors(experiment)
+    check_used(experiment, (prior.method for prior in priors.values()), given)
+    print(evaluate_masked(experiment, console_progress(), note, priors))
 
 
-def check_used(experiment: MaskedExperiment, given: Mapping[str, Any]) -> None:
-    """Check that some part of an experiment has a use for each given option.
+def check_used(experiment: MaskedExperiment, methods: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Check that some part of an experiment, with networks of these methods, has a use for each given option.
 
     Raises:
         SettingsError: None has.
-        WeightsError: Weights that are named cannot be read.
     """
-    weights = [method.partition("=")[2] for method in experiment.methods]
-    kinds = sorted({MaskedPrior.load(file).method for file in weights if file})
-    unused = OF_NETWORKS.intersection(*(UNUSED.get(kind, ()) for kind in kinds))
+    kinds = sorted(set(methods))
+    unused = set(OF_NETWORKS).intersection(*(UNUSED.get(kind, ()) for kind in kinds))
     if experiment.panel or experiment.crops:
         unused -= {"seed"}
     if experiment.inception_weights is not None:

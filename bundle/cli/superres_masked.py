@@ -6,12 +6,12 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from bida.cli.masked_options import UNUSED, masked_options, masked_settings, note
+from bida.cli.masked_options import OF_GRID, UNUSED, masked_options, masked_settings, note
+from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.files import check_output, sidecar_path, write_json
-from bida.microscopy.load import load_stack, split_range
-from bida.microscopy.restore import describe, load_masked, restore_stack
-from bida.microscopy.stacks.stack import check_stack_output, write_stack
+from bida.microscopy.settings import MaskedSettings, check_percentile, check_weights
+from bida.microscopy.stacks.paths import check_stack, check_stack_output, split_range
 from bida.progress import console_progress
 from bida.provenance import Clock
 
@@ -22,9 +22,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", metavar="STACK", help="the stack, as for isotropy")
     sub.add_argument("output", metavar="OUT", help="stack to write; a .json beside it records the run")
     sub.add_argument("--model", required=True, metavar="FILE", help="weights, from train-masked")
-    grid = sub.add_mutually_exclusive_group(required=True)
-    grid.add_argument("--factor", type=float, metavar="F", help="plane spacing over voxel size, any number from 1 on")
-    grid.add_argument("--spacing", type=float, metavar="UM", dest="spacing_um", help="voxel size along z of the result")
+    add_settings(sub.add_mutually_exclusive_group(required=True), MaskedSettings, OF_GRID)
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
     sub.add_argument("--clip-percentile", type=float, metavar="P",
@@ -44,11 +42,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
     check_stack_output(output, overwrite=overwrite)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
+    check_percentile(clip_percentile)
+    check_stack(arguments.input)
+    check_weights(arguments.model)
+
+    from bida.microscopy.load import load_stack
+    from bida.microscopy.restore import describe, inferer_of, load_masked, restore_stack
+    from bida.microscopy.stacks.stack import check_voxel_type, write_stack
+
     clock = Clock()
     stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
-    check_stack_output(output, stack.data.dtype, overwrite=overwrite)
+    check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
-    prior, inferer = load_masked(arguments.model, settings), settings.inferer(factor)
+    prior, inferer = load_masked(arguments.model, settings), inferer_of(settings, factor)
     unused = UNUSED.get(prior.method, ())
     for name in unused:
         if name in given:

@@ -14,11 +14,11 @@ from bida.eval.slices.inception import InceptionFeatures
 from bida.eval.slices.oriented import oriented_features
 from bida.eval.slices.panel import PanelRow
 from bida.microscopy.load import IntensityLine
+from bida.microscopy.settings import CROP_SIDE, check_crop_factor
 from bida.microscopy.stacks.stack import Stack
 
 Float = NDArray[np.float64]
 
-SIDE = 48  # pixels; at 2x, 4x and 8x 24, 36 and 42 rows are masked
 FEWEST = 4  # crops: two in each half
 CROP = "crop"  # the plane of their figures
 
@@ -43,16 +43,17 @@ class Crops:
     def __init__(self, truth: Stack, count: int, seed: int = 0, inception: InceptionFeatures | None = None) -> None:
         """Cut them."""
         height, width = truth.data.shape[2:]
-        if count < FEWEST or height <= SIDE or width < SIDE:
+        if count < FEWEST or height <= CROP_SIDE or width < CROP_SIDE:
             raise SettingsError(
-                f"crops: there must be {FEWEST} or more and slices of {SIDE + 1} x {SIDE} pixels or more, "
+                f"crops: there must be {FEWEST} or more and slices of {CROP_SIDE + 1} x {CROP_SIDE} pixels or more, "
                 f"got {count} and {height} x {width}"
             )
         generator = np.random.default_rng(seed)
         plane, top, left = (
-            generator.integers(size, size=count) for size in (truth.data.shape[1], height - SIDE, width - SIDE + 1)
+            generator.integers(size, size=count)
+            for size in (truth.data.shape[1], height - CROP_SIDE, width - CROP_SIDE + 1)
         )
-        cut = [truth.data[:, z, y : y + SIDE + 1, x : x + SIDE] for z, y, x in zip(plane, top, left)]
+        cut = [truth.data[:, z, y : y + CROP_SIDE + 1, x : x + CROP_SIDE] for z, y, x in zip(plane, top, left)]
         line = IntensityLine.of(truth.data)
         self.limits = list(zip(line.low.astype(np.float64), line.high.astype(np.float64)))
         self.stack = replace(truth, data=np.stack(cut, axis=2))  # [C, rows, crops, columns]
@@ -65,7 +66,7 @@ class Crops:
         Raises:
             SettingsError: The factor does not divide 48.
         """
-        check_factor(factor)
+        check_crop_factor(factor)
         z, y, x = self.stack.spacing_um
         return replace(self.stack, data=self.stack.data[:, ::factor], spacing_um=(z * factor, y, x))
 
@@ -76,8 +77,8 @@ class Crops:
     def scores(self, restored: Stack, factor: int) -> list[PanelRow]:
         """Return PSNR, dB, of all masked rows together, the crops' mean SSIM there, and the Frechet distance."""
         found = pictures(restored)
-        masked = np.broadcast_to((np.arange(SIDE) % factor != 0)[:, None], (SIDE, SIDE))
-        everywhere = np.broadcast_to(masked, (len(found), SIDE, SIDE))
+        masked = np.broadcast_to((np.arange(CROP_SIDE) % factor != 0)[:, None], (CROP_SIDE, CROP_SIDE))
+        everywhere = np.broadcast_to(masked, (len(found), CROP_SIDE, CROP_SIDE))
         ratios, similarities = [], []
         for c, (low, high) in enumerate(self.limits):
             ratios.append(psnr(found[:, c], self.truth[:, c], high - low, everywhere))
@@ -103,14 +104,4 @@ class Crops:
 
 def pictures(stack: Stack) -> Float:
     """Return a stack of crops [C, rows, crops, 48] as slices [crops, C, 48, 48], float64."""
-    return np.transpose(stack.data[:, :SIDE].astype(np.float64), (2, 0, 1, 3))
-
-
-def check_factor(factor: int) -> None:
-    """Check that a factor divides the crops' rows.
-
-    Raises:
-        SettingsError: It does not.
-    """
-    if SIDE % factor:
-        raise SettingsError(f"factors: must divide the {SIDE} rows of the crops, got {factor}; leave --crops out")
+    return np.transpose(stack.data[:, :CROP_SIDE].astype(np.float64), (2, 0, 1, 3))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bida.errors import SettingsError
 from bida.microscopy.grid import STACK_PLANES
-from bida.microscopy.load import IntensityLine, load_stack, split_range
+from bida.microscopy.load import IntensityLine, load_stack
 from bida.microscopy.stacks.opensrh import CHANNELS, KINDS, is_opensrh, opensrh_patches, read_patch
+from bida.microscopy.stacks.paths import split_range
 from bida.training.dataset import SliceStacks, Transform
 
 

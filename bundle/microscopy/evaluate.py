@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bida.device import choose_device, dtype_choice
 from bida.errors import SettingsError
 from bida.eval.slices.inception import InceptionFeatures
 from bida.eval.slices.panel import PanelRow
-from bida.io.files import atomic, check_output, make_folder, write_json
-from bida.microscopy.crops import Crops, check_factor
+from bida.io.files import atomic, make_folder, write_json
+from bida.microscopy.crops import Crops
 from bida.microscopy.load import PERCENTILES, IntensityLine, load_stack
-from bida.microscopy.restore import INTERPOLATIONS, MaskedSettings, interpolate_stack, load_masked, restore_stack
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import inferer_of, interpolate_stack, load_masked, restore_stack
+from bida.microscopy.settings import TRUTH, MaskedExperiment, MaskedSettings
 from bida.microscopy.slice_scores import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.microscopy.stacks.stack import Stack
 from bida.progress import Progress
@@ -25,97 +28,35 @@ from bida.provenance import Clock, versions
 
 Row = dict[str, Any]
 
-TRUTH = "truth"  # its lines hold the floor of the distances
 COLUMNS = ("factor", "method", "plane", "metric", "value")
 
 
-@dataclass(frozen=True)
-class MaskedExperiment:
-    """What to compare.
-
-    Attributes:
-        truth: An isotropic stack, or ``FILE[START:STOP]``, see `load_stack`.
-        output: Folder of the results.
-        factors: Integer factors; every F-th plane is kept.
-        methods: Names of `INTERPOLATIONS`, and ``NAME=FILE`` for weights.
-        block_mean, clip_percentile, voxel_um: See `load_stack`.
-        overwrite: Replace the results of an earlier run.
-        settings: Of the restorations.
-        panel: Compare XZ and YZ slices with the truth's, see `SlicePanel`.
-        inception_weights, inception_sha256: A local file and its hash, see `InceptionFeatures`; they add SliceFID.
-        crops: So many crops with masked rows are restored, too, see `Crops`.
-    """
-
-    truth: str
-    output: str
-    factors: Sequence[int] = (4, 8)
-    methods: Sequence[str] = tuple(INTERPOLATIONS)
-    block_mean: int = 1
-    clip_percentile: float | None = None
-    voxel_um: Sequence[float] | None = None
-    overwrite: bool = False
-    settings: MaskedSettings = field(default_factory=MaskedSettings)
-    panel: bool = True
-    inception_weights: str | None = None
-    inception_sha256: str | None = None
-    crops: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the factors, the methods' names and what belongs together."""
-        wrong = [factor for factor in self.factors if factor < 2]
-        if wrong or not self.factors:
-            raise SettingsError(f"factors: must be integers from 2 on, got {list(self.factors)}")
-        names = [method.partition("=")[0] for method in self.methods]
-        for method in self.methods:
-            name, _, weights = method.partition("=")
-            if bool(weights) == (name in INTERPOLATIONS):
-                raise SettingsError(
-                    f"methods: must be {', '.join(INTERPOLATIONS)} or NAME=FILE with weights, got {method!r}"
-                )
-        if len({*names, TRUTH}) <= len(names):
-            raise SettingsError(f"methods: every name must be used once and none be {TRUTH}, got {', '.join(names)}")
-        if (self.inception_weights is None) != (self.inception_sha256 is None):
-            raise SettingsError(
-                f"--inception-weights and --inception-sha256: must be given together, "
-                f"got {self.inception_weights} and {self.inception_sha256}"
-            )
-        if self.crops:
-            for factor in self.factors:
-                check_factor(factor)
-
-    def inception(self) -> InceptionFeatures | None:
-        """Return the Inception network, None where none is named."""
-        if self.inception_weights is None or self.inception_sha256 is None:
-            return None
-        from bida.device import choose_device
-
-        return InceptionFeatures(
-            self.inception_weights, self.inception_sha256, str(choose_device(self.settings.device))
-        )
-
-
 def evaluate_masked(
-    experiment: MaskedExperiment, progress: Progress | None = None, note: Callable[[str], None] | None = None
+    experiment: MaskedExperiment,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+    priors: Mapping[str, MaskedPrior] | None = None,
 ) -> str:
     """Run an experiment; write ``masked.csv`` and ``masked_<factor>x.png``, and return the table as text.
 
     ``masked.json`` records how it was run; `note` is told each of its warnings before the work begins. `progress` is
-    told of each restoration by weights, see `MaskedSliceInferer`.
+    told of each restoration by weights, see `MaskedSliceInferer`. `priors` are the experiment's networks by the name of
+    the method, from `load_priors`, which loads them where they are not given.
 
     Raises:
         SettingsError: The truth has too few planes for a factor, or a method cannot do one.
         ScanError: Results of an earlier run are there, and ``overwrite`` is not given.
+        WeightsError: Weights that are named cannot be read.
     """
     from bida.microscopy.figures import masked_montage
 
-    inception = experiment.inception()
+    priors = load_priors(experiment) if priors is None else priors
+    inception = inception_of(experiment)
     truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile, experiment.voxel_um)
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
     folder = make_folder(experiment.output)
-    pictures = {factor: folder / f"masked_{factor}x.png" for factor in experiment.factors}
-    for file in (folder / "masked.csv", folder / "masked.json", *pictures.values()):
-        check_output(file, overwrite=experiment.overwrite, suffixes=(".csv", ".json", ".png"))
-    record = describe(experiment, truth)
+    experiment.check_outputs()
+    record = record_of(experiment, truth, priors)
     write_json(folder / "masked.json", record, overwrite=experiment.overwrite)
     if note is not None:
         for warning in record["warnings"]:
@@ -129,32 +70,42 @@ def evaluate_masked(
         results = {TRUTH: cut}
         for method in experiment.methods:
             clock = Clock()
-            name, restored = run_method(method, kept, factor, experiment.settings, progress)
+            name, restored = run_method(method, kept, factor, experiment.settings, priors, progress)
             clock.lap("restore")
             results[name] = restored
             found = [PanelRow(VOLUME, *score) for score in missing_scores(restored.data, cut.data, factor).items()]
             found.append(PanelRow(VOLUME, "seconds", clock.seconds["restore"]))
             found += [row for judge in judges for row in judge(restored.data)]
             if crops:
-                found += crops.scores(restored_crops(method, crops, factor, experiment.settings), factor)
+                found += crops.scores(restored_crops(method, crops, factor, experiment.settings, priors), factor)
             rows += as_rows(factor, name, found)
             write_rows(folder / "masked.csv", rows)
         picture = masked_montage({name: stack.data for name, stack in results.items()}, f"{factor}x")
-        with atomic(pictures[factor]) as temporary:
+        with atomic(experiment.pictures[factor]) as temporary:
             temporary.write_bytes(picture)
     return table(rows)
 
 
-def describe(experiment: MaskedExperiment, truth: Stack) -> dict[str, Any]:
-    """Return the record of an experiment: what was compared, by which weights and how, as JSON can hold it.
+def load_priors(experiment: MaskedExperiment) -> dict[str, MaskedPrior]:
+    """Return the network of each method that has one, by the method's name; each file is read once.
 
     Raises:
         WeightsError: Weights that are named cannot be read.
     """
-    from bida.device import choose_device, dtype_choice
+    files = {file: load_masked(file, experiment.settings) for file in dict.fromkeys(experiment.weights.values())}
+    return {name: files[file] for name, file in experiment.weights.items()}
 
-    weights = {name: file for name, _, file in (method.partition("=") for method in experiment.methods) if file}
-    priors = {name: load_masked(file, experiment.settings) for name, file in weights.items()}
+
+def inception_of(experiment: MaskedExperiment) -> InceptionFeatures | None:
+    """Return the Inception network of an experiment, None where none is named."""
+    if experiment.inception_weights is None or experiment.inception_sha256 is None:
+        return None
+    device = str(choose_device(experiment.settings.device))
+    return InceptionFeatures(experiment.inception_weights, experiment.inception_sha256, device)
+
+
+def record_of(experiment: MaskedExperiment, truth: Stack, priors: Mapping[str, MaskedPrior]) -> dict[str, Any]:
+    """Return the record of an experiment: what was compared, by which weights and how, as JSON can hold it."""
     record: dict[str, Any] = asdict(experiment) | {
         "networks": {name: {"method": one.method, "sha256": one.weights_sha256} for name, one in priors.items()},
         "shape_czyx": list(truth.data.shape),
@@ -205,21 +156,32 @@ def left_out(truth: Stack, factor: int) -> tuple[Stack, Stack]:
 
 
 def run_method(
-    method: str, kept: Stack, factor: int, settings: MaskedSettings, progress: Progress | None = None
+    method: str,
+    kept: Stack,
+    factor: int,
+    settings: MaskedSettings,
+    priors: Mapping[str, MaskedPrior] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, Stack]:
-    """Return a method's name and what it makes of the planes kept."""
-    name, _, weights = method.partition("=")
-    if not weights:
+    """Return a method's name and what it makes of the planes kept, by the network of its name where there is one."""
+    name = method.partition("=")[0]
+    if priors is None or name not in priors:
         return name, interpolate_stack(kept, factor, name)
-    inferer = settings.inferer(factor)
+    inferer = inferer_of(settings, factor)
     inferer.progress = progress
-    return name, restore_stack(kept, load_masked(weights, settings), inferer)
+    return name, restore_stack(kept, priors[name], inferer)
 
 
-def restored_crops(method: str, crops: Crops, factor: int, settings: MaskedSettings) -> Stack:
+def restored_crops(
+    method: str,
+    crops: Crops,
+    factor: int,
+    settings: MaskedSettings,
+    priors: Mapping[str, MaskedPrior] | None = None,
+) -> Stack:
     """Return what a method makes of the known rows of crops, each a slice of its own."""
     alone = replace(settings, fusion="single-xz", blur=False)  # other crops are no neighbours
-    return run_method(method, crops.kept(factor), factor, alone)[1]
+    return run_method(method, crops.kept(factor), factor, alone, priors)[1]
 
 
 def missing_scores(result: NDArray, truth: NDArray, factor: int) -> dict[str, float]:

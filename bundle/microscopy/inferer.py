@@ -17,16 +17,10 @@ from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.microscopy.grid import STACK_PLANES, StackGrid, from_rows, to_rows
 from bida.microscopy.prior import MaskedPrior, with_mask
+from bida.microscopy.settings import FUSIONS, JOINED, check_sampling
 from bida.microscopy.tiles import Tiling, tiled
 from bida.physics.operators import MatrixOperator
 
-JOINED = ("step", "alternate")  # one volume for both planes
-FUSIONS = {
-    "final": ("xz", "yz"),
-    **dict.fromkeys(JOINED, ("xz", "yz")),
-    "single-xz": ("xz",),
-    "single-yz": ("yz",),
-}
 Z = 1  # the axis of a stack [C, Z, Y, X]
 BLUR_SIGMA = 0.8  # voxels, of the 3 x 3 x 3 kernel: 0.3 ((3 - 1)/2 - 1) + 0.8, the usual rule of a kernel's size
 
@@ -105,15 +99,7 @@ class MaskedSliceInferer(Inferer):
     ) -> None:
         """Check the settings."""
         super().__init__()
-        for name, value in {"steps": steps, "batch_size": batch_size, "micro_batch": micro_batch}.items():
-            if value < 1:
-                raise SettingsError(f"{name}: must be at least 1, got {value}")
-        if seed < 0:
-            raise SettingsError(f"seed: must be at least 0, got {seed}")
-        if fusion not in FUSIONS:
-            raise SettingsError(f"fusion: must be one of {', '.join(FUSIONS)}, got {fusion!r}")
-        if not 0 <= eta <= 1:
-            raise SettingsError(f"eta: must be from 0 to 1, got {eta}")
+        check_sampling(fusion, eta, seed, steps=steps, batch_size=batch_size, micro_batch=micro_batch)
         StackGrid(1, factor)  # checks it
         self.factor, self.steps, self.fusion, self.eta, self.seed = factor, steps, fusion, eta, seed
         self.tile, self.overlap, self.blur = tile, overlap, blur

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
+from bida.microscopy.settings import check_percentile
+from bida.microscopy.stacks.paths import split_range
 from bida.microscopy.stacks.stack import Stack, block_mean, read_stack
 
 Float = NDArray[np.float32]
 
 # Of a stack's acquired planes, channel by channel, they go to -1 and 1: in training and in use, from the stack at hand.
 PERCENTILES = (0.5, 99.5)
-
-_RANGE = re.compile(r"^(?P<path>.+)\[(?P<start>\d*):(?P<stop>\d*)\]$")
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,6 @@ class IntensityLine:
         return ((data + 1) / 2 * (high - low) + low).astype(np.float32)
 
 
-def split_range(spec: str) -> tuple[str, slice]:
-    """Split ``FILE[START:STOP]`` into the file and the range of its planes; all of them where no range is given."""
-    match = _RANGE.match(spec)
-    if match is None:
-        return spec, slice(None)
-    start, stop = (int(match[name]) if match[name] else None for name in ("start", "stop"))
-    return match["path"], slice(start, stop)
-
-
 def load_stack(
     spec: str, block: int = 1, clip_percentile: float | None = None, voxel_um: Sequence[float] | None = None
 ) -> Stack:
@@ -88,9 +78,8 @@ def clipped(data: NDArray, percentile: float | None) -> NDArray:
     Raises:
         SettingsError: The percentile is out of its range.
     """
+    check_percentile(percentile)
     if percentile is None:
         return data
-    if not 0 < percentile <= 100:
-        raise SettingsError(f"clip_percentile: must be above 0 and at most 100, got {percentile}")
     highest = np.percentile(data.reshape(len(data), -1), percentile, axis=1)
     return np.minimum(data, highest.astype(data.dtype)[:, None, None, None])

@@ -22,6 +22,7 @@ from bida.diffusion.schedule import cosine_alpha_bar
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError, WeightsError
 from bida.io.weights import load_weights
+from bida.microscopy.settings import check_weights
 
 METHODS = ("diffusion", "msunet", "e2e")
 TIMESTEPS = 1000  # T of the cosine schedule
@@ -116,8 +117,7 @@ class MaskedPrior(nn.Module):
         Raises:
             WeightsError: The file is missing, or holds no such network.
         """
-        if not Path(path).is_file():
-            raise WeightsError(f"{path}: weights must exist, none found; check --model, or train some (train-masked)")
+        check_weights(path)
         try:
             layout = torch.load(path, map_location="cpu", weights_only=True)["layout"].tolist()
             method, prediction, timesteps, channels, mask_channel, blocks, *widths = layout

@@ -2,76 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bida.device import dtype_choice
+from bida.device import choose_device, choose_dtype, dtype_choice
 from bida.errors import SettingsError
 from bida.microscopy.grid import StackGrid
 from bida.microscopy.inferer import MaskedSliceInferer
 from bida.microscopy.load import PERCENTILES, IntensityLine, clipped
 from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.settings import INTERPOLATIONS, MaskedSettings
 from bida.microscopy.stacks.stack import Stack
 from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import interpolation_matrix
 from bida.provenance import versions
-
-INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}  # order of the B-spline along z
-
-
-@dataclass(frozen=True)
-class MaskedSettings:
-    """Every choice of a restoration, with its default; see `MaskedSliceInferer`.
-
-    Attributes:
-        factor: Plane spacing over voxel size; excludes ``spacing_um``.
-        spacing_um: Voxel size along z of the result, um.
-        dtype: Arithmetic of the network: ``auto``, ``float32`` or ``bfloat16``.
-        device: ``auto``, ``cpu``, ``cuda`` ...
-    """
-
-    factor: float | None = None
-    spacing_um: float | None = None
-    steps: int = 16
-    fusion: str = "final"
-    eta: float = 0.0
-    blur: bool = False
-    seed: int = 0
-    tile: int = 128
-    overlap: int = 32
-    batch_size: int = 16
-    device: str = "auto"
-    dtype: str = "auto"
-
-    def factor_for(self, stack: Stack) -> float:
-        """Return the factor for a stack.
-
-        Raises:
-            SettingsError: Neither or both of factor and spacing are given, or the spacing does not make planes.
-        """
-        if (self.factor is None) == (self.spacing_um is None):
-            raise SettingsError(
-                f"factor: either it or the spacing must be given, got {self.factor} and {self.spacing_um}"
-            )
-        if self.factor is not None:
-            return float(self.factor)
-        assert self.spacing_um is not None
-        if not 0 < self.spacing_um <= stack.spacing_um[0]:
-            raise SettingsError(
-                f"{stack.path}: the spacing must be above 0 and at most that of the planes, "
-                f"{stack.spacing_um[0]:g} um, got {self.spacing_um:g}"
-            )
-        return stack.spacing_um[0] / self.spacing_um
-
-    def inferer(self, factor: float) -> MaskedSliceInferer:
-        """Return the inferer of these settings."""
-        return MaskedSliceInferer(
-            factor, self.steps, self.fusion, self.eta, self.seed, self.tile, self.overlap, self.blur, self.batch_size
-        )
 
 
 def restore_stack(
@@ -164,9 +112,22 @@ def describe(
     }
 
 
+def inferer_of(settings: MaskedSettings, factor: float) -> MaskedSliceInferer:
+    """Return the inferer of settings."""
+    return MaskedSliceInferer(
+        factor,
+        settings.steps,
+        settings.fusion,
+        settings.eta,
+        settings.seed,
+        settings.tile,
+        settings.overlap,
+        settings.blur,
+        settings.batch_size,
+    )
+
+
 def load_masked(weights: str, settings: MaskedSettings) -> MaskedPrior:
     """Return the network of a weights file on the settings' device, in their arithmetic."""
-    from bida.device import choose_device, choose_dtype
-
     device = choose_device(settings.device)
     return MaskedPrior.load(weights, choose_dtype(settings.dtype, device)).to(device)

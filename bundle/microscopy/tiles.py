@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bida.errors import SettingsError
+from bida.microscopy.settings import check_tile
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,9 @@ class Tiling:
     def __post_init__(self) -> None:
         """Check the sizes."""
         for name, value in (("tile", self.tile), ("overlap", self.overlap)):
-            if value < 0 or value % self.stride:
+            if value % self.stride:
                 raise SettingsError(f"{name}: must be a multiple of the network's stride {self.stride}, got {value}")
-        if self.tile < max(1, 2 * self.overlap):
-            raise SettingsError(f"tile: must be at least twice the overlap of {self.overlap}, got {self.tile}")
+        check_tile(self.tile, self.overlap)
 
     def starts(self, length: int) -> list[int]:
         """Return where tiles start along a side, a multiple of the stride long."""

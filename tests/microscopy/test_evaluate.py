@@ -28,6 +28,18 @@ def stack(dtype=np.uint16, m=5, channels=1, seed=0):
     return Stack(data, (6.0, 2.0, 2.0), ("a", "b")[:channels], "made.tif")
 
 
+def large():
+    data = np.random.default_rng(1).integers(0, 4000, (1, 13, 52, 50)).astype(np.uint16)
+    return Stack(data, (2.0, 2.0, 2.0), ("a",), "made.tif")
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch, tmp_path):
+    """Put the file that a stack is said to come from where the tests run."""
+    (tmp_path / "made.tif").touch()
+    monkeypatch.chdir(tmp_path)
+
+
 def prior(method="diffusion", channels=1):
     torch.manual_seed(3)
     network = MaskedPrior(method, channels, (8, 16), 1)
@@ -121,6 +133,22 @@ def test_left_out_planes():
         left_out(stack(m=12), 12)
 
 
+def test_weights_are_loaded_once_a_run(monkeypatch, tmp_path):
+    loaded, real = [], MaskedPrior.load
+    monkeypatch.setattr(
+        MaskedPrior, "load", staticmethod(lambda path, dtype: loaded.append(str(path)) or real(path, dtype))
+    )
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: large())
+    files = {method: str(tmp_path / f"{method}.pt") for method in ("msunet", "e2e")}
+    for method, file in files.items():
+        save_weights(prior(method), file)
+    methods = [f"msunet={files['msunet']}", f"again={files['msunet']}", f"e2e={files['e2e']}"]
+    words = ["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--no-panel", "--crops", "4"]
+    options = ["--factors", "2", "4", "--tile", "32", "--overlap", "8", "--dtype", "float32"]
+    assert main([*words, *options, "--methods", "linear", *methods]) == 0
+    assert sorted(loaded) == sorted(files.values())
+
+
 def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack(m=17))
     weights = {}
@@ -194,7 +222,7 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     written = {}
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
     monkeypatch.setattr(
-        "bida.cli.superres_masked.write_stack", lambda path, result, overwrite: written.update({path: result})
+        "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: written.update({path: result})
     )
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
@@ -220,7 +248,7 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
-    monkeypatch.setattr("bida.cli.superres_masked.write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr("bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: None)
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
     assert main(["superres-masked", *words, "--steps", "1", "--device", "cpu"]) == 0
@@ -245,7 +273,7 @@ def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, cap
 def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack(np.float16))
     for name in ("fine.tif", "fine.nii.gz"):
-        words = ["made.tif", str(tmp_path / name), "--model", "no such weights", "--factor", "2"]
+        words = ["made.tif", str(tmp_path / name), "--model", "made.tif", "--factor", "2"]
         assert main(["superres-masked", *words]) == 2
         assert f"{name}: " in (error := capsys.readouterr().err) and "float16" in error, error
 
@@ -270,13 +298,13 @@ def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
         (["linear"], ["--seed", "1"], "--seed: must not be given"),
         (["e2e", "msunet"], ["--eta", "0.5"], "got 0.5 with networks of e2e and msunet alone; leave it out"),
         (["e2e"], ["--seed", "1"], "--seed: must not be given"),
-        (["e2e", "diffusion"], ["--steps", "1", "--eta", "0.5", "--seed", "1", "--tile", "48"], None),
+        (["e2e", "diffusion"], ["--steps", "1", "--eta", "0.5", "--seed", "1", "--tile", "64"], None),
         (["e2e", "msunet"], ["--seed", "1", "--batch-size", "4", "--dtype", "float32"], None),
         (["e2e"], ["--seed", "1", "--crops", "4"], None),
     ],
 )
 def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys, methods, options, refused):
-    monkeypatch.setattr("bida.cli.evaluate_masked.evaluate_masked", lambda *experiment: "ran")
+    monkeypatch.setattr("bida.microscopy.evaluate.evaluate_masked", lambda *experiment: "ran")
     for method in ("diffusion", "msunet", "e2e"):
         save_weights(prior(method), tmp_path / f"{method}.pt")
     named = [name if name == "linear" else f"{name}={tmp_path / name}.pt" for name in methods]
@@ -288,7 +316,7 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: stack())
-    monkeypatch.setattr("bida.cli.superres_masked.write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr("bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: None)
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [
         "superres-masked",

@@ -6,7 +6,8 @@ import pytest
 from bida.errors import SettingsError
 from bida.microscopy import load
 from bida.microscopy.dataset import StackSlices
-from bida.microscopy.load import IntensityLine, load_stack, split_range
+from bida.microscopy.load import IntensityLine, load_stack
+from bida.microscopy.stacks.paths import split_range
 from bida.microscopy.stacks.stack import Stack, block_mean
 from bida.training.handlers import names
 

@@ -29,6 +29,8 @@ def stack(shape=(1, 33, 52, 50), seed=0):
 
 
 def evaluated(monkeypatch, tmp_path, *options, truth=None):
+    (tmp_path / "made.tif").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: truth or stack())
     code = main(
         ["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--factors", "4", "--overwrite", *options]
@@ -169,7 +171,7 @@ def test_crops_are_restored_one_by_one(tmp_path):
     for k in range(6):
         expected = np.stack([np.interp(rows, rows[::4], column) for column in crops.stack.data[0, ::4, k].T], axis=1)
         np.testing.assert_allclose(linear.data[0, :, k], expected, rtol=1e-5)
-    net = restored_crops(f"net={weights(tmp_path)}", crops, 4, settings)
+    net = restored_crops("net", crops, 4, settings, {"net": MaskedPrior.load(weights(tmp_path))})
     assert np.array_equal(net.data[:, ::4], crops.stack.data[:, ::4])  # not blurred
 
 

@@ -8,7 +8,8 @@ import tifffile
 import zarr
 
 from bida.errors import ScanError, SettingsError
-from bida.microscopy.stacks.stack import Stack, check_stack_output, read_stack, write_stack
+from bida.microscopy.stacks.paths import check_stack_output
+from bida.microscopy.stacks.stack import Stack, read_stack, write_stack
 
 SPACING = (2.5, 0.65, 0.325)  # z, y, x, um
 ENDINGS = ["ome.tif", "tif", "tiff", "ome.zarr", "zarr", "nii", "nii.gz"]

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.io.files import NIFTI_SUFFIXES
 from bida.microscopy.stacks.axes import Found, to_czyx, to_um
 
-SUFFIXES = NIFTI_SUFFIXES
 _COMMENT = 6  # NIfTI's code of an extension of plain text, where the names of channels are kept
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.microscopy.stacks.axes import Found, SizesUm, merge_sizes, to_czyx, to_um
+from bida.microscopy.stacks.paths import TIFF_SUFFIXES
 
-SUFFIXES = (".tif", ".tiff")
 OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of planes that are read as zeros
 _NOTHING: SizesUm = (None, None, None)
@@ -136,7 +136,7 @@ def series_files(path: str | Path) -> list[Path]:
         ScanError: there are none.
     """
     found = Path(path).iterdir() if Path(path).is_dir() else map(Path, glob.glob(str(path)))
-    files = [file for file in found if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")]
+    files = [file for file in found if file.name.lower().endswith(TIFF_SUFFIXES) and not file.name.startswith(".")]
     if not files:
         raise ScanError(f"{path}: a series must hold TIFF files (.tif, .tiff), got none; check the folder")
     return sorted(files, key=lambda file: [(int(d or 0), w) for d, w in re.findall(r"(\d+)|(\D+)", file.name)])

@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.microscopy.stacks.axes import Found, to_czyx, to_um
+from bida.microscopy.stacks.paths import is_zarr
 
-SUFFIXES = (".zarr",)
 CHUNK = (1, 64, 256, 256)  # c, z, y, x: 8 MB of 16-bit voxels
-_MARKS = ("zarr.json", ".zgroup", ".zattrs")
-
-
-def is_zarr(path: Path) -> bool:
-    """Tell whether a folder is a zarr group."""
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
 
 
 def read_zarr(path: Path) -> Found:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 from bida.errors import ScanError, SettingsError
 from bida.microscopy.stacks.axes import Found
 from bida.microscopy.stacks.ome_tiff import whole_tiff
+from bida.microscopy.stacks.paths import FIELD
 
 LEVELS = 65536.0  # of 16 bits
 OFFSET = 5000 / LEVELS  # keeps most differences above zero
 CHANNELS = ("CH3 - CH2", "CH2", "CH3")
 KINDS = ("tumor", "normal", "nondiagnostic")
 LIST = "meta/opensrh.json"  # in the data set's folder
-_FIELD = re.compile(r"^(?P<path>.+\.pth?)(\[(?P<row>\d+), ?(?P<column>\d+)\])?$")
 
 
 def is_opensrh(path: str | Path) -> bool:
@@ -122,7 +121,7 @@ def read_patch(path: str | Path) -> NDArray[np.float32]:
 
 def is_field(spec: str | Path) -> bool:
     """Return whether a z-stack's tensor, or a field of view of one, is named."""
-    return _FIELD.match(str(spec)) is not None
+    return FIELD.match(str(spec)) is not None
 
 
 def read_field(spec: str | Path) -> Found:
@@ -140,7 +139,7 @@ def read_field(spec: str | Path) -> Found:
         ScanError: not a tensor, or of another shape.
         SettingsError: the field is not there, or none of several is named.
     """
-    match = _FIELD.match(str(spec))
+    match = FIELD.match(str(spec))
     if match is None:
         raise SettingsError(f"{spec}: a z-stack must be named as FILE.pt or FILE.pt[ROW,COLUMN]; rename it")
     path = match["path"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
-from bida.io.files import atomic, check_output
+from bida.io.files import NIFTI_SUFFIXES, atomic
 from bida.microscopy.stacks import nifti, ome_tiff, ome_zarr, opensrh
 from bida.microscopy.stacks.axes import Found, SizesUm, native
-
-SUFFIXES = (*ome_tiff.SUFFIXES, *ome_zarr.SUFFIXES, *nifti.SUFFIXES)
+from bida.microscopy.stacks.paths import SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, check_stack_output, is_zarr
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def read_stack(
 
 def _found(path: str | Path, sizes_given: bool) -> Found:
     file = Path(path)
-    if ome_zarr.is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ome_zarr.SUFFIXES)):
+    if is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ZARR_SUFFIXES)):
         return ome_zarr.read_zarr(file)
     if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
         return ome_tiff.read_series(path, sizes_given)
@@ -112,9 +110,9 @@ def _found(path: str | Path, sizes_given: bool) -> Found:
         return opensrh.read_field(path)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
-    if file.name.lower().endswith(ome_tiff.SUFFIXES):
+    if file.name.lower().endswith(TIFF_SUFFIXES):
         return ome_tiff.read_tiff(file)
-    if file.name.lower().endswith(nifti.SUFFIXES):
+    if file.name.lower().endswith(NIFTI_SUFFIXES):
         return nifti.read_nifti(file)
     raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
 
@@ -133,26 +131,15 @@ def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> t
     return z, y, x
 
 
-def check_stack_output(path: str | Path, dtype: np.dtype | None = None, *, overwrite: bool = False) -> Path:
-    """Check, before any work is done, that a stack can be written to `path`, of voxels of a type where one is named.
+def check_voxel_type(path: str | Path, dtype: np.dtype) -> None:
+    """Check that the format of a stack to be written has voxels of a type.
 
     Raises:
-        ScanError: See ``bida.io.files.check_output``; a folder that would be replaced must be a zarr group, and the
-            format must have voxels of the type.
+        ScanError: It has not.
     """
     path = Path(path)
-    if not path.name.endswith(ome_zarr.SUFFIXES):
-        check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
-        if dtype is not None:
-            (nifti if path.name.endswith(nifti.SUFFIXES) else ome_tiff).check_type(path, dtype)
-        return path
-    if path.exists() and not ome_zarr.is_zarr(path):
-        raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ScanError(f"{path}: its folder must exist and be writable, '{path.parent}' is not; choose another folder")
-    if path.exists() and not overwrite:
-        raise ScanError(f"{path}: output must not exist, it does; choose another name or give --overwrite")
-    return path
+    if not path.name.endswith(ZARR_SUFFIXES):
+        (nifti if path.name.endswith(NIFTI_SUFFIXES) else ome_tiff).check_type(path, dtype)
 
 
 def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
@@ -167,12 +154,12 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None
     Raises:
         ScanError: See `check_stack_output`, or the format has no such type of voxel.
     """
-    path = check_stack_output(path, overwrite=overwrite)
+    target = check_stack_output(path, overwrite=overwrite)
     spacing, names = stack.spacing_um, stack.channels
-    if path.name.endswith(ome_zarr.SUFFIXES):
-        with ome_zarr.atomic_folder(path) as temporary:
+    if target.name.endswith(ZARR_SUFFIXES):
+        with ome_zarr.atomic_folder(target) as temporary:
             ome_zarr.write_zarr(temporary, stack.data, spacing, names)
         return
-    write = nifti.write_nifti if path.name.endswith(nifti.SUFFIXES) else ome_tiff.write_tiff
-    with atomic(path) as temporary:
+    write = nifti.write_nifti if target.name.endswith(NIFTI_SUFFIXES) else ome_tiff.write_tiff
+    with atomic(target) as temporary:
         write(temporary, stack.data, spacing, names)
