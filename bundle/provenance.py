@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
+
+DISTRIBUTION = "bida-mri"  # the name to install; `bida` on the package index is another project
 
 
 class Clock:
@@ -21,6 +24,6 @@ class Clock:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("bida", "torch", "monai", "numpy", "scipy", "nibabel")}
+    return {"bida": version(DISTRIBUTION)} | {
+        name: version(name) for name in ("torch", "monai", "numpy", "scipy", "nibabel")
+    }

@@ -93,7 +93,7 @@ def export(prior: PlanePrior, folder: str | Path, kind: str, *, overwrite: bool 
         raise SettingsError(f"--format: must be one of {', '.join(FORMATS)}, got {kind!r}; choose one")
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if kind == "onnx" else []
     if missing:
-        raise SettingsError(f"--format onnx: needs {', '.join(missing)}, not installed; pip install 'bida[export]'")
+        raise SettingsError(f"--format onnx: needs {', '.join(missing)}, not installed; pip install 'bida-mri[export]'")
     names = ["model.ts"] if kind == "torchscript" else [f"{name}.onnx" for name in CHANNELS]
     suffixes = (".ts",) if kind == "torchscript" else (".onnx",)
     files = [check_output(make_folder(folder) / name, overwrite=overwrite, suffixes=suffixes) for name in names]

@@ -72,7 +72,7 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weig
     """
     file = weights_file(path, name)
     if not file.is_file():
-        raise WeightsError(f"{file}: weights must exist, none found; reinstall bida, or name a file with --model")
+        raise WeightsError(f"{file}: weights must exist, none found; reinstall bida-mri, or name a file with --model")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -84,7 +84,7 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weig
     if digest != expected:
         raise WeightsError(
             f"{file}: SHA-256 must be {expected or 'recorded in metadata.json'}, got {digest}; "
-            "the file is damaged or was replaced: reinstall bida, or name your own weights with --model"
+            "the file is damaged or was replaced: reinstall bida-mri, or name your own weights with --model"
         )
     with misfits(file):
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

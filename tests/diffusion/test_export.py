@@ -105,7 +105,7 @@ def test_files_that_exist_are_kept(tmp_path, capsys):
 
 def test_missing_packages_are_named(prior, tmp_path, monkeypatch):
     monkeypatch.setattr("bida.diffusion.export.find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(SettingsError, match=r"--format onnx: needs onnxscript, not installed; pip install 'bida\[exp"):
+    with pytest.raises(SettingsError, match=r"--format onnx: needs onnxscript, not installed; pip install 'bida-mri\["):
         export(prior, tmp_path, "onnx")
     with pytest.raises(SettingsError, match="--format: must be one of onnx, torchscript, got 'tflite'"):
         export(prior, tmp_path, "tflite")
