@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bida.eval import psnr, sharpness, spectrum_distance_db, ssim
-from bida.experiment.methods import METHODS, Choices, Slices
+from bida.experiment.methods import METHODS, Choices, ThickScan
 from bida.experiment.truth import Truth, choose_animals, prepare
 from bida.io.files import stem
 from bida.io.nifti import ras
@@ -107,7 +107,7 @@ def scores(truth: Truth, factor: float, choice: str, model: str | None, work: Pa
     geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
     start = time.perf_counter()
     if choice in OTHERS:
-        slices = Slices(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
+        slices = ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
         volume = METHODS[choice].run(slices, Choices())
     else:
         settings = Settings.of(**{**BASE, **CHOICES[choice]}, like=str(truth.path), n4=False, model=model)

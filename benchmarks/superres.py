@@ -22,6 +22,7 @@ from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.mri.inferer import BiplanarInferer
 from bida.mri.measurement import Measurement
+from bida.mri.settings import SamplerOptions
 from bida.mri.synthetic_brain import smooth_noise
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, axis_within, planes_containing
@@ -88,12 +89,13 @@ def main() -> None:
 def row(case: Case, prior: PlanePrior, device: torch.device, runs: int) -> dict[str, Any]:
     inputs, geometry = problem(case.shape, device)
     planes = planes_containing(AXIS)[: case.planes]
-    inferer = BiplanarInferer(case.steps, batch_size=case.batch_size, micro_batch=MICRO_BATCH, guided=case.guided)
+    options = SamplerOptions(steps=case.steps, batch_size=case.batch_size, guided=case.guided)
+    inferer = BiplanarInferer(options, micro_batch=MICRO_BATCH)
     scan = Measurement.of(inputs, prior.stride, geometry)
 
     def restore() -> None:
         with torch.no_grad():
-            next(iter(inferer.sampled(scan, prior, planes, 1)))
+            next(iter(inferer.sampled(scan, prior, planes)))
 
     found = timed(restore, runs, prior.compute_dtype, device)
     calls = sum(case.shape[NORMAL[plane]] for plane in planes) * case.steps

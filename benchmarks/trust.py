@@ -49,9 +49,10 @@ from bida.experiment.truth import choose_animals, prepare
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
 from bida.mri.adapt import adapt_prior
+from bida.mri.inferer import BiplanarInferer
 from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments
-from bida.mri.pipeline import make_inferer, restore, scan_transform
+from bida.mri.pipeline import restore, scan_transform
 from bida.mri.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
@@ -169,20 +170,20 @@ def strange(data: Path) -> Iterator[tuple[str, Any]]:
 
 def prepared(
     source: Any, arguments: argparse.Namespace, **options: Any
-) -> tuple[Any, PlanePrior, torch.Tensor, Measurement]:
-    """Return the sampler, the prior, its inputs and the measurement of a scan at the defaults of a run, but options."""
+) -> tuple[BiplanarInferer, PlanePrior, Measurement]:
+    """Return the sampler, the prior and the measurement of a scan at the defaults of a run, but options."""
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model, **options)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
     inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
     inputs = inputs.to(next(prior.parameters()).device)
-    return make_inferer(settings), prior, inputs, Measurement.of(inputs, prior.stride)
+    return BiplanarInferer(settings), prior, Measurement.of(inputs, prior.stride)
 
 
 def familiar(arguments: argparse.Namespace) -> None:
     for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
         try:
-            sampler, prior, inputs, _ = prepared(thickened(source), arguments)
-            check = sampler.check(inputs, prior)
+            sampler, prior, scan = prepared(thickened(source), arguments)
+            check = sampler.check(scan, prior)
         except BidaError as error:
             print(f"{name}: {error}")
             continue
@@ -200,11 +201,11 @@ def thickened(source: Any) -> Any:
     return folder / "thick.nii.gz"
 
 
-def restored_by(sampler: Any, prior: PlanePrior, samples: int) -> Any:
-    """Return what restores thick slices of one plane, the mean of some draws."""
+def restored_by(sampler: BiplanarInferer, prior: PlanePrior) -> Any:
+    """Return what restores thick slices of one plane, the mean of the sampler's draws."""
 
     def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> torch.Tensor:
-        draws = sampler.sampled(Measurement(thick, own), prior, (plane,), samples)
+        draws = sampler.sampled(Measurement(thick, own), prior, (plane,))
         return torch.stack([volume for (volume,) in draws]).mean(dim=0)
 
     return run
@@ -222,12 +223,12 @@ def unseen(scan: Measurement, stride: int) -> torch.Tensor | None:
 def promise(arguments: argparse.Namespace) -> None:
     for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
         try:
-            sampler, prior, inputs, scan = prepared(thickened(source), arguments)
-            check, sharp = sampler.check(inputs, prior), unseen(scan, prior.stride)
+            sampler, prior, scan = prepared(thickened(source), arguments)
+            check, sharp = sampler.check(scan, prior), unseen(scan, prior.stride)
         except BidaError as error:
             print(f"{name}: {error}")
             continue
-        run = restored_by(sampler, prior, arguments.samples)
+        run = restored_by(sampler, prior)
         errors = None if sharp is None else measure(sharp, scan.geometry, run)
         if check is None or errors is None:
             print(f"{name}: no self-check, or no slice left")
@@ -278,17 +279,18 @@ def half_size(stack: NDArray) -> NDArray[np.float32]:
 
 
 def rat(arguments: argparse.Namespace) -> None:
-    sampler, prior, inputs, scan = prepared(arguments.data, arguments)
+    sampler, prior, scan = prepared(arguments.data, arguments)
     y, axis = scan.inside(), scan.geometry.axis
     held = chosen_indices(y, axis)
     if arguments.adapt:
-        print(adapt_prior(prior, [inputs], arguments.adapt, report=adapt_progress()))
+        print(adapt_prior(prior, [scan], arguments.adapt, report=adapt_progress()))
     chosen = held if arguments.adapt or arguments.held else list(range(y.shape[axis]))
     sharp = y.index_select(axis, torch.tensor(chosen))
     sharp = cut_to_stride(sharp, axis, prior.stride)
     for geometry in (at_factor(scan.geometry, arguments.at), scan.geometry.unpadded()):
         for samples in (1, arguments.samples):
-            cubic, projected = gains(sampler, prior, sharp, geometry, samples)
+            averaging = BiplanarInferer(replace(sampler.options, samples=samples))
+            cubic, projected = gains(averaging, prior, sharp, geometry)
             print(
                 f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, mean of {samples}: "
                 f"{cubic:+.2f} dB on cubic, {projected:+.2f} dB on cubic + projection",
@@ -297,7 +299,7 @@ def rat(arguments: argparse.Namespace) -> None:
 
 
 def gains(
-    sampler: Any, prior: PlanePrior, sharp: torch.Tensor, geometry: SliceGeometry, samples: int
+    sampler: BiplanarInferer, prior: PlanePrior, sharp: torch.Tensor, geometry: SliceGeometry
 ) -> tuple[float, float]:
     """Return what the prior gains, without the self-check, on slices made thick in their plane, dB.
 
@@ -306,7 +308,6 @@ def gains(
         prior: that restores.
         sharp: slices, as `measure` takes them.
         geometry: how thick slices lie.
-        samples: draws to average.
 
     Returns:
         PSNR less that of cubic interpolation, and less that of cubic + projection.
@@ -314,7 +315,7 @@ def gains(
     Raises:
         SettingsError: an axis is too short for two thick slices.
     """
-    errors = measure(sharp, geometry, restored_by(sampler, prior, samples))
+    errors = measure(sharp, geometry, restored_by(sampler, prior))
     if errors is None:
         raise SettingsError(f"--at: two slices must fit, got {geometry.factor:g} on {tuple(sharp.shape)}; lower it")
     return psnr_of(errors, 1.0, sharp) - cubic_errors(sharp, geometry), errors.gain_db(1.0)
@@ -367,7 +368,7 @@ def noise_level(volume: NDArray, axis: int) -> float:
 def planes(arguments: argparse.Namespace) -> None:
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
-    run = restored_by(make_inferer(settings), prior, 2 * arguments.samples)
+    run = restored_by(BiplanarInferer(replace(settings, samples=2 * settings.samples)), prior)
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         volume, (voxel_mm, *_) = load_normalised(animal.path)
         for axis in range(3):

@@ -13,6 +13,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from bida.mri.inferer import BiplanarInferer
+from bida.mri.settings import SamplerOptions
 from bida.mri.synthetic_brain import synthetic_brain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +58,15 @@ def world(shape: Sequence[int], affine: NDArray) -> NDArray:
     """Return the position, mm, of every voxel: [3, X, Y, Z]."""
     index = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"))
     return np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+
+def inferer_of(
+    micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **options: Any
+) -> BiplanarInferer:
+    """Return an inferer of single options, which checks itself only where it is told to."""
+    return BiplanarInferer(
+        SamplerOptions(**{"self_check": False, **options}), micro_batch=micro_batch, progress=progress
+    )
 
 
 def smooth_phantom(shape: Sequence[int], affine: NDArray) -> NDArray:

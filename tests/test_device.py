@@ -36,8 +36,9 @@ def test_unknown_names_are_refused():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_result_on_the_gpu_is_that_on_the_cpu():
+    from conftest import inferer_of
+
     from bida.diffusion.load import load_prior, prior_of
-    from bida.mri.inferer import BiplanarInferer
     from bida.physics.geometry import SliceGeometry
     from bida.physics.operators import SliceOperator
 
@@ -46,5 +47,5 @@ def test_result_on_the_gpu_is_that_on_the_cpu():
     results = []
     for name in ("cpu", "cuda"):
         prior = load_prior(prior_of(), None, torch.device(name), "float32")
-        results.append(BiplanarInferer(steps=4)(inputs.to(name), prior, geometry=geometry).cpu())
+        results.append(inferer_of(steps=4)(inputs.to(name), prior, geometry=geometry).cpu())
     assert (results[0] - results[1]).abs().max() < 0.02  # 1e-2 of the range of 2

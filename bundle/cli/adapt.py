@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import argparse
 
-from bida.cli.options import plan_options, settings_of
-from bida.diffusion.load import load_prior, prior_of
+from bida.cli.options import MACHINE, PLAN, add_settings, preset_option, settings_of
 from bida.errors import plain_errors
-from bida.io.files import check_output
-from bida.mri.pipeline import scan_transform
+from bida.io.files import check_exists, check_output
+from bida.mri.settings import Settings
 from bida.progress import adapt_progress
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings, or of a preset
     sub.add_argument("scans", nargs="+", metavar="SCAN", help="scans to adapt to, alike in contrast and sequence")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.pt", help="weights to write, for --model")
     sub.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to spend (10)")
-    plan_options(sub)
+    add_settings(sub, Settings, (*PLAN, "n4", *MACHINE))
+    preset_option(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fine-tune the priors on the slices of scans, and write the weights."""
+    settings = settings_of(arguments)
+    output = check_output(arguments.output, overwrite=arguments.overwrite, suffixes=(".pt",))
+    for scan in arguments.scans:
+        check_exists(scan)
     from bida.device import choose_device
+    from bida.diffusion.load import load_prior, prior_of
     from bida.io.weights import save_weights
     from bida.mri.adapt import adapt_prior
+    from bida.mri.measurement import Measurement
+    from bida.mri.pipeline import scan_transform
 
-    settings = settings_of(arguments)
-    output = check_output(arguments.output, overwrite=vars(arguments).get("overwrite", False), suffixes=(".pt",))
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     transform = scan_transform(settings, prior.stride)
     with plain_errors():
-        scans = [transform({"image": scan})["image"][None].to(device) for scan in arguments.scans]
+        images = [transform({"image": scan})["image"][None].to(device) for scan in arguments.scans]
+    scans = [Measurement.of(image, prior.stride) for image in images]
     checkpoint = output.with_suffix(".ckpt")
     found = adapt_prior(prior, scans, arguments.minutes, checkpoint, adapt_progress())
     save_weights(prior, output)

@@ -3,52 +3,73 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bida.errors import SettingsError
-from bida.io.files import check_output, sidecar_path
-from bida.mri.settings import Settings
+from bida.io.files import check_exists, check_output, sidecar_path
+from bida.mri.settings import PRESETS, Settings
+from bida.options import options_of
+from bida.physics.plan import PlanOptions
+
+PLAN = (*options_of(PlanOptions), "volume", "scale_header")
+PRIOR = ("steps", "samples", "guided", "grain")
+MACHINE = ("device", "dtype", "model")
 
 
-def plan_options(sub: argparse.ArgumentParser) -> None:
-    """Add the options that say how the scan was made and what grid is wanted."""
-    sub.add_argument("--spacing", metavar="auto|inplane|MM", type=_spacing,
-                     help="voxel size of the result; auto: the finer in-plane size, within 0.1-0.25 mm")  # fmt: skip
-    sub.add_argument("--factor", type=float, metavar="F", help="slice spacing over voxel size, instead of --spacing")
-    sub.add_argument("--axis", choices=["R", "A", "S"], help="through-plane axis; default: the coarsest")
-    sub.add_argument("--thickness", type=float, metavar="MM", dest="thickness_mm",
-                     help="slice thickness (FWHM); default: the sidecar's, else the slice spacing")  # fmt: skip
-    sub.add_argument("--gap", type=float, metavar="MM", dest="gap_mm", help="gap between slices; negative: overlap")
-    sub.add_argument("--profile", metavar="slr|gaussian|box|FILE", help="slice profile; FILE: columns mm, amplitude")
-    sub.add_argument("--like", metavar="FILE", help="put the result on this file's grid")
-    sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
-    sub.add_argument("--scale-header", type=float, metavar="F", help="divide the header's voxel sizes and origin by F")
-    sub.add_argument("--preset", choices=["paper"], help="settings as published; other options change them")
-    sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the bias field where it is")
-    sub.add_argument("--device", metavar="NAME", help="auto, cpu, cuda ...")
-    sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], help="arithmetic of the network")
-    sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
+def add_settings(sub: argparse._ActionsContainer, described: type, names: Iterable[str] | None = None) -> None:
+    """Add an argument for each option of a dataclass, or for those that are named.
+
+    One that is not given stays out of the namespace: its default is the dataclass's, or a preset's.
+    """
+    described_by, types = options_of(described), {field.name: field for field in fields(described)}
+    for name in described_by if names is None else names:
+        one, kind, default = described_by[name], str(types[name].type), types[name].default
+        flag = f"--{(one.flag or name).replace('_', '-')}"
+        given: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": one.help + shown(default)}
+        if kind == "bool" and not one.words:
+            given["action"] = argparse.BooleanOptionalAction
+        elif kind == "bool":
+            given |= {"type": yes_or_no, "metavar": "|".join(one.words)}
+        elif one.choices:
+            given["choices"] = one.choices
+        elif one.words:
+            given |= {"type": partial(word_or_number, words=one.words), "metavar": "|".join((*one.words, one.value))}
+        else:
+            given |= {"type": {"int": int, "float": float}.get(kind.split(" ")[0], str), "metavar": one.value}
+        sub.add_argument(flag, **given)
 
 
-def prior_options(sub: argparse.ArgumentParser) -> None:
-    """Add the options that say what the priors are shown and asked for."""
-    sub.add_argument("--steps", type=int, metavar="N", help="sampling steps (4)")
-    sub.add_argument("--samples", type=int, metavar="K", help="draws to average (1); more: less error, more time")
-    sub.add_argument("--guided", action=argparse.BooleanOptionalAction,
-                     help="show the priors the interpolated scan (yes; as published: no)")  # fmt: skip
-    sub.add_argument("--grain", action=argparse.BooleanOptionalAction,
-                     help="draw the grain of scans, too (no; as published: yes)")  # fmt: skip
+def shown(default: Any) -> str:
+    """Return how the help of an option shows its default; nothing where its absence is the default."""
+    if default is None:
+        return ""
+    return f" ({'yes' if default else 'no'})" if isinstance(default, bool) else f" ({default})"
 
 
-def _spacing(text: str) -> str | float:
-    """Return a name as it is, a number as a number."""
-    if text in ("auto", "inplane"):
+def yes_or_no(text: str) -> bool:
+    """Return whether a text is on or off."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, got {text!r}")
+    return text == "on"
+
+
+def word_or_number(text: str, words: Sequence[str]) -> str | float:
+    """Return a word as it is, a number as a number."""
+    if text in words:
         return text
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be auto, inplane or a number of mm, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be {', '.join(words)} or a number, got {text!r}") from None
+
+
+def preset_option(sub: argparse.ArgumentParser) -> None:
+    """Add the option that names settings as published."""
+    sub.add_argument("--preset", choices=list(PRESETS), help="settings as published; other options change them")
 
 
 def training_options(sub: argparse.ArgumentParser, output: str, config: str) -> None:
@@ -61,22 +82,20 @@ def training_options(sub: argparse.ArgumentParser, output: str, config: str) -> 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Return the settings that the given options make, over a preset where one is named."""
-    given = vars(arguments)
-    options = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
-    if "self_check" in options:
-        options["self_check"] = options["self_check"] == "on"
-    return Settings.of(given.get("preset"), **options)
+    given = {name: value for name, value in vars(arguments).items() if name in options_of(Settings)}
+    return Settings.of(arguments.preset, **given)
 
 
 def check_outputs(
     scan: str, output: str, overwrite: bool, uncertainty: str | None = None, picture: str | None = None
 ) -> Path:
-    """Check before any work that every file can be written and none is another or the scan's; return the first.
+    """Check before any work that the scan is there, every file can be written and none is another; return the first.
 
     Raises:
-        ScanError: See ``bida.io.files.check_output``.
+        ScanError: See ``check_exists`` and ``check_output`` of ``bida.io.files``.
         SettingsError: Two of the files are one, or a file is the scan or its sidecar.
     """
+    check_exists(scan)
     files = [check_output(output, overwrite=overwrite)]
     files.append(check_output(sidecar_path(output), overwrite=overwrite, suffixes=(".json",)))
     if uncertainty is not None:

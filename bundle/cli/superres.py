@@ -10,33 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bida.cli.options import check_outputs, plan_options, prior_options, settings_of
+from bida.cli.options import add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.files import stem
+from bida.mri.settings import Settings
 from bida.progress import adapt_progress, console_progress
 
 if TYPE_CHECKING:
     from bida.mri.result import Result
-    from bida.mri.settings import Settings
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings, or of a preset
     sub.add_argument("input", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
     sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
-    plan_options(sub)
-    prior_options(sub)
-    sub.add_argument("--self-check", choices=["on", "off"], type=str,
-                     help="measure the priors on the scan's own slices, and lean on interpolation where they do not "
-                     "help (on)")  # fmt: skip
-    sub.add_argument("--adapt", type=float, metavar="MINUTES", help="first fine-tune the priors on the scan's slices")
-    sub.add_argument("--fusion", choices=["final", "step", "alternate"], help="how the two planes are joined (final)")
-    sub.add_argument("--noise", type=float, metavar="SIGMA", help="noise of the scan, in its intensity units (DDNM+)")
-    sub.add_argument("--bias-corrected", action="store_true", help="leave the bias field out of the result")
+    add_settings(sub, Settings)
+    preset_option(sub)
     sub.add_argument("--uncertainty", metavar="FILE", help="write the error's standard deviation (K >= 2)")
-    sub.add_argument("--seed", type=int, metavar="N", help="seed of the noise (0)")
-    sub.add_argument("--batch-size", type=int, metavar="N", help="slices at once; changes no result")
     sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
     sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -44,15 +34,16 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Restore a scan, and write the volume, its record and what else was asked for."""
-    from bida.io.nifti import write_volume
-    from bida.mri.pipeline import restore
-
-    settings, given = settings_of(arguments), vars(arguments)
-    overwrite, uncertainty, picture = given.get("overwrite", False), given.get("uncertainty"), given.get("preview")
+    settings = settings_of(arguments)
+    overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture)
     if uncertainty is not None and settings.samples < 2:
         raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
-    dtype = integer_type(arguments.input, settings) if given.get("keep_dtype") else np.dtype(np.float32)
+    dtype = integer_type(arguments.input, settings) if arguments.keep_dtype else np.dtype(np.float32)
+
+    from bida.io.nifti import write_volume
+    from bida.mri.pipeline import restore
+
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
     result = restore(arguments.input, settings, console_progress(), on_adapt=adapt_progress(), checkpoint=checkpoint)
     for warning in result.warnings:

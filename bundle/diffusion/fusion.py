@@ -12,7 +12,6 @@ from bida.diffusion.noise import VOLUME_STREAM
 from bida.diffusion.sampling import Denoise
 from bida.physics.grid import PLANES
 
-FUSIONS = ("final", "step", "alternate")
 P = ParamSpec("P")
 T = TypeVar("T")
 VolumeDenoiser = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (x, t) -> (x0, e), as `PlaneDenoiser`

@@ -48,6 +48,24 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def check_exists(path: str | Path) -> Path:
+    """Check that a file or folder is there, and return its path.
+
+    Raises:
+        ScanError: Nothing is there, or it is out of reach.
+    """
+    path = Path(path)
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder on the way may not be searched
+        raise ScanError(
+            f"{path}: must be within reach, got '{error.strerror}'; check the path and its rights"
+        ) from error
+    if not found:
+        raise ScanError(f"{path}: must exist, nothing is there; check the path")
+    return path
+
+
 def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = NIFTI_SUFFIXES) -> Path:
     """Check, before any work is done, that `path` can be written.
 

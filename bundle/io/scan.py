@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.io.files import sidecar_path
+from bida.io.files import check_exists, sidecar_path
 from bida.io.nifti import scaled_header
 from bida.io.voxel_sizes import implausible, is_plausible
 from bida.physics.grid import corner_distance_voxels, spacing_of
@@ -147,7 +147,7 @@ _Raw = tuple[NDArray, NDArray[np.float64], nib.Nifti1Header | None, dict[str, An
 
 def _read(path: Path, volume: int | None) -> _Raw:
     """Return values, affine in mm, header, sidecar and warnings of one volume, unchecked."""
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir() or _suffix(path) in _ITK:
         from bida.io.itk import read_itk
 
@@ -177,19 +177,8 @@ def _read_nifti(path: Path, image: nib.Nifti1Pair, volume: int | None) -> _Raw:
     return values, _nifti_affine(path, image, warnings), scaled_header(image), {}, warnings
 
 
-def _check_exists(path: Path) -> None:
-    try:
-        found = path.exists()
-    except OSError as error:  # a folder on the way may not be searched
-        raise ScanError(
-            f"{path}: must be within reach, got '{error.strerror}'; check the path and its rights"
-        ) from error
-    if not found:
-        raise ScanError(f"{path}: must exist, nothing is there; check the path")
-
-
 def _open_nifti(path: Path) -> nib.Nifti1Pair:
-    _check_exists(path)
+    check_exists(path)
     try:
         image = nib.load(path)
     except _UNREADABLE as error:

@@ -2,3 +2,16 @@
 
 Everything below may be imported, microscopy and the experiment not. Start reading at `pipeline.py`.
 """
+
+import lazy_loader
+
+# what configurations name, imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "inferer": ["BiplanarInferer"],
+        "pipeline": ["find_scans", "load_prior", "postprocessing", "prior_of", "restore", "scan_transform"],
+        "result": ["Result"],
+        "settings": ["SamplerOptions", "Settings"],
+    },
+)

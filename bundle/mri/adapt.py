@@ -155,7 +155,7 @@ def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation)
 
 def adapt_prior(
     prior: PlanePrior,
-    scans: Sequence[Tensor],
+    scans: Sequence[Measurement],
     minutes: float,
     checkpoint: Path | None = None,
     report: Report | None = None,
@@ -164,7 +164,7 @@ def adapt_prior(
 
     Args:
         prior: The prior, loaded.
-        scans: A network's inputs, one for each scan.
+        scans: The scans' slices, normalised as the prior's training data.
         minutes: Time to spend.
         checkpoint: File from which a run that was cut off goes on; whoever keeps the result removes it.
         report: Called after each step with (seconds done, seconds in all, loss).
@@ -172,8 +172,7 @@ def adapt_prior(
     Returns:
         What was done, for the record.
     """
-    found = (Measurement.of(inputs, prior.stride) for inputs in scans)
-    slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded()) for scan in found]
+    slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded()) for scan in scans]
     steps = adapt(prior, slices, Adaptation(minutes), checkpoint, report)
     return {"minutes": minutes, "steps": steps, "scans": len(slices)}
 
@@ -277,6 +276,7 @@ def _transform(geometry: SliceGeometry, how: Adaptation, crop: int, prior: Plane
             RandSpatialCropd("image", roi_size=(crop, crop), random_size=False),
             ThickenSliced(
                 "image",
+                unguided=0.0,  # the network of slices without a guide is not trained here
                 factors=[max(1.0, share * geometry.factor) for share in how.factors],
                 thickness=(thickness, thickness),
                 nominal=0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.diffusion.fusion import FUSIONS, counted, fused_states
+from bida.diffusion.fusion import counted, fused_states
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.diffusion.prior import SlicePrior, relative_alpha_bar
 from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, sample
@@ -24,6 +23,7 @@ from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.measurement import Measurement, Padding
 from bida.mri.moments import Moments, mean_of
 from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
+from bida.mri.settings import SamplerOptions
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import axis_within, planes_containing
 from bida.physics.guide import guide, shown
@@ -35,8 +35,8 @@ class Restoration:
     """Hold the result of K draws.
 
     Attributes:
-        mean: mean of the draws, like the inputs.
-        std: standard deviation over the draws (ddof 1), like the inputs; None for one draw.
+        mean: mean of the draws, [R, A, S].
+        std: standard deviation over the draws (ddof 1), [R, A, S]; None for one draw.
         residual: max |A mean - y| / (max y - min y).
         check: what the self-check found; None where there was none.
     """
@@ -67,21 +67,10 @@ class BiplanarInferer(Inferer):
     or DDNM+ where the scan's noise is given.
 
     Args:
-        steps: number of sampling steps.
-        samples: number of draws, K.
-        fusion: "final": a volume a plane, of independent noise, averaged at the end (the paper); "step": one volume,
-            the planes' estimates averaged at each step; "alternate": one volume, the planes take turns.
-        eta: 0 is deterministic given the initial noise, 1 has the noise of DDPM.
-        noise: standard deviation of the scan's noise, on the scan's own intensities where the inputs' meta tells how
-            they were normalised (`intensity_low`, `intensity_high`), else in the inputs' units; 0 keeps A x = y
-            exactly.
-        seed: of the noise.
-        batch_size: slices gathered at once, rounded up to whole micro-batches; the result does not depend on it.
-        micro_batch: slices that the network sees at once; in bfloat16 the result depends on it.
-        self_check: measure the prior on the scan's own slices first, and draw the result towards the guide where the
-            prior does not help (`bida.mri.selfcheck`).
-        guided: show a guided prior the interpolated scan (`bida.physics.guide`); others take none.
-        grain: let a guided prior draw the grain of scans; else clean tissue.
+        options: how the priors are sampled; the defaults when None. Their noise is on the scan's own intensities where
+            the inputs' meta tells how they were normalised, else in the inputs' units.
+        micro_batch: slices that the network sees at once, which the batch size is rounded up to whole ones of; in
+            bfloat16 the result depends on it.
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
 
     Raises:
@@ -90,36 +79,16 @@ class BiplanarInferer(Inferer):
 
     def __init__(
         self,
-        steps: int = 4,
-        samples: int = 1,
-        fusion: str = "final",
-        eta: float = 0.0,
-        noise: float = 0.0,
-        seed: int = 0,
-        batch_size: int = 16,
+        options: SamplerOptions | None = None,
+        *,
         micro_batch: int = 8,
-        self_check: bool = False,
-        guided: bool = True,
-        grain: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Check the settings."""
+        """Keep the options."""
         super().__init__()
-        counts = {"steps": steps, "samples": samples, "batch_size": batch_size, "micro_batch": micro_batch}
-        for name, value in counts.items():
-            if value < 1:
-                raise SettingsError(f"{name}: must be at least 1, got {value}")
-        if seed < 0:
-            raise SettingsError(f"seed: must be at least 0, got {seed}")
-        if fusion not in FUSIONS:
-            raise SettingsError(f"fusion: must be one of {', '.join(FUSIONS)}, got {fusion!r}")
-        if not 0 <= eta <= 1:
-            raise SettingsError(f"eta: must be from 0 to 1, got {eta}")
-        if not 0 <= noise < math.inf:
-            raise SettingsError(f"noise: must be a number >= 0, got {noise}")
-        self.steps, self.samples, self.fusion, self.eta, self.noise = steps, samples, fusion, eta, noise
-        self.seed, self.batch_size, self.micro_batch, self.progress = seed, batch_size, micro_batch, progress
-        self.self_check, self.guided, self.grain = self_check, guided, grain
+        if micro_batch < 1:
+            raise SettingsError(f"micro_batch: must be at least 1, got {micro_batch}")
+        self.options, self.micro_batch, self.progress = options or SamplerOptions(), micro_batch, progress
 
     def __call__(  # type: ignore[override]  # a prior is more than the callable that MONAI's signature asks for
         self,
@@ -129,26 +98,10 @@ class BiplanarInferer(Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> Tensor:
-        """Return the mean of the draws, see `restore`.
+        """Return the mean of the draws.
 
         What the self-check found goes as JSON (`self_check`) into the meta of the inputs and of the result: MONAI's
         `Invertd` gives a result the meta of its inputs.
-        """
-        found = self.restore(inputs, network, geometry, padding)
-        for image in (inputs, found.mean):
-            if isinstance(image, MetaTensor):
-                image.meta["self_check"] = json.dumps(found.check and found.check.record())
-        return found.mean
-
-    @torch.no_grad()
-    def restore(
-        self,
-        inputs: Tensor,
-        network: SlicePrior,
-        geometry: SliceGeometry | None = None,
-        padding: Padding | None = None,
-    ) -> Restoration:
-        """Restore a volume.
 
         Args:
             inputs: A+ y on the padded grid, normalised as the prior's training data, [1, 1, R, A, S].
@@ -161,36 +114,51 @@ class BiplanarInferer(Inferer):
             SettingsError: the inputs, the geometry and the network do not fit each other.
         """
         scan = Measurement.of(inputs, network.stride, geometry, padding)
-        moments = Moments()
-        check = self.check(inputs, network, geometry, padding) if self.self_check else None
-        for draw in self.draws(inputs, network, geometry, padding, 1.0 if check is None else check.weight):
-            moments.add(draw.volume)
-        check = check and replace(check, weight_of_result=draw.weight)
-        std = _like(moments.std, inputs) if self.samples > 1 else None
-        y, again = scan.y, SliceOperator.build(scan.geometry).forward(moments.mean)
-        residual = float((again - y).abs().max() / (y.max() - y.min()).clamp(min=CONSTANT))
-        return Restoration(_like(moments.mean, inputs), std, residual, check)
+        found = self.restore(scan, network, self.check(scan, network))
+        mean = found.mean.reshape(inputs.shape)
+        if isinstance(inputs, MetaTensor):
+            inputs.meta["self_check"] = json.dumps(found.check and found.check.record())
+            mean = MetaTensor(mean).copy_meta_from(inputs)
+        return mean
 
     @torch.no_grad()
-    def draws(
+    def restore(
         self,
-        inputs: Tensor,
+        scan: Measurement,
         network: SlicePrior,
-        geometry: SliceGeometry | None = None,
-        padding: Padding | None = None,
-        weight: float = 1.0,
-    ) -> Iterator[Draw]:
-        """Yield the draws one by one; arguments as for `restore`.
+        check: SelfCheck | None = None,
+        on_draw: Callable[[Draw], None] | None = None,
+    ) -> Restoration:
+        """Restore a volume: draw, hand each draw on, average.
+
+        Args:
+            scan: the scan's slices.
+            network: the priors of the planes.
+            check: what the self-check found, by whose weight each draw leans on the guide.
+            on_draw: called with each draw, as it is made.
+        """
+        moments = Moments()
+        for draw in self.draws(scan, network, 1.0 if check is None else check.weight):
+            moments.add(draw.volume)
+            if on_draw is not None:
+                on_draw(draw)
+        again = SliceOperator.build(scan.geometry).forward(moments.mean)
+        residual = float((again - scan.y).abs().max() / (scan.y.max() - scan.y.min()).clamp(min=CONSTANT))
+        std = moments.std if self.options.samples > 1 else None
+        return Restoration(moments.mean, std, residual, check and replace(check, weight_of_result=draw.weight))
+
+    @torch.no_grad()
+    def draws(self, scan: Measurement, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
+        """Yield the draws one by one.
 
         Each is drawn towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
         plane's prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
         The means of several draws differ by less, so that w is then somewhat high.
         """
-        scan = Measurement.of(inputs, network.stride, geometry, padding)
-        planes, noise = planes_containing(scan.geometry.axis), self.noise * scan.scale
+        planes, noise = planes_containing(scan.geometry.axis), self.options.noise * scan.scale
         A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
         averaged = None
-        for volumes in self.sampled(scan, network, planes, self.samples, self.fusion, noise, self.progress):
+        for volumes in self.sampled(scan, network, planes, self.options.fusion, noise, self.progress):
             if averaged is None:
                 # padding is no part of the result, and no slice sees that of the through-plane axis
                 averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
@@ -202,19 +170,14 @@ class BiplanarInferer(Inferer):
             yield Draw(x, averaged)
 
     @torch.no_grad()
-    def check(
-        self,
-        inputs: Tensor,
-        network: SlicePrior,
-        geometry: SliceGeometry | None = None,
-        padding: Padding | None = None,
-    ) -> SelfCheck | None:
-        """Return what the self-check finds, as many draws averaged as in a run; see `restore`."""
-        scan = Measurement.of(inputs, network.stride, geometry, padding)
+    def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:
+        """Return what the self-check finds, as many draws averaged as in a run; None where the options leave it out."""
+        if not self.options.self_check:
+            return None
 
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
             moments = Moments()
-            for volumes in self.sampled(Measurement(thick, own), network, (plane,), self.samples):
+            for volumes in self.sampled(Measurement(thick, own), network, (plane,)):
                 moments.add(mean_of(volumes))
             return moments.mean
 
@@ -225,7 +188,6 @@ class BiplanarInferer(Inferer):
         scan: Measurement,
         network: SlicePrior,
         planes: Sequence[str],
-        samples: int,
         fusion: str = "final",
         noise: float = 0.0,
         progress: Callable[[int, int], None] | None = None,
@@ -234,32 +196,26 @@ class BiplanarInferer(Inferer):
 
         They are one for each plane under the fusion "final", else one. The noise is in the units of the scan's y.
         """
-        y, geometry = scan.y, scan.geometry
+        y, geometry, options = scan.y, scan.geometry, self.options
         A = SliceOperator.build(geometry)
         condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
-        seen = shown(y, geometry) if self.guided and network.guided else None
+        seen = shown(y, geometry) if options.guided and network.guided else None
         signal = network.alpha_bar if seen is None else relative_alpha_bar(network.alpha_bar)
         start = first_time_above(signal, EPS_FLOOR) if network.prediction == "eps" else None
-        pairs = timestep_pairs(self.steps, len(network.alpha_bar), start)
-        batches, held = (self.batch_size, self.micro_batch), content(y, A)
+        pairs = timestep_pairs(options.steps, len(network.alpha_bar), start)
+        batches, held = (options.batch_size, self.micro_batch), content(y, A)
         denoisers = [
-            PlaneDenoiser(network, plane, y, held, *batches, seen, self.grain, axis_within(plane, geometry.axis))
+            PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, axis_within(plane, geometry.axis))
             for plane in planes
         ]
         states = fused_states(fusion, planes, denoisers)
-        report = counted(progress, samples * len(states) * len(pairs))
+        report = counted(progress, options.samples * len(states) * len(pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
         keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
-        for draw in range(samples):
+        for draw in range(options.samples):
             volumes = []
             for stream, plane, denoise in states:
-                drawn = partial(keyed, plane, self.seed, draw, stream)
+                drawn = partial(keyed, plane, options.seed, draw, stream)
                 x_T = drawn(INITIAL)
-                volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, self.eta))
+                volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, options.eta))
             yield volumes
-
-
-def _like(volume: Tensor, inputs: Tensor) -> Tensor:
-    """Return a volume [R, A, S] as [1, 1, R, A, S], with the inputs' metadata where they have any."""
-    result = volume.reshape(inputs.shape)
-    return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.errors import plain_errors
 from bida.mri.familiarity import THRESHOLD_DB
-from bida.mri.pipeline import make_inferer, scan_transform
+from bida.mri.inferer import BiplanarInferer
+from bida.mri.measurement import Measurement, ScanMeta
+from bida.mri.pipeline import scan_transform
 from bida.mri.record import check_warnings
 from bida.mri.selfcheck import WINDOW
 from bida.mri.settings import Settings
-from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import AXES, NORMAL, grids_from_json, planes_containing
+from bida.physics.grid import AXES, NORMAL, planes_containing
 from bida.physics.operators import SliceOperator
 
 RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at anything else"
@@ -43,17 +44,18 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     with plain_errors():
-        transform = scan_transform(settings, prior.stride)
         # N4 takes seconds and changes no grid
-        chosen = [step for step in transform.transforms if checking or type(step).__name__ != "CorrectBiasd"]
-        image = type(transform)(chosen)({"image": scan})["image"]
-    geometry = SliceGeometry.from_json(image.meta["slice_geometry"]).unpadded()
-    grids = grids_from_json(image.meta["target_grids"])
+        transform = scan_transform(replace(settings, n4=settings.n4 and checking), prior.stride)
+        image = transform({"image": scan})["image"]
+    meta = ScanMeta.of(image.meta)
+    assert meta.geometry is not None  # the plan is in it
+    geometry = meta.geometry.unpadded()
     planes = planes_containing(geometry.axis)
     seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
-    warnings, lines = json.loads(image.meta["warnings"]), []
+    warnings, lines = list(meta.warnings), []
     if checking:
-        check = make_inferer(settings).check(image[None].to(device), prior)
+        inferer = BiplanarInferer(replace(settings, self_check=True))
+        check = inferer.check(Measurement.of(image[None].to(device), prior.stride), prior)
         found = None if check is None else check.record()
         lines += self_check_lines(found)
         warnings += check_warnings(settings, found)
@@ -61,8 +63,8 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         "through-plane axis": f"{AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}",
         "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick",
         "factor": f"{geometry.factor:.4g}",
-        "result": f"{' x '.join(str(grid.voxels) for grid in grids)} voxels of "
-        f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in grids)} mm (R, A, S)",
+        "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
+        f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",
         "slice profile": f"{geometry.profile}, condition number {SliceOperator.build(geometry).condition_number:.2f}",
         "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, {settings.steps} steps, "
         f"{settings.samples} draw(s)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,58 @@ from torch import Tensor
 from bida.diffusion.noise import NO_PADDING
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import AXES
+from bida.physics.grid import AXES, AxisGrid, grids_from_json
 from bida.physics.operators import SliceOperator
 
 Padding = Sequence[tuple[int, int]]
+# data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
+RESIDUALS = ("sampler_residual", "scan_residual")
+
+
+@dataclass(frozen=True)
+class ScanMeta:
+    """What the transforms noted of a scan; the one place where their notes, plain values and JSON, are decoded.
+
+    Attributes:
+        source: the scan's file or folder, empty where the meta does not tell.
+        geometry: of its slices; None where the meta does not tell.
+        grids: of the result on R, A, S; none where the meta does not tell.
+        padding: voxels (before, after) on each axis of the isotropic grid.
+        scale: units of the network's input a unit of the scan's intensities, 1 where the meta does not tell.
+        intensity_range: the two intensities that are -1 and 1 to the network; None likewise.
+        warnings: what was assumed, a sentence each.
+        residuals: see `RESIDUALS`; None where one was not measured.
+        self_check: what the self-check found, as the inferer noted it; None where there was none.
+    """
+
+    source: str
+    geometry: SliceGeometry | None
+    grids: tuple[AxisGrid, ...]
+    padding: Padding
+    scale: float
+    intensity_range: tuple[float, float] | None
+    warnings: tuple[str, ...]
+    residuals: dict[str, float | None]
+    self_check: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> ScanMeta:
+        """Decode the meta of an image, or of a batch of one."""
+        plain = {key: value[0] if _is_one(value) else value for key, value in meta.items()}
+        geometry, grids = plain.get("slice_geometry"), plain.get("target_grids")
+        low, high = plain.get("intensity_low"), plain.get("intensity_high")
+        known = low is not None and high is not None
+        return cls(
+            source=str(plain.get("filename_or_obj", "")),
+            geometry=None if geometry is None else SliceGeometry.from_json(geometry),
+            grids=() if grids is None else grids_from_json(grids),
+            padding=[(before, after) for before, after in json.loads(plain.get("padding", "[]"))] or NO_PADDING,
+            scale=2.0 / float(high - low) if known else 1.0,
+            intensity_range=(float(low), float(high)) if known else None,
+            warnings=tuple(json.loads(plain.get("warnings", "[]"))),
+            residuals={name: plain.get(name) for name in RESIDUALS},
+            self_check=json.loads(plain.get("self_check", "null")),
+        )
 
 
 @dataclass(frozen=True)
@@ -44,17 +92,20 @@ class Measurement:
         Args:
             inputs: A+ y, [1, 1, R, A, S], sizes multiples of ``stride``.
             stride: the network's.
-            geometry: from ``inputs.meta["slice_geometry"]`` (JSON) when not given.
-            padding: from ``inputs.meta["padding"]`` (JSON) when not given, else the geometry's alone.
+            geometry: from the inputs' meta when not given.
+            padding: from the inputs' meta when not given, else the geometry's alone.
 
         Raises:
             SettingsError: the inputs do not fit the network, or nothing tells the geometry.
         """
-        geometry = geometry or _geometry_of(inputs)
-        full = list(padding or _padding_of(inputs))
+        meta = ScanMeta.of(inputs.meta if isinstance(inputs, MetaTensor) else {})
+        geometry = geometry or meta.geometry
+        if geometry is None:
+            raise SettingsError("geometry: must be given, or be in the inputs' metadata as slice_geometry, got neither")
+        full = list(padding or meta.padding)
         full[geometry.axis] = (geometry.pad_before, geometry.pad_after)
         y = SliceOperator.build(geometry).forward(_volume(inputs, stride))
-        return cls(y, geometry, full, _scale_of(inputs))
+        return cls(y, geometry, full, meta.scale)
 
     def inside(self) -> Tensor:
         """Return the slices without the padding of their own axes."""
@@ -84,25 +135,6 @@ def _volume(inputs: Tensor, stride: int) -> Tensor:
     return inputs.as_subclass(Tensor)[0, 0].float()
 
 
-def _meta(inputs: Tensor, key: str) -> Any:
-    """Return an entry of a MetaTensor's metadata, out of the list that collation made of it; None when absent."""
-    value = inputs.meta.get(key) if isinstance(inputs, MetaTensor) else None
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
-def _geometry_of(inputs: Tensor) -> SliceGeometry:
-    text = _meta(inputs, "slice_geometry")
-    if text is None:
-        raise SettingsError("geometry: must be given, or be in the inputs' metadata as slice_geometry, got neither")
-    return SliceGeometry.from_json(text)
-
-
-def _scale_of(inputs: Tensor) -> float:
-    """Return the inputs' units a unit of the scan's intensities, 1 where their meta does not tell."""
-    low, high = _meta(inputs, "intensity_low"), _meta(inputs, "intensity_high")
-    return 1.0 if low is None or high is None else 2.0 / float(high - low)
-
-
-def _padding_of(inputs: Tensor) -> Padding:
-    text = _meta(inputs, "padding")
-    return NO_PADDING if text is None else [(int(before), int(after)) for before, after in json.loads(text)]
+def _is_one(value: Any) -> bool:
+    """Tell whether a value is the list that collation made of one."""
+    return isinstance(value, list | tuple) and len(value) == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +16,16 @@ from numpy.typing import NDArray
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
-from bida.errors import ScanError, plain_errors
+from bida.errors import ScanError, SettingsError, plain_errors
 from bida.io.files import NIFTI_SUFFIXES, result_path
 from bida.io.nifti import source_header
-from bida.mri.inferer import BiplanarInferer
+from bida.mri.inferer import BiplanarInferer, Draw
+from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
 from bida.mri.moments import Moments
-from bida.mri.record import RESIDUALS, describe, worst
+from bida.mri.record import describe
 from bida.mri.result import Result
 from bida.mri.settings import Settings
+from bida.options import options_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms import (
@@ -42,48 +42,28 @@ from bida.transforms import (
 )
 
 Source = str | Path | nib.Nifti1Pair
+OPTIONS = frozenset(options_of(Settings))
 
 
-def preprocessing(
-    keys: str = "image",
-    *,
-    spacing: str | float = "auto",
-    factor: float | None = None,
-    axis: str | None = None,
-    thickness_mm: float | None = None,
-    gap_mm: float | None = None,
-    profile: str = "slr",
-    like: str | None = None,
-    volume: int | None = None,
-    scale_header: float | None = None,
-    n4: bool = True,
-    bias_corrected: bool = False,
-    noise: float = 0.0,
-    multiple: int = 8,
-) -> Compose:
+def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
     """Return the transform from a path to the network's input, A+ y on the padded grid, in [-1, 1].
 
-    Its inverse takes a volume on that grid back to the scan's orientation and intensities. ``multiple`` is the
-    network's stride; the other arguments are those of ``Settings``.
+    Its inverse takes a volume on that grid back to the scan's orientation and intensities.
+
+    Args:
+        settings: Of the run.
+        multiple: The network's stride.
+        keys: Of the items that are transformed.
     """
     steps: list[Any] = [
-        LoadScand(keys, volume=volume, scale_header=scale_header),
+        LoadScand(keys, volume=settings.volume, scale_header=settings.scale_header),
         Orientationd(keys, axcodes="RAS", labels=None),
-        PlanScand(
-            keys,
-            axis=axis,
-            factor=factor,
-            spacing=spacing,
-            thickness_mm=thickness_mm,
-            gap_mm=gap_mm,
-            profile=profile,
-            like=like,
-        ),
+        PlanScand(keys, settings),
     ]
-    if noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
+    if settings.noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
         steps.append(MatchScand(keys))
-    if n4:
-        steps.append(CorrectBiasd(keys, restore=not bias_corrected))
+    if settings.n4:
+        steps.append(CorrectBiasd(keys, restore=not settings.bias_corrected))
     steps += [
         ResampleInPlaned(keys),
         NormalizePercentilesd(keys),
@@ -93,10 +73,12 @@ def preprocessing(
     return Compose(steps)
 
 
-def make_inferer(settings: Settings, progress: Progress | None = None) -> BiplanarInferer:
-    """Return the sampler under the settings of a run."""
-    names = ("steps", "samples", "fusion", "eta", "self_check", "guided", "grain", "noise", "seed", "batch_size")
-    return BiplanarInferer(**{name: getattr(settings, name) for name in names}, progress=progress)
+def undoing(keys: str, transform: Compose, like: str | None) -> Compose:
+    """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
+    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
+    if like is not None:
+        steps.append(OrientLiked(keys, like))
+    return Compose(steps)
 
 
 def restore(
@@ -129,44 +111,78 @@ def restore(
     settings = settings or Settings()
     clock = Clock()
     device = choose_device(settings.device)
-    inferer = make_inferer(settings, progress)
+    inferer = BiplanarInferer(settings, progress=progress)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     clock.lap("load_weights")
     transform = scan_transform(settings, prior.stride)
     with plain_errors():
-        item = transform({"image": source})
+        image = transform({"image": source})["image"]
     clock.lap("preprocess")
-    undo = undoing("draw", transform, settings.like)
-    inputs = item["image"][None].to(device)
+    scan = Measurement.of(image[None].to(device), prior.stride)
     adapted = None
     if settings.adapt is not None:
         from bida.mri.adapt import adapt_prior  # training code loads when it is used
 
-        adapted = adapt_prior(prior, [inputs], settings.adapt, checkpoint, on_adapt)
+        adapted = adapt_prior(prior, [scan], settings.adapt, checkpoint, on_adapt)
         clock.lap("adapt")
-    check = inferer.check(inputs, prior) if settings.self_check else None
+    check = inferer.check(scan, prior)
     clock.lap("self_check")
-    moments = Moments()
-    residuals: dict[str, float | None] = dict.fromkeys(RESIDUALS, 0.0)
-    for draw in inferer.draws(inputs, prior, weight=1.0 if check is None else check.weight):
-        clock.lap("sample")
-        last = undo({"image": item["image"], "draw": MetaTensor(draw.volume[None].cpu())})["draw"]
-        volume = last[0].cpu().numpy()
-        moments.add(volume.astype(np.float64))
-        residuals = {name: worst(residuals[name], last.meta.get(name)) for name in RESIDUALS}
-        if on_draw is not None:
-            on_draw(volume)
-        clock.lap("postprocess")
-    mean, affine = moments.mean.astype(np.float32), last.affine.cpu().numpy().astype(np.float64)
+    draws = UndoneDraws(transform, image, settings.like, clock, on_draw)
+    found = inferer.restore(scan, prior, check, draws.add)
+    meta = replace(draws.meta, residuals=draws.residuals, self_check=found.check and found.check.record())
     std = None
-    if settings.samples > 1:
-        meta = item["image"].meta
-        unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
-        std = prior.uncertainty(moments.std, unit).astype(np.float32)
-    found = json.dumps(check and replace(check, weight_of_result=draw.weight).record())
-    made = {"self_check": found, "adapted": json.dumps(adapted)}
-    record = describe({**last.meta, **residuals, **made}, settings, prior, clock)
-    return Result(mean, affine, std, record, tuple(record["warnings"]), source_header(source))
+    if settings.samples > 1 and meta.intensity_range is not None:
+        low, high = meta.intensity_range
+        std = prior.uncertainty(draws.moments.std, (high - low) / 2).astype(np.float32)
+    record = describe(meta, settings, prior, clock, adapted)
+    mean = draws.moments.mean.astype(np.float32)
+    return Result(mean, draws.affine, std, record, tuple(record["warnings"]), source_header(source))
+
+
+class UndoneDraws:
+    """Take each draw back to the scan's grid and intensities, and keep what is wanted of all of them.
+
+    Args:
+        transform: What made the network's input.
+        image: That input, [1, R, A, S].
+        like: File on whose grid the result is put.
+        clock: Told of the time that sampling and undoing take.
+        on_draw: Called with each draw [X, Y, Z].
+
+    Attributes:
+        moments: Of the draws, [X, Y, Z].
+        affine: 4 x 4 of the draws.
+        meta: Of the last draw.
+        residuals: The largest of the draws', None where a draw has none.
+    """
+
+    def __init__(
+        self,
+        transform: Compose,
+        image: MetaTensor,
+        like: str | Path | None,
+        clock: Clock,
+        on_draw: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> None:
+        """Start with none."""
+        self.undo, self.image, self.clock, self.on_draw = undoing("draw", transform, like), image, clock, on_draw
+        self.moments, self.residuals = Moments(), dict[str, float | None]()
+        self.affine: NDArray[np.float64]
+        self.meta: ScanMeta
+
+    def add(self, draw: Draw) -> None:
+        """Take one in."""
+        self.clock.lap("sample")
+        undone = self.undo({"image": self.image, "draw": MetaTensor(draw.volume[None].cpu())})["draw"]
+        volume = undone[0].cpu().numpy()
+        self.moments.add(volume.astype(np.float64))
+        self.affine, self.meta = undone.affine.cpu().numpy().astype(np.float64), ScanMeta.of(undone.meta)
+        for name in RESIDUALS:
+            new, worst = self.meta.residuals[name], self.residuals.get(name, 0.0)
+            self.residuals[name] = None if new is None or worst is None else max(worst, float(new))
+        if self.on_draw is not None:
+            self.on_draw(volume)
+        self.clock.lap("postprocess")
 
 
 def postprocessing(
@@ -178,7 +194,7 @@ def postprocessing(
     def record(meta: Mapping[str, Any]) -> dict[str, Any]:
         clock.seconds.clear()
         clock.lap("total")
-        return describe(meta, settings, prior, clock)
+        return describe(ScanMeta.of(meta), settings, prior, clock)
 
     save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
     return Compose([undoing("pred", transform, settings.like), save])
@@ -209,20 +225,61 @@ def find_scans(
     return [{"image": str(scan)} for scan in scans]
 
 
-def scan_transform(settings: Settings, multiple: int) -> Compose:
-    """Return ``preprocessing`` under the settings of a run."""
-    names = inspect.signature(preprocessing).parameters.keys() - {"keys", "multiple"}
-    return preprocessing(**{name: getattr(settings, name) for name in names}, multiple=multiple)
+def superres(
+    source: Source,
+    settings: Settings | None = None,
+    *,
+    preset: str | None = None,
+    progress: Progress | None = None,
+    spacing: str | float | None = None,
+    factor: float | None = None,
+    axis: str | None = None,
+    thickness_mm: float | None = None,
+    gap_mm: float | None = None,
+    profile: str | None = None,
+    like: str | Path | None = None,
+    volume: int | None = None,
+    scale_header: float | None = None,
+    n4: bool | None = None,
+    bias_corrected: bool | None = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    fusion: str | None = None,
+    eta: float | None = None,
+    guided: bool | None = None,
+    grain: bool | None = None,
+    self_check: bool | None = None,
+    noise: float | None = None,
+    adapt: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int | None = None,
+    model: str | Path | None = None,
+) -> Result:
+    """Turn a thick-slice scan into an isotropic volume.
 
+    Args:
+        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image.
+        settings: All choices at once, instead of the options below.
+        preset: ``paper`` for the settings as published, changed by the options that are given.
+        progress: Called with (steps done, steps in all).
 
-def undoing(keys: str, transform: Compose, like: str | None) -> Compose:
-    """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
-    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
-    if like is not None:
-        steps.append(OrientLiked(keys, like))
-    return Compose(steps)
+    All other arguments are the options of ``bida.Settings``, which says what they mean; one that is None has the
+    default that stands there, or the preset's.
 
+    Returns:
+        The volume, its affine, the uncertainty where ``samples`` is above 1, and the record of the run.
 
-def superres(source: Source, *, preset: str | None = None, progress: Progress | None = None, **options: Any) -> Result:
-    """Turn a thick-slice scan into an isotropic volume; options are those of ``Settings``."""
-    return restore(source, Settings.of(preset, **options), progress)
+    Raises:
+        ScanError: The scan cannot be used.
+        SettingsError: An option is out of range or contradicts another, or is given beside ``settings``.
+        WeightsError: The weights are missing or not what they should be.
+    """
+    options = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+    if settings is None:
+        settings = Settings.of(preset, **options)
+    elif options or preset is not None:
+        extra = ", ".join([*options, *(["preset"] if preset else [])])
+        raise SettingsError(f"settings: must stand alone, got {extra} too; change them by dataclasses.replace")
+    return restore(source, settings, progress)

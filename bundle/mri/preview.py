@@ -113,15 +113,7 @@ def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Pan
     from bida.transforms.load import LoadScand
     from bida.transforms.plan import PlanScand
 
-    plan = PlanScand(
-        "image",
-        axis=settings.axis,
-        factor=settings.factor,
-        spacing=settings.spacing,
-        thickness_mm=settings.thickness_mm,
-        gap_mm=settings.gap_mm,
-        like=settings.like,
-    )
+    plan = PlanScand("image", settings)
     load = LoadScand("image", volume=settings.volume, scale_header=settings.scale_header)
     with plain_errors():
         image = Compose([load, Orientationd("image", axcodes="RAS", labels=None), plan])({"image": scan})["image"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -10,40 +9,46 @@ from typing import Any
 from bida.device import dtype_choice
 from bida.diffusion.prior import PlanePrior
 from bida.mri.familiarity import THRESHOLD_DB
+from bida.mri.measurement import ScanMeta
 from bida.mri.settings import Settings
 from bida.provenance import Clock, versions
 
-# data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
-RESIDUALS = ("sampler_residual", "scan_residual")
 
+def describe(
+    meta: ScanMeta,
+    settings: Settings,
+    prior: PlanePrior,
+    clock: Clock,
+    adapted: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the record of a run, as JSON can hold it.
 
-def worst(residual: float | None, other: float | None) -> float | None:
-    """Return the larger of two draws' residuals, None where a draw has none."""
-    return None if residual is None or other is None else max(residual, float(other))
-
-
-def describe(meta: Mapping[str, Any], settings: Settings, prior: PlanePrior, clock: Clock) -> dict[str, Any]:
-    """Return the record of a run, as JSON can hold it, from the meta of its result."""
-    check = json.loads(meta.get("self_check", "null"))
+    Args:
+        meta: Of the result, on the scan's grid.
+        settings: Of the run.
+        prior: As it was sampled.
+        clock: What the parts took.
+        adapted: What an adaptation did.
+    """
     device = next(prior.parameters()).device
     choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
     return {
-        "source": str(meta["filename_or_obj"]),
+        "source": meta.source,
         "settings": asdict(settings),
         "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
         "dtype_choice": choice.how,
         "weights_sha256": prior.weights_sha256,
-        "slice_geometry": json.loads(meta["slice_geometry"]),
-        "grid_ras": json.loads(meta["target_grids"]),
-        "data_consistency": {name: meta.get(name) for name in RESIDUALS},
+        "slice_geometry": meta.geometry and asdict(meta.geometry),
+        "grid_ras": [asdict(grid) for grid in meta.grids],
+        "data_consistency": meta.residuals,
         "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
         "uncertainty_floor": round(float(prior.uncertainty_floor), 4),
-        "adapted": json.loads(meta.get("adapted", "null")),
-        "self_check": check,
+        "adapted": adapted,
+        "self_check": meta.self_check,
         "warnings": [
-            *json.loads(meta["warnings"]),
-            *check_warnings(settings, check),
+            *meta.warnings,
+            *check_warnings(settings, meta.self_check),
             *([] if choice.warning is None else [choice.warning]),
         ],
         "seconds": dict(clock.seconds),

@@ -1,11 +1,14 @@
-"""Every choice of a run, in one place."""
+"""Every choice of a run, in one place: the command, the bundle, the plan and the inferer are fed from here."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bida.errors import SettingsError
+from bida.options import documented, option, options_of
+from bida.physics.plan import PlanOptions
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end, the
@@ -23,83 +26,85 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@documented
 @dataclass(frozen=True)
-class Settings:
-    """Every choice of a run, with its default.
+class SamplerOptions:
+    """How the priors are sampled."""
 
-    Attributes:
-        spacing: Voxel size of the result: ``auto``, ``inplane`` or mm.
-        factor: Slice spacing over voxel size of the result; excludes ``spacing``.
-        axis: Through-plane axis, ``R``, ``A`` or ``S``; the coarsest when None.
-        thickness_mm: Slice thickness (FWHM), mm; from the sidecar, or else the slice spacing, when None.
-        gap_mm: Slice spacing minus slice thickness, mm.
-        profile: Slice profile: ``slr``, ``gaussian``, ``box``, or a file of mm and amplitude.
-        like: File on whose grid the result is put; excludes ``spacing`` and ``factor``.
-        steps: Sampling steps.
-        samples: Draws; the result is their mean.
-        fusion: ``final``, ``step`` or ``alternate``.
-        eta: 0 for the deterministic sampler, 1 for the noise of DDPM.
-        guided: Show the priors the interpolated scan; else they sample from the constraint alone, as published.
-        grain: Draw the grain of scans where the scan did not measure it; else clean tissue.
-        self_check: Measure the priors on the scan's own slices first, and draw the result towards the interpolated scan
-            where they do not help.
-        adapt: Minutes to fine-tune the priors on the scan's own slices for; not at all when None.
-        noise: Standard deviation of the scan's noise, in its intensities; above 0 DDNM+ replaces DDNM.
-        n4: Divide out the bias field before sampling.
-        bias_corrected: Leave the bias field out of the result.
-        seed: Seed of all noise.
-        device: ``auto``, ``cpu``, ``cuda`` ...
-        dtype: The network's arithmetic: ``auto``, ``float32`` or ``bfloat16``.
-        batch_size: Slices handed to the device at once; no effect on the result.
-        model: Weights file; the released one when None.
-        volume: Which volume of a 4D file, from 0.
-        scale_header: Divide the header's voxel sizes and origin by this.
-    """
+    steps: int = option(4, "sampling steps", "N")
+    samples: int = option(1, "draws to average; more: less error, more time", "K")
+    fusion: str = option(
+        "final",
+        "how the two planes are joined: final, two volumes averaged at the end; step, one volume, averaged at each "
+        "step; alternate, in turns",
+        choices=("final", "step", "alternate"),
+    )
+    eta: float = option(0.0, "noise of the steps, from 0, deterministic, to 1, that of DDPM", "E")
+    guided: bool = option(True, "show the priors the interpolated scan; as published: no")
+    grain: bool = option(False, "draw the grain of scans, too; as published: yes")
+    self_check: bool = option(
+        True,
+        "measure the priors on the scan's own slices, and lean on interpolation where they do not help",
+        words=("on", "off"),
+    )
+    noise: float = option(
+        0.0, "standard deviation of the scan's noise, in its intensities; above 0: DDNM+ instead of DDNM", "SIGMA"
+    )
+    seed: int = option(0, "seed of all noise", "N")
+    batch_size: int = option(16, "slices at once; changes no result", "N")
 
-    spacing: str | float = "auto"
-    factor: float | None = None
-    axis: str | None = None
-    thickness_mm: float | None = None
-    gap_mm: float | None = None
-    profile: str = "slr"
-    like: str | None = None
-    steps: int = 4
-    samples: int = 1
-    fusion: str = "final"
-    eta: float = 0.0
-    guided: bool = True
-    grain: bool = False
-    self_check: bool = True
-    adapt: float | None = None
-    noise: float = 0.0
-    n4: bool = True
-    bias_corrected: bool = False
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int = 16
-    model: str | None = None
-    volume: int | None = None
-    scale_header: float | None = None
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            SettingsError: An option is out of its range.
+        """
+        for name, least in {"steps": 1, "samples": 1, "batch_size": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        fusions = options_of(type(self))["fusion"].choices
+        if self.fusion not in fusions:
+            raise SettingsError(f"fusion: must be one of {', '.join(fusions)}, got {self.fusion!r}")
+        if not 0 <= self.eta <= 1:
+            raise SettingsError(f"eta: must be from 0 to 1, got {self.eta}")
+        if not 0 <= self.noise < math.inf:
+            raise SettingsError(f"noise: must be a number >= 0, got {self.noise}")
+
+
+@documented
+@dataclass(frozen=True)
+class Settings(SamplerOptions, PlanOptions):
+    """Every choice of a run, with its default."""
+
+    volume: int | None = option(None, "volume of a 4D file, from 0", "I")
+    scale_header: float | None = option(None, "divide the header's voxel sizes and origin by F", "F")
+    n4: bool = option(True, "divide out the bias field before sampling")
+    bias_corrected: bool = option(False, "leave the bias field out of the result")
+    adapt: float | None = option(None, "first fine-tune the priors on the scan's slices for so long", "MINUTES")
+    device: str = option("auto", "where the network runs: auto, cpu, cuda ...", "NAME")
+    dtype: str = option("auto", "arithmetic of the network", choices=("auto", "float32", "bfloat16"))
+    model: str | None = option(None, "other weights than the released ones", "FILE")
 
     def __post_init__(self) -> None:
         """Check what no other part checks before work begins."""
+        super().__post_init__()
         if self.adapt is not None and not 0 < self.adapt < float("inf"):
             raise SettingsError(f"adapt: minutes must be a number above 0, got {self.adapt:g}; leave it out for none")
 
     @classmethod
-    def of(cls, preset: str | None = None, **options: Any) -> Settings:
-        """Return the settings of a preset, changed by options.
+    def of(cls, preset: str | None = None, **given: Any) -> Settings:
+        """Return the settings of a preset, changed by the options that are given; None is as not given.
 
         Raises:
             SettingsError: The preset or an option does not exist.
         """
         if preset is not None and preset not in PRESETS:
             raise SettingsError(f"preset: must be one of {', '.join(PRESETS)}, got {preset!r}")
-        unknown = sorted(set(options) - {field.name for field in fields(cls)})
+        options = {name: value for name, value in given.items() if value is not None}
+        unknown = sorted(options.keys() - {field.name for field in fields(cls)})
         if unknown:
             raise SettingsError(f"settings: must be known ones, got {', '.join(unknown)}; see bida.Settings")
         chosen = dict(PRESETS.get(preset or "", {}))
-        if options.get("factor") is not None or options.get("like") is not None:
+        if "factor" in options or "like" in options:
             chosen.pop("spacing", None)  # the grid is the user's own choice then
         return replace(cls(), **{**chosen, **options})

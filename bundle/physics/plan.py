@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import ScanError, SettingsError
+from bida.options import documented, option
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, SAME_GRID, AxisGrid, isotropic_axis, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid, like_grids
@@ -25,6 +27,27 @@ MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model 
 EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
 # A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
 THICKNESS_SHARE = (0.1, 4.0)
+
+
+@documented
+@dataclass(frozen=True)
+class PlanOptions:
+    """How a scan was made, and what grid its result shall have."""
+
+    spacing: str | float = option(
+        "auto",
+        "voxel size of the result, mm; auto: the finer in-plane size, within 0.1-0.25 mm; inplane: just that size",
+        "MM",
+        words=("auto", "inplane"),
+    )
+    factor: float | None = option(None, "slice spacing over voxel size of the result, instead of its spacing", "F")
+    axis: str | None = option(None, "through-plane axis; default: the coarsest", choices=tuple(AXES))
+    thickness_mm: float | None = option(
+        None, "slice thickness (FWHM), mm; default: the sidecar's, else the slice spacing", "MM", flag="thickness"
+    )
+    gap_mm: float | None = option(None, "slice spacing minus slice thickness, mm; negative: overlap", "MM", flag="gap")
+    profile: str = option("slr", "slice profile; a file has columns of mm and amplitude", "slr|gaussian|box|FILE")
+    like: str | Path | None = option(None, "put the result on this file's grid", "FILE")
 
 
 @dataclass(frozen=True)
@@ -49,13 +72,8 @@ class Plan:
 def plan_scan(
     shape: Sequence[int],
     affine: ArrayLike,
+    options: PlanOptions = PlanOptions(),
     *,
-    axis: str | None = None,
-    factor: float | None = None,
-    spacing: str | float = "auto",
-    thickness_mm: float | None = None,
-    gap_mm: float | None = None,
-    profile: str = "slr",
     like: ImageGrid | None = None,
     sidecar: Mapping[str, Any] | None = None,
     name: str = "scan",
@@ -65,14 +83,9 @@ def plan_scan(
     Args:
         shape: voxels on R, A and S.
         affine: 4 x 4 of the scan in RAS, mm.
-        axis: through-plane axis, `R`, `A` or `S`; the coarsest when not given.
-        factor: slice spacing over the result's voxel size; excludes `spacing`.
-        spacing: `auto`, `inplane` or the result's voxel size in mm.
-        thickness_mm: slice thickness (FWHM); the sidecar's SliceThickness or else the slice spacing when not given.
-        gap_mm: slice spacing minus slice thickness; negative for overlapping slices. Together with `thickness_mm` it
-            gives the slice spacing; beside a profile file neither may stand alone.
-        profile: slice profile, see `bida.physics.slice_profile.make_profile`.
-        like: grid of another image, which the result gets; excludes `factor` and `spacing`.
+        options: how the scan was made and what is wanted. Thickness and gap together give the slice spacing; beside a
+            profile file neither may stand alone. The file `options.like` is not opened here.
+        like: the grid of that file; excludes `factor` and `spacing`.
         sidecar: content of the scan's JSON sidecar.
         name: what errors call the scan.
 
@@ -80,12 +93,13 @@ def plan_scan(
         ScanError: the scan has no coarsest axis, or its sidecar or the `like` grid does not fit it.
         SettingsError: an option is out of range or contradicts another one.
     """
+    axis, factor, spacing, profile = options.axis, options.factor, options.spacing, str(options.profile)
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
     slice_spacing, thickness = _slice_sizes(
-        spacing_of(affine)[through], thickness_mm, gap_mm, str(profile), sidecar or {}, name, warnings
+        spacing_of(affine)[through], options.thickness_mm, options.gap_mm, profile, sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
     voxels = list(spacing_of(affine))
@@ -105,7 +119,7 @@ def plan_scan(
             thickness_mm=thickness,
             voxels=grids[through].voxels,
             voxel_mm=grids[through].spacing_mm,
-            profile=str(profile),
+            profile=profile,
             offset_mm=grids[through].offset_mm,
         ),
         (grids[0], grids[1], grids[2]),

@@ -191,7 +191,8 @@ def test_help_answers_at_once():
 
 
 def test_options_not_given_stay_away():
-    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version"}
+    own = {"preset", "uncertainty", "keep_dtype", "preview", "overwrite"}
+    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version", *own}
 
 
 def test_no_command_shows_help(capsys):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import inferer_of
 
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.diffusion.resnet import SliceResNet
 from bida.mri.content import CONSTANT, MARGIN, content, cuts
-from bida.mri.inferer import BiplanarInferer
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
@@ -102,7 +102,7 @@ def test_a_window_sees_the_guide_of_its_own_place():
     y = OPERATOR.forward(x)
     prior = Returns(SliceResNet(8, 1), guided=True)
     inputs = OPERATOR.pinv(y)[None, None]
-    result = BiplanarInferer(steps=1)(inputs, prior, geometry=GEOMETRY)[0, 0]
+    result = inferer_of(steps=1)(inputs, prior, geometry=GEOMETRY)[0, 0]
     error = (result - guide(y, GEOMETRY)).abs()[content(y, OPERATOR)]
     assert error.mean() < 0.02  # of tissue with a standard deviation of 0.2
     assert min(h * w for h, w in sizes) < 64 * 64 / 2

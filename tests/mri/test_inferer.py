@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import inferer_of
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from torch import nn
@@ -14,7 +15,7 @@ from bida.diffusion.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT
 from bida.mri.denoiser import PlaneDenoiser
-from bida.mri.inferer import BiplanarInferer
+from bida.mri.measurement import Measurement
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES, planes_containing
 from bida.physics.operators import SliceOperator
@@ -110,7 +111,7 @@ def expected_draw(fusion, geometry, inputs, draw=0, eta=0.0, sigma_y=0.0, steps=
 def test_fusions_are_their_definitions(axis, fusion, eta, sigma_y):
     geometry = geometry_of(axis)
     inputs = scan_of(geometry)
-    inferer = BiplanarInferer(steps=4, fusion=fusion, eta=eta, noise=sigma_y, seed=5, micro_batch=8)
+    inferer = inferer_of(steps=4, fusion=fusion, eta=eta, noise=sigma_y, seed=5, micro_batch=8)
     got = inferer(inputs, PointwisePrior(), geometry=geometry)
     expected = expected_draw(fusion, geometry, inputs, eta=eta, sigma_y=sigma_y)
     torch.testing.assert_close(got[0, 0], expected, rtol=0, atol=2e-6)  # float32 sums of values below 4
@@ -121,13 +122,15 @@ def test_fusions_are_their_definitions(axis, fusion, eta, sigma_y):
 def test_the_result_degrades_to_the_scan(axis, fusion):
     geometry = geometry_of(axis)
     inputs = scan_of(geometry)
-    result = BiplanarInferer(steps=3, samples=2, fusion=fusion).restore(inputs, PlanePrior(TinyNet()), geometry)
+    result = inferer_of(steps=3, samples=2, fusion=fusion).restore(
+        Measurement.of(inputs, PlanePrior(TinyNet()).stride, geometry), PlanePrior(TinyNet())
+    )
     A = SliceOperator.build(geometry)
     y = A.forward(inputs[0, 0])
-    residual = ((A.forward(result.mean[0, 0]) - y).abs().max() / (y.max() - y.min())).item()
+    residual = ((A.forward(result.mean) - y).abs().max() / (y.max() - y.min())).item()
     assert residual <= 1e-5
     assert result.residual == pytest.approx(residual, rel=1e-6)
-    assert A.forward(result.std[0, 0]).abs().max() > 0.01  # the draws do differ
+    assert A.forward(result.std).abs().max() > 0.01  # the draws do differ
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -138,8 +141,7 @@ def test_the_batch_size_does_not_change_a_byte(fusion, dtype):
     inputs[:, :, 3] = inputs[:, :, 8] = 0.0  # skipped slices, so that micro-batches do not follow the slices' numbers
     prior = PlanePrior(TinyNet(), dtype=dtype)
     results = [
-        BiplanarInferer(steps=3, fusion=fusion, batch_size=size)(inputs, prior, geometry=geometry)
-        for size in (1, 7, 64)
+        inferer_of(steps=3, fusion=fusion, batch_size=size)(inputs, prior, geometry=geometry) for size in (1, 7, 64)
     ]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
@@ -150,7 +152,7 @@ def test_the_batch_size_does_not_change_what_the_network_sees():
     geometry, seen = geometry_of(1), []
     for size in (1, 7, 20, 64):
         prior = PointwisePrior()
-        BiplanarInferer(steps=1, batch_size=size, micro_batch=8)(scan_of(geometry), prior, geometry=geometry)
+        inferer_of(steps=1, batch_size=size, micro_batch=8)(scan_of(geometry), prior, geometry=geometry)
         seen.append([x for _, _, x in prior.seen])
     for other in seen[1:]:
         assert len(other) == len(seen[0])
@@ -159,7 +161,7 @@ def test_the_batch_size_does_not_change_what_the_network_sees():
 
 def test_the_network_sees_one_shape_filled_up_with_zeros():
     prior, geometry = PointwisePrior(), geometry_of(1)
-    inferer = BiplanarInferer(steps=1, batch_size=20, micro_batch=8)
+    inferer = inferer_of(steps=1, batch_size=20, micro_batch=8)
     inferer(scan_of(geometry), prior, geometry=geometry)
     shapes = [(plane, *x.shape) for plane, _, x in prior.seen]
     assert shapes == [("axial", 8, 1, 20, 24)] * 2 + [("sagittal", 8, 1, 24, 12)] * 3
@@ -171,15 +173,16 @@ def test_the_network_sees_one_shape_filled_up_with_zeros():
 def test_draws_give_mean_and_standard_deviation():
     geometry = geometry_of(2)
     inputs = scan_of(geometry)
-    inferer = BiplanarInferer(steps=3, samples=3, seed=5)
-    draws = np.stack([draw.volume.numpy() for draw in inferer.draws(inputs, PointwisePrior(), geometry)])
+    inferer = inferer_of(steps=3, samples=3, seed=5)
+    measured, prior = Measurement.of(inputs, 4, geometry), PointwisePrior()
+    draws = np.stack([draw.volume.numpy() for draw in inferer.draws(measured, prior)])
     for k, draw in enumerate(draws):
         expected = expected_draw("final", geometry, inputs, draw=k, steps=3)
         assert np.allclose(draw, expected, rtol=0, atol=2e-6)
-    result = inferer.restore(inputs, PointwisePrior(), geometry)
-    assert np.allclose(result.mean[0, 0], draws.mean(axis=0), rtol=0, atol=1e-6)
-    assert np.allclose(result.std[0, 0], draws.std(axis=0, ddof=1), rtol=0, atol=1e-6)
-    assert BiplanarInferer(steps=1).restore(inputs, PointwisePrior(), geometry).std is None
+    result = inferer.restore(measured, prior)
+    assert np.allclose(result.mean, draws.mean(axis=0), rtol=0, atol=1e-6)
+    assert np.allclose(result.std, draws.std(axis=0, ddof=1), rtol=0, atol=1e-6)
+    assert inferer_of(steps=1).restore(measured, prior).std is None
 
 
 def test_constant_slices_skip_the_network():
@@ -187,7 +190,7 @@ def test_constant_slices_skip_the_network():
     inputs = scan_of(geometry)
     inputs[:, :, :6] = SliceOperator.build(geometry).pinv(torch.full((6, geometry.slices, SHAPE[2]), -1.2))
     prior = PointwisePrior()
-    result = BiplanarInferer(steps=8, fusion="final").restore(inputs, prior, geometry)
+    result = inferer_of(steps=8, fusion="final").restore(Measurement.of(inputs, prior.stride, geometry), prior)
     real = [int(x.flatten(1).any(dim=1).sum()) for plane, _, x in prior.seen if plane == "sagittal"]
     assert sum(real) == 8 * (SHAPE[0] - 6)
     assert all(x.shape[0] == 8 for _, _, x in prior.seen)
@@ -225,7 +228,7 @@ def test_the_noise_does_not_depend_on_the_padding(fusion):
     """A prior that sees no neighbours gives the same inside, whatever was padded around it."""
     geometry = geometry_of(1)
     inputs = scan_of(geometry)
-    inferer = BiplanarInferer(steps=3, fusion=fusion, eta=0.5)
+    inferer = inferer_of(steps=3, fusion=fusion, eta=0.5)
     bare = inferer(inputs, PointwisePrior(), geometry=geometry)
     in_plane = np.pad(inputs.numpy(), ((0, 0), (0, 0), (3, 1), (0, 0), (2, 2)), mode="reflect")
     padded = torch.from_numpy(np.pad(in_plane, ((0, 0), (0, 0), (0, 0), (1, 3), (0, 0))))
@@ -237,7 +240,7 @@ def test_the_noise_does_not_depend_on_the_padding(fusion):
 def test_a_network_that_predicts_the_noise_starts_where_there_is_signal():
     prior, geometry = PointwisePrior(), geometry_of(1)
     prior.prediction = "eps"
-    BiplanarInferer(steps=2)(scan_of(geometry), prior, geometry=geometry)
+    inferer_of(steps=2)(scan_of(geometry), prior, geometry=geometry)
     first = prior.seen[0][1]
     assert prior.alpha_bar[first] > 1e-4 >= prior.alpha_bar[first + 1]
 
@@ -245,9 +248,7 @@ def test_a_network_that_predicts_the_noise_starts_where_there_is_signal():
 @pytest.mark.parametrize("fusion, total", [("final", 12), ("step", 6), ("alternate", 6)])
 def test_progress_counts_to_its_total(fusion, total):
     calls, geometry = [], geometry_of(1)
-    inferer = BiplanarInferer(
-        steps=3, samples=2, fusion=fusion, progress=lambda done, in_all: calls.append((done, in_all))
-    )
+    inferer = inferer_of(steps=3, samples=2, fusion=fusion, progress=lambda done, in_all: calls.append((done, in_all)))
     inferer(scan_of(geometry), PointwisePrior(), geometry=geometry)
     assert calls == [(k, total) for k in range(1, total + 1)]
 
@@ -256,14 +257,13 @@ def test_a_metatensor_keeps_its_metadata():
     geometry = geometry_of(1)
     affine = torch.diag(torch.tensor([0.2, 0.2, 0.2, 1.0], dtype=torch.float64))
     inputs = MetaTensor(scan_of(geometry), affine=affine, meta={"slice_geometry": geometry.to_json(), "name": "m1"})
-    result = BiplanarInferer(steps=2, samples=2).restore(inputs, PointwisePrior())
-    for volume in (result.mean, result.std):
-        assert isinstance(volume, MetaTensor)
-        assert volume.meta["name"] == "m1"
-        assert torch.equal(volume.affine, affine)
-    plain = BiplanarInferer(steps=2, samples=2)(inputs.as_tensor(), PointwisePrior(), geometry=geometry)
+    mean = inferer_of(steps=2, samples=2)(inputs, PointwisePrior())
+    assert isinstance(mean, MetaTensor)
+    assert mean.meta["name"] == "m1"
+    assert torch.equal(mean.affine, affine)
+    plain = inferer_of(steps=2, samples=2)(inputs.as_tensor(), PointwisePrior(), geometry=geometry)
     assert type(plain) is torch.Tensor
-    assert torch.equal(plain, result.mean.as_tensor())
+    assert torch.equal(plain, mean.as_tensor())
 
 
 @pytest.mark.parametrize("guided", [False, True])
@@ -277,7 +277,7 @@ def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch,
     monkeypatch.setattr("bida.mri.inferer.sample", sampled)
     for prediction in ("v", "eps"):
         prior = PlanePrior(TinyNet(), prediction, guided=True)
-        BiplanarInferer(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)
+        inferer_of(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)
     (first, _, later, _), alpha_bar = starts, prior.alpha_bar
     signal = relative_alpha_bar(alpha_bar) if guided else alpha_bar  # of what is diffused: with a guide, what it lacks
     assert first == 999
@@ -287,7 +287,7 @@ def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch,
 def test_it_serves_a_monai_evaluator():
     geometry = geometry_of(1)
     image = MetaTensor(scan_of(geometry)[0], meta={"slice_geometry": geometry.to_json()})
-    inferer, prior = BiplanarInferer(steps=2), PlanePrior(TinyNet())
+    inferer, prior = inferer_of(steps=2), PlanePrior(TinyNet())
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset([{"image": image, "label": image}]), batch_size=1),
@@ -316,11 +316,11 @@ def test_it_serves_a_monai_evaluator():
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
-        BiplanarInferer(**settings)
+        inferer_of(**settings)
 
 
 def test_inputs_that_do_not_fit_are_refused():
-    geometry, prior, inferer = geometry_of(1), PointwisePrior(), BiplanarInferer(steps=2)
+    geometry, prior, inferer = geometry_of(1), PointwisePrior(), inferer_of(steps=2)
     inputs = scan_of(geometry)
     with pytest.raises(SettingsError, match="geometry: must be given"):
         inferer(inputs, prior)

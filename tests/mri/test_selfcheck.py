@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import inferer_of
 
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.mri.familiarity import familiarity, wiener
-from bida.mri.inferer import BiplanarInferer
 from bida.mri.measurement import Measurement
 from bida.mri.record import check_warnings
 from bida.mri.selfcheck import (
@@ -184,10 +184,10 @@ def test_the_result_of_any_weight_agrees_with_the_scan():
     inputs = SliceOperator.build(GEOMETRY).pinv(y)
     inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
-    inferer = BiplanarInferer(steps=2)
-    plain = next(inferer.draws(inputs, FlatPrior(), geometry)).volume
+    inferer = inferer_of(steps=2)
+    plain = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior())).volume
     for weight in (0.0, 0.3, 1.0):
-        draw = next(inferer.draws(inputs, FlatPrior(), geometry, weight=weight))
+        draw = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior(), weight=weight))
         x, used = draw.volume, draw.weight
         assert used == weight if weight in (0.0, 1.0) else weight < used < 1
         torch.testing.assert_close(SliceOperator.build(geometry).forward(x), y, rtol=0, atol=1e-5)
@@ -198,10 +198,10 @@ def test_padding_has_no_part_in_the_weight_of_the_mean():
     margins = [(8, 0), (10, 10), (0, 8)]
     thick = np.pad(SliceOperator.build(GEOMETRY).pinv(scan()), [(8, 0), (0, 0), (0, 8)], mode="reflect")
     inputs = torch.from_numpy(np.pad(thick, [(0, 0), (10, 10), (0, 0)]))[None, None]
-    geometry, inferer = GEOMETRY.padded(10, 10), BiplanarInferer(steps=2)
-    found = next(inferer.draws(inputs, BlockPrior(), geometry, margins, weight=0.3)).weight
+    geometry, inferer = GEOMETRY.padded(10, 10), inferer_of(steps=2)
+    found = next(inferer.draws(Measurement.of(inputs, 8, geometry, margins), BlockPrior(), weight=0.3)).weight
     measured = Measurement.of(inputs, 8, geometry, margins)
-    volumes, g = next(inferer.sampled(measured, BlockPrior(), ("axial", "sagittal"), 1)), guide(measured.y, geometry)
+    volumes, g = next(inferer.sampled(measured, BlockPrior(), ("axial", "sagittal"))), guide(measured.y, geometry)
     inside = (slice(8, 48), slice(10, 70), slice(0, 48))
     assert found == pytest.approx(averaged_weight(0.3, [v[inside] for v in volumes], g[inside]), rel=1e-6)
     assert found != pytest.approx(averaged_weight(0.3, volumes, g), rel=0.01)
@@ -211,10 +211,10 @@ def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
     y = scan()
     inputs = torch.nn.functional.pad(SliceOperator.build(GEOMETRY).pinv(y), (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
-    A, inferer = SliceOperator.build(geometry), BiplanarInferer(steps=3, noise=0.3)
-    plain = next(inferer.draws(inputs, FlatPrior(), geometry)).volume
+    A, inferer = SliceOperator.build(geometry), inferer_of(steps=3, noise=0.3)
+    plain = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior())).volume
     assert (A.forward(plain) - y).abs().max() > 0.01
-    draw = next(inferer.draws(inputs, FlatPrior(), geometry, weight=0.2))
+    draw = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior(), weight=0.2))
     drawn = draw.volume
     torch.testing.assert_close(A.forward(drawn), A.forward(plain), rtol=0, atol=1e-5)
     smooth = guide(y, geometry)
@@ -228,8 +228,10 @@ def test_a_run_with_the_check_uses_its_weight():
     inputs = SliceOperator.build(GEOMETRY).pinv(y)
     inputs = torch.nn.functional.pad(inputs, (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
-    found = BiplanarInferer(steps=2, samples=2, self_check=True).restore(inputs, BlockPrior(), geometry)
-    plain = BiplanarInferer(steps=2, samples=2).restore(inputs, BlockPrior(), geometry)
+    measured, prior = Measurement.of(inputs, 8, geometry), BlockPrior()
+    checked, unchecked = (inferer_of(steps=2, samples=2, self_check=on) for on in (True, False))
+    found = checked.restore(measured, prior, checked.check(measured, prior))
+    plain = unchecked.restore(measured, prior, unchecked.check(measured, prior))
     assert plain.check is None
     assert found.check.weight < found.check.weight_of_result < 1
     torch.testing.assert_close(found.std, found.check.weight_of_result * plain.std, rtol=0, atol=1e-5)

@@ -15,7 +15,7 @@ from bida.io.nifti import write_volume
 from bida.io.scan import read_affine
 from bida.physics.grid import AxisGrid, grids_from_json, grids_to_json, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid
-from bida.physics.plan import Plan, plan_scan
+from bida.physics.plan import Plan, PlanOptions, plan_scan
 from bida.transforms import simulate_slices
 
 CORONAL = (0.15, 0.75, 0.15)
@@ -23,7 +23,8 @@ ISOTROPIC = (0.15, 0.15, 0.15)
 
 
 def plan(sizes_mm: tuple[float, ...] = CORONAL, shape: tuple[int, ...] = (40, 10, 36), **options: Any) -> Plan:
-    return plan_scan(shape, grid_affine(shape, sizes_mm)[1], **options)
+    given = {key: options.pop(key) for key in ("like", "sidecar", "name") if key in options}
+    return plan_scan(shape, grid_affine(shape, sizes_mm)[1], PlanOptions(**options), **given)
 
 
 def grid_of(path: Path) -> ImageGrid:
@@ -244,7 +245,7 @@ def test_like_takes_slices_simulated_from_a_real_mouse(name: str, shared_data: P
         low = tuple(grid.voxels for grid in grids)
         low_path = tmp_path / f"{number}.nii"
         write_volume(low_path, np.zeros(low), resampled_affine(canonical.affine, shape, size, grids))
-        got = plan_scan(low, nib.load(low_path).affine, axis="A", like=grid_of(path))
+        got = plan_scan(low, nib.load(low_path).affine, PlanOptions(axis="A"), like=grid_of(path))
         np.testing.assert_allclose(output_affine(got), canonical.affine, rtol=0, atol=1e-5)
 
 

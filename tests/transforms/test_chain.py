@@ -23,7 +23,7 @@ from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AxisGrid, grids_to_json, resampled_affine, spacing_of
 from bida.physics.interpolation import interpolation_matrix, resample
 from bida.physics.operators import SliceOperator
-from bida.physics.plan import plan_scan
+from bida.physics.plan import PlanOptions, plan_scan
 from bida.transforms import (
     BackProjectd,
     CorrectBiasd,
@@ -50,7 +50,7 @@ def preprocessing(n4: bool = False, restore: bool = True, minimum: int = 24, **p
     steps: list[Any] = [
         LoadScand("image"),
         Orientationd("image", axcodes="RAS", labels=None),
-        PlanScand("image", **plan),
+        PlanScand("image", PlanOptions(**plan)),
         MatchScand("image"),
     ]
     if n4:

@@ -1,0 +1,54 @@
+"""Options described once: a dataclass's fields hold name, type, default and meaning; commands are made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field means to a user.
+
+    Attributes:
+        help: One phrase, with the unit.
+        value: What stands for its value in the help of a command, such as ``MM``.
+        choices: The only values there are; any when empty.
+        words: Names that stand beside numbers, as ``auto`` does for a spacing.
+        flag: Its name in a command, without dashes, where that is not the field's.
+    """
+
+    help: str
+    value: str = ""
+    choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    flag: str = ""
+
+
+def option(
+    default: Any,
+    help: str,
+    value: str = "",
+    *,
+    choices: Sequence[str] = (),
+    words: Sequence[str] = (),
+    flag: str = "",
+) -> Any:
+    """Return a dataclass's field that knows what it means to a user, see `Option`."""
+    return field(default=default, metadata={"option": Option(help, value, tuple(choices), tuple(words), flag)})
+
+
+def options_of(described: Any) -> dict[str, Option]:
+    """Return the options among a dataclass's fields, by the name of the field."""
+    return {one.name: one.metadata["option"] for one in fields(described) if "option" in one.metadata}
+
+
+def documented(described: Class) -> Class:
+    """Add the meaning of every option, with its default, to the docstring of a dataclass."""
+    defaults = {one.name: one.default for one in fields(described)}
+    lines = [f"    {name}: {one.help} ({defaults[name]!r})." for name, one in options_of(described).items()]
+    described.__doc__ = "\n".join([(described.__doc__ or "").rstrip(), "", "Options, each with its default:", *lines])
+    return described

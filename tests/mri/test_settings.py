@@ -1,0 +1,89 @@
+"""The one list of options: what the command, the bundle, Python and the plan take of it."""
+
+import inspect
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import bida
+from bida.cli.parser import parser
+from bida.errors import SettingsError
+from bida.mri.settings import SamplerOptions, Settings
+from bida.options import options_of
+from bida.physics.plan import PlanOptions
+
+NAMES = [field.name for field in fields(Settings)]
+OWN = {"source", "settings", "preset", "progress"}  # of superres, beside the options
+# what a changed default gives: the help of the command, the library's settings and those that the bundle runs with
+PROGRAM = """
+from monai.bundle import ConfigParser
+from bida.cli.parser import main
+from bida import Settings
+print("python", Settings().steps, sep="=")
+bundle = ConfigParser()
+bundle.read_config(CONFIG)
+print("bundle", bundle.get_parsed_content("inferer").options.steps, sep="=")
+main(["superres", "--help"])
+"""
+
+
+def test_every_field_says_what_it_means():
+    assert list(options_of(Settings)) == NAMES
+    for name in NAMES:
+        assert f"    {name}: " in (Settings.__doc__ or "")
+
+
+def test_superres_takes_every_option_by_name_without_a_default_of_its_own():
+    given = inspect.signature(bida.superres).parameters
+    assert set(given) - OWN == set(NAMES)
+    assert all(given[name].default is None for name in NAMES)
+    assert inspect.Parameter.VAR_KEYWORD not in {one.kind for one in given.values()}
+
+
+def test_the_command_takes_every_option():
+    assert set(NAMES) <= {action.dest for action in parser(["superres"])._actions[-1].choices["superres"]._actions}
+
+
+def test_the_bundle_takes_every_option_but_adaptation_and_holds_no_default():
+    config = yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    taken = {name: text for name, text in config["settings"].items() if name not in ("_target_", "preset")}
+    assert set(taken) == set(NAMES) - {"adapt"}
+    assert all(config[text.removeprefix("@")] is None for text in taken.values())
+
+
+def test_a_default_is_written_once(tmp_path: Path):
+    """Change it there, in a copy of the package, and see it everywhere."""
+    package = tmp_path / "bida"
+    shutil.copytree(ROOT / "bundle", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("transforms", "eval", "configs", "models"):
+        (package / folder).symlink_to(ROOT / folder)
+    source = package / "mri" / "settings.py"
+    text = source.read_text(encoding="utf-8")
+    default = SamplerOptions().steps
+    assert text.count(f"steps: int = option({default},") == 1
+    source.write_text(text.replace(f"steps: int = option({default},", "steps: int = option(13,"), encoding="utf-8")
+    code = f"CONFIG = {str(ROOT / 'configs' / 'inference.yaml')!r}\n{PROGRAM}"
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert "python=13" in run.stdout and "bundle=13" in run.stdout, run.stderr
+    assert "sampling steps (13)" in " ".join(run.stdout.split())
+
+
+def test_none_is_as_not_given():
+    assert Settings.of(steps=None, spacing=None) == Settings()
+    assert Settings.of("paper", spacing=None).spacing == 0.2
+
+
+def test_settings_are_what_the_plan_and_the_sampler_take():
+    assert isinstance(Settings(), PlanOptions) and isinstance(Settings(), SamplerOptions)
+
+
+def test_settings_stand_alone():
+    with pytest.raises(SettingsError, match="settings: must stand alone, got steps, preset too"):
+        bida.superres("nowhere.nii", Settings(), steps=3, preset="paper")
