@@ -8,20 +8,38 @@ result.save("scan_superres.nii.gz")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bida import moved
+
 if TYPE_CHECKING:
+    from bida import microscopy
+    from bida.errors import BidaError
     from bida.mri.pipeline import restore, superres
     from bida.mri.result import Result
     from bida.mri.settings import Settings
+    from bida.physics.simulate import simulate_slices as simulate
 
-__all__ = ["Result", "Settings", "restore", "superres"]
+__all__ = ["BidaError", "Result", "Settings", "microscopy", "restore", "simulate", "superres"]
+
+# the public names come from here, and torch and MONAI with them, when they are first asked for
+_PLACES = {
+    "BidaError": ("bida.errors", "BidaError"),
+    "Result": ("bida.mri.result", "Result"),
+    "Settings": ("bida.mri.settings", "Settings"),
+    "restore": ("bida.mri.pipeline", "restore"),
+    "simulate": ("bida.physics.simulate", "simulate_slices"),
+    "superres": ("bida.mri.pipeline", "superres"),
+}
+moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the pipeline, and with it torch and MONAI, when it is first asked for."""
-    if name in __all__:
-        from bida.mri import pipeline  # it holds all four names
-
-        return getattr(pipeline, name)
-    raise AttributeError(f"module 'bida' has no attribute {name!r}")
+    """Import a public name when it is first asked for."""
+    if name == "microscopy":
+        return import_module("bida.microscopy")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'bida' has no attribute {name!r}")
+    place, attribute = _PLACES[name]
+    return getattr(import_module(place), attribute)
