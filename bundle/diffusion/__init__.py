@@ -2,3 +2,17 @@
 
 Physics, io and device may be imported; nothing here knows a scan. Start reading at `sampling.py`, then `prior.py`.
 """
+
+import lazy_loader
+
+# what configurations and programs name, imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "export": ["ScriptablePrior"],
+        "load": ["load_prior", "prior_of"],
+        "prior": ["PlanePrior"],
+        "resnet": ["NetworkPair", "SliceResNet"],
+        "unet": ["SliceUNet"],
+    },
+)

@@ -2,3 +2,21 @@
 
 Everything below may be imported; the MRI side and this one do not know each other. Start reading at `restore.py`.
 """
+
+import lazy_loader
+
+# what configurations and programs name, imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dataset": ["OpenSrhSlices", "StackSlices", "masked_slices", "validation_stacks"],
+        "evaluate": ["evaluate_masked"],
+        "inferer": ["MaskedSliceInferer"],
+        "load": ["load_stack"],
+        "prior": ["MaskedPrior", "RowLoss"],
+        "restore": ["interpolate_stack", "load_masked", "restore_stack"],
+        "settings": ["MaskedExperiment", "MaskedSettings"],
+        "stacks.stack": ["Stack", "read_stack", "write_stack"],
+        "tasks": ["MaskRowsd", "RowTripletsd", "cut_size", "row_task"],
+    },
+)

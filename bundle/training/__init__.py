@@ -2,3 +2,30 @@
 
 Transforms, eval, diffusion and all below may be imported. Start reading at `dataset.py`.
 """
+
+import lazy_loader
+
+# what configurations and programs name, imported when it is first asked for
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dataset": ["CountingSampler", "SliceDataset", "SliceStacks"],
+        "handlers": [
+            "Autocast",
+            "Checkpoints",
+            "ExportWeights",
+            "GradientClipper",
+            "Progress",
+            "ReportValidation",
+            "ResumeSampler",
+            "TrainingBar",
+            "WeightAverage",
+            "local_device",
+            "names",
+            "prepare",
+            "warmup_cosine_scheduler",
+        ],
+        "head_dataset": ["HeadDataset", "find_sources"],
+        "run": ["run_training"],
+    },
+)

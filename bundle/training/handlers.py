@@ -124,8 +124,8 @@ class ResumeSampler:
         self.sampler.start = engine.state.iteration * self.batch_size * self.sampler.world
 
 
-class Progress:
-    """A bar over all the steps of the run, with the loss and the time left."""
+class TrainingBar:
+    """A bar over all the steps of the run, with the loss and the time left; ignite's starts anew with every epoch."""
 
     def attach(self, engine: Engine) -> None:
         """Open the bar when the run starts (or resumes), move it after every step, close it at the end."""
@@ -143,6 +143,9 @@ class Progress:
         output: Any = engine.state.output
         self.bar.set_postfix(loss=f"{output['loss'].item():.4f}", refresh=False)
         self.bar.update()
+
+
+Progress = TrainingBar  # its name in configurations of 0.1
 
 
 class ReportValidation:
