@@ -12,12 +12,13 @@ import sysconfig
 import tomllib
 import venv
 from fnmatch import fnmatch
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import nibabel as nib
 import pytest
 from conftest import ROOT
+from test_imports import imported
 
 from bida.provenance import versions
 
@@ -25,6 +26,11 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 METADATA = json.loads((ROOT / "metadata.json").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 FOREIGN = re.compile(r"pip3? install[^\n`;]*?[\s'\"]bida(?![-\w.])")  # `bida` of the index is another project
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def packaged() -> dict[str, list[Path]]:
@@ -53,6 +59,21 @@ def test_every_other_file_is_package_data():
         if path.suffix != ".py" and not any(fnmatch(path.name, pattern) for pattern in data.get(package, []))
     ]
     assert forgotten == []
+
+
+def test_every_import_is_of_a_declared_dependency():
+    project = PYPROJECT["project"]
+    names = [re.match(r"[\w-]+", one)[0] for one in project["dependencies"]]
+    declared = {normal(name) for name in names}
+    sources = [path for files in packaged().values() for path in files if path.suffix == ".py"]
+    used = {name.partition(".")[0]: path for path in sources for name in imported(path.read_text(encoding="utf-8"))}
+    of, known = packages_distributions(), {*sys.stdlib_module_names, "bida"}
+    missing = {
+        f"{name} ({path.name})"
+        for name, path in used.items()
+        if name not in known and not declared & {normal(one) for one in of.get(name, [])}
+    }
+    assert missing == {"sigpy (slice_profile.py)"}  # of development: it makes the table that the package holds
 
 
 def test_the_distribution_is_bida_mri_and_the_command_bida():
