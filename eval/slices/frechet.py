@@ -77,9 +77,10 @@ def ledoit_wolf(features: ArrayLike) -> tuple[Float, float]:
 
     Source: Ledoit & Wolf, J. Multivariate Anal. 88:365-411, 2004, section 3.3.
     """
-    x = _features("features", features)
-    S, mu, rho = _shrinkage(x, x.shape[1])
-    return (1 - rho) * S + rho * mu * np.eye(len(S)), rho
+    from sklearn import covariance
+
+    shrunk, rho = covariance.ledoit_wolf(_features("features", features))
+    return shrunk, float(rho)
 
 
 def feature_frechet(a: ArrayLike, b: ArrayLike, shrinkage: Shrinkage = "auto") -> float:
@@ -94,40 +95,27 @@ def feature_frechet(a: ArrayLike, b: ArrayLike, shrinkage: Shrinkage = "auto") -
     Raises:
         SettingsError: an argument is not as said, a sample has fewer than 2 rows, or a value is NaN or Inf.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
     x, y = _pair(a, b)
     if shrinkage not in ("auto", "ledoit-wolf", "none"):
         raise SettingsError(f"shrinkage must be auto, ledoit-wolf or none, got {shrinkage!r}")
     dimension = x.shape[1]
     shrinks = shrinkage == "ledoit-wolf" or (shrinkage == "auto" and min(len(x), len(y)) < FEW * dimension)
+    rhos = [float(ledoit_wolf_shrinkage(sample)) if shrinks else 0.0 for sample in (x, y)]
+    levels = [
+        rho * float(sample.var(axis=0).mean()) for rho, sample in zip(rhos, (x, y))
+    ]  # rho times the mean eigenvalue
     if len(x) + len(y) < dimension:
         # few samples span little: in an orthonormal basis of it the other dimensions hold the shrinkage's level alone
         basis = np.linalg.qr(np.concatenate([x, y]).T)[0]
         x, y = x @ basis, y @ basis
-    covariances, levels = [], []
-    for sample in (x, y):
-        if shrinks:
-            S, mu, rho = _shrinkage(sample, dimension)
-            covariances.append((1 - rho) * S + rho * mu * np.eye(len(S)))
-            levels.append(rho * mu)
-        else:
-            covariances.append(np.atleast_2d(np.cov(sample, rowvar=False)))
-            levels.append(0.0)
+    covariances = [
+        (1 - rho) * np.atleast_2d(np.cov(sample, rowvar=False, bias=shrinks)) + level * np.eye(sample.shape[1])
+        for sample, rho, level in zip((x, y), rhos, levels)
+    ]
     within = frechet_distance(x.mean(axis=0), covariances[0], y.mean(axis=0), covariances[1])
     return within + (dimension - x.shape[1]) * (math.sqrt(levels[0]) - math.sqrt(levels[1])) ** 2
-
-
-def _shrinkage(x: Float, p: int) -> tuple[Float, float, float]:
-    """Return S, mu and rho of `ledoit_wolf` for features [N, d] that are constant in p - d further dimensions."""
-    x = x - x.mean(axis=0)
-    n = len(x)
-    S = x.T @ x / n
-    mu = float(np.trace(S)) / p
-    d2 = np.square(S).sum() / p - mu**2  # ||S - mu I||^2 / p
-    # sum_k ||x_k x_k' - S||^2 = sum_k |x_k|^4 - n ||S||^2, as sum_k x_k' S x_k = n ||S||^2
-    b2 = (np.square(np.square(x).sum(axis=1)).sum() / n - np.square(S).sum()) / (n * p)
-    # one dimension, or a covariance that is mu I already, has nothing to shrink
-    rho = float(np.clip(b2 / d2, 0, 1)) if d2 > 1e-12 * mu**2 else 0.0
-    return S, mu, rho
 
 
 def kid(a: ArrayLike, b: ArrayLike, subsets: int = 100, subset_size: int | None = None, seed: int = 0) -> Kid:
