@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(self.norm(x, emb))))
 
 
-class Level(nn.ModuleList):
+class Stage(nn.ModuleList):
     """The residual blocks of one resolution."""
 
     def __init__(self, channels: int, blocks: int, embedding: int) -> None:
@@ -105,11 +105,11 @@ class SliceUNet(nn.Module):
         self.stem = nn.Conv2d(4 * in_channels, self.channels[0], 3, padding=1)
 
         pairs = list(zip(self.channels[:-1], self.channels[1:]))
-        self.down = nn.ModuleList(Level(width, blocks, embedding) for width in self.channels)
+        self.down = nn.ModuleList(Stage(width, blocks, embedding) for width in self.channels)
         self.downsample = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.upsample = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
         self.skip = nn.ModuleList(nn.Conv2d(width, width, 1) for width in self.channels)
-        self.up = nn.ModuleList(Level(width, blocks, embedding) for width in self.channels)
+        self.up = nn.ModuleList(Stage(width, blocks, embedding) for width in self.channels)
         self.out = nn.Conv2d(self.channels[0], 4 * out_channels, 3, padding=1)
         zero(self.out)
 
@@ -135,10 +135,10 @@ class SliceUNet(nn.Module):
         h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # [B, 4 in_channels, H/2, W/2]
         h = self.stem(h)
         skips = []
-        for i, level in enumerate(self.down):
+        for i, stage in enumerate(self.down):
             if i:
                 h = self.downsample[i - 1](h)
-            h = level(h, emb)
+            h = stage(h, emb)
             skips.append(h)
         for i in reversed(range(len(self.up))):
             if i < len(self.up) - 1:
