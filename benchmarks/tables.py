@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bida.experiment.methods import METHODS, TRUTH
 from bida.experiment.report.tables import limits
-from bida.experiment.results import METHODS, read_results
+from bida.experiment.results import read_results
 from bida.experiment.summary import summarise
 
 MARKERS = "<!-- {name}: begin -->\n", "<!-- {name}: end -->"
@@ -55,7 +56,7 @@ def tables(summary: dict) -> str:
     for factor in summary["factors"]:
         lines += [f"| {factor:g}x | " + " | ".join(heading for *_, heading in COLUMNS) + " |"]
         lines += ["| --- |" + " --- |" * len(COLUMNS)]
-        for method in (name for name in METHODS if name in summary["methods"] and name != "hr"):
+        for method in (name for name in METHODS if name in summary["methods"]):
             entries = [
                 "" if cell is None else entry(cell["mean"], cell["sd"], decimals)
                 for metric, region, decimals, _ in COLUMNS
@@ -72,7 +73,7 @@ def volumes(summary: dict) -> str:
     found = {
         (entry["method"], entry["factor"]): entry
         for entry in summary["structures"]
-        if entry["against"] == "hr" and not entry["structure"]
+        if entry["against"] == TRUTH and not entry["structure"]
     }
     lines = ["| | " + " | ".join(f"{factor:g}x" for factor in summary["factors"]) + " |"]
     lines += ["| --- |" + " --- |" * len(summary["factors"])]

@@ -22,11 +22,11 @@ def counted(monkeypatch):
     """Count the runs of a method of its own."""
     calls: list[str] = []
 
-    def go(slices, choices):
-        calls.append(str(slices.path))
-        return cubic(slices.data, slices.geometry)
+    def go(thick, choices):
+        calls.append(str(thick.path))
+        return cubic(thick.data, thick.geometry)
 
-    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    monkeypatch.setitem(METHODS, "counted", Method(go, "counts", depends_on=("seed",)))
     return calls
 
 
@@ -46,15 +46,15 @@ def test_finished_cells_are_reused_and_changed_ones_run_again(data, tmp_path, co
 def test_a_crash_loses_one_cell(data, tmp_path, counted, monkeypatch):
     go = METHODS["counted"].run
 
-    def stop(slices, choices):
-        if "sub-02" in str(slices.path):
+    def stop(thick, choices):
+        if "sub-02" in str(thick.path):
             raise KeyboardInterrupt
-        return go(slices, choices)
+        return go(thick, choices)
 
-    monkeypatch.setitem(METHODS, "counted", Method(stop, ("seed",)))
+    monkeypatch.setitem(METHODS, "counted", Method(stop, "stops", depends_on=("seed",)))
     with pytest.raises(KeyboardInterrupt):
         run(experiment(data, tmp_path, methods=["counted"]))
-    monkeypatch.setitem(METHODS, "counted", Method(go, ("seed",)))
+    monkeypatch.setitem(METHODS, "counted", Method(go, "counts", depends_on=("seed",)))
     run(experiment(data, tmp_path, methods=["counted"]))
     assert len(counted) == 2
 
@@ -75,7 +75,7 @@ def test_a_changed_scan_is_taken_anew(data, tmp_path, counted):
 
 def test_another_version_makes_everything_anew(data, tmp_path, counted, monkeypatch):
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
-    monkeypatch.setattr("bida.experiment.runner.version", lambda name: "99")
+    monkeypatch.setattr("bida.experiment.runner.versions", lambda: {"bida": "99"})
     run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"]))
     assert len(counted) == 2
 

@@ -1,4 +1,4 @@
-"""What an experiment compares: animals, factors, methods and metrics, and the cells that they make."""
+"""What an experiment compares: animals, factors, methods and metrics, and the jobs that they make."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bida.device import usable_cores
 from bida.errors import SettingsError
-from bida.experiment.methods import BUILT_IN, METHODS, Choices, method
-from bida.experiment.metrics import METRICS, metric, stripper_of
+from bida.experiment.methods import TRUTH, Choices, by_default, method, shown_as
+from bida.experiment.metrics import METRICS, metric
 from bida.io.bids import Animal
 from bida.physics.grid import AXES
 
 OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
-HR = "hr"  # the truth itself, scored where that means something
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,14 @@ class Experiment:
         profile: slice profile of simulation and restoration.
         strippers: skull strippers, see ``bida.eval.make_stripper``.
         atlases: how many animals of the data set's training split carry their labels over; 0: none.
-        jobs: cells at once, each in a process of its own.
+        jobs: how many run at once, each in a process of its own.
         choices: what single methods take.
     """
 
     data: Path
     output: Path
     factors: Sequence[float] = (2.5, 5.0)
-    methods: Sequence[str] = BUILT_IN
+    methods: Sequence[str] = by_default()
     metrics: Sequence[str] = tuple(METRICS)
     subjects: Sequence[str] | None = None
     split: str | None = None
@@ -67,8 +65,6 @@ class Experiment:
             method(name)
         for name in self.metrics:
             metric(name)
-        for name in self.strippers:
-            stripper_of(name, self.choices.timeout_s)
         for name in ("factors", "methods", "metrics", "strippers"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
@@ -80,6 +76,10 @@ class Experiment:
         for name, least in (("jobs", 1), ("atlases", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"--{name}: must be at least {least}, got {getattr(self, name)}; correct it")
+        from bida.experiment.case import stripper_of  # imported last: it takes seconds
+
+        for name in self.strippers:
+            stripper_of(name, self.choices.timeout_s)
 
 
 def command_line(experiment: Experiment) -> str:
@@ -103,12 +103,14 @@ def _word(value: Any) -> str:
 
 def threads_each(jobs: int) -> int:
     """Return how many threads each of several processes takes, so that together they fill the machine."""
+    from bida.device import usable_cores
+
     return max(1, usable_cores() // jobs)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One method on one animal at one factor; ``hr`` has no factor."""
+class Job:
+    """One method on one animal at one factor; the truth itself, scored where that means something, has no factor."""
 
     animal: Animal
     method: str
@@ -116,10 +118,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Return what the cell is called in messages and folders."""
-        return HR if self.factor is None else f"{self.factor:g}x_{self.method}"
+        """Return what it is called in messages and folders."""
+        return TRUTH if self.factor is None else f"{self.factor:g}x_{self.method}"
 
     @property
     def cost(self) -> float:
         """Return about how many seconds it takes, for the progress bar."""
-        return 60.0 if self.factor is None else METHODS[self.method].cost + 30.0
+        return shown_as(self.method).cost + 30.0

@@ -1,26 +1,30 @@
-"""The methods that the experiment compares: thick slices in, a volume on the truth's grid out."""
+"""The methods that the experiment compares, each described once: how it restores, what it is, how it is drawn.
+
+A new method is one entry of `METHODS`. What restores is imported when it runs, so that names and words come at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.io.nifti import ras
-from bida.mri.settings import Settings
-from bida.physics.geometry import SliceGeometry
-from bida.physics.interpolation import cubic, project, spline
+
+if TYPE_CHECKING:
+    from bida.physics.geometry import SliceGeometry
 
 Volume = NDArray[np.float32]
 
+TRUTH = "hr"  # what tables call the isotropic scan itself, which stands beside the methods
+
 
 @dataclass(frozen=True)
-class Slices:
+class ThickScan:
     """Thick slices simulated from a truth.
 
     Attributes:
@@ -29,8 +33,8 @@ class Slices:
         affine: 4 x 4, voxel index to mm.
         geometry: how they lie on the truth's grid.
         truth: the truth's file, whose grid the methods come to; they take nothing else from it.
-        hr_shape: the truth's shape.
-        hr_affine: the truth's affine.
+        truth_shape: the truth's shape.
+        truth_affine: the truth's affine.
     """
 
     path: Path
@@ -38,8 +42,8 @@ class Slices:
     affine: NDArray[np.float64]
     geometry: SliceGeometry
     truth: Path
-    hr_shape: tuple[int, ...]
-    hr_affine: NDArray[np.float64]
+    truth_shape: tuple[int, ...]
+    truth_affine: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,28 @@ class Choices:
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """One method, in all that the experiment needs to know of it.
 
     Attributes:
-        run: slices and choices to a volume [R, A, S] on the truth's grid.
+        run: thick slices and choices to a volume [R, A, S] on the truth's grid.
+        meaning: what it is, in words, for the report.
+        colour: in every figure; those of Okabe and Ito's palette are told apart by colour-blind readers.
         depends_on: names of the choices that change its result.
         cost: seconds for a mouse of 112 x 128 x 80 voxels on two cores, for the progress bar alone.
+        by_default: run where no methods are named.
+        main: among the few that are looked at closely: it has a column in the montages and labels carried over to its
+            volumes (minutes each), and its comparison with the reference is told first.
+        note: what the reader of a report must know of it, a sentence or more; empty for nothing.
     """
 
-    run: Callable[[Slices, Choices], Volume]
+    run: Callable[[ThickScan, Choices], Volume]
+    meaning: str
+    colour: str = "#7A6A53"
     depends_on: tuple[str, ...] = ()
     cost: float = 1.0
+    by_default: bool = True
+    main: bool = False
+    note: str = ""
 
     def fingerprint(self, choices: Choices) -> dict[str, Any]:
         """Return what its result depends on, beside the slices."""
@@ -87,67 +102,137 @@ class Method:
         return found
 
 
-def _cubic_projected(slices: Slices, _: Choices) -> Volume:
-    return project(cubic(slices.data, slices.geometry), slices.data, slices.geometry)
+def _spline(thick: ThickScan, order: int) -> Volume:
+    from bida.physics.interpolation import spline
+
+    return spline(thick.data, thick.geometry, order=order)
 
 
-def _selfsr(slices: Slices, choices: Choices) -> Volume:
+def _cubic(thick: ThickScan, _: Choices) -> Volume:
+    from bida.physics.interpolation import cubic
+
+    return cubic(thick.data, thick.geometry)
+
+
+def _cubic_projected(thick: ThickScan, choices: Choices) -> Volume:
+    from bida.physics.interpolation import project
+
+    return project(_cubic(thick, choices), thick.data, thick.geometry)
+
+
+def _selfsr(thick: ThickScan, choices: Choices) -> Volume:
     from bida.experiment.baselines.selfsr import SelfSRSettings, self_super_resolve
 
     settings = SelfSRSettings(seed=choices.seed, device=choices.device)
-    return self_super_resolve(slices.data, slices.geometry, settings)
+    return self_super_resolve(thick.data, thick.geometry, settings)
 
 
-def _restored(slices: Slices, choices: Choices, preset: str | None = None, **options: Any) -> Volume:
-    """Restore by the priors, as ``bida superres --like TRUTH --no-n4``: the truth's bias field is divided out."""
-    from bida.mri.pipeline import restore
-
-    chosen = {"model": choices.model, "seed": choices.seed, "device": choices.device, "like": str(slices.truth)}
-    result = restore(slices.path, Settings.of(preset, **{**chosen, "n4": False, **options}))
-    return ras(result.data, result.affine)[0]
-
-
-def _eclare(slices: Slices, choices: Choices) -> Volume:
+def _eclare(thick: ThickScan, choices: Choices) -> Volume:
     from bida.experiment.baselines.eclare import eclare
 
     return eclare(
-        slices.data,
-        slices.affine,
-        slices.geometry,
-        slices.hr_shape,
-        slices.hr_affine,
+        thick.data,
+        thick.affine,
+        thick.geometry,
+        thick.truth_shape,
+        thick.truth_affine,
         command=choices.eclare,
         timeout_s=choices.timeout_s,
     )
 
 
-METHODS: dict[str, Method] = {
-    "nearest": Method(lambda slices, _: spline(slices.data, slices.geometry, order=0)),
-    "linear": Method(lambda slices, _: spline(slices.data, slices.geometry, order=1)),
-    "cubic": Method(lambda slices, _: cubic(slices.data, slices.geometry)),
-    "cubic+projection": Method(_cubic_projected),
-    "selfsr": Method(_selfsr, ("seed",), cost=300),
-    "bida-paper": Method(lambda slices, choices: _restored(slices, choices, "paper"), ("model", "seed"), cost=25),
+def _restored(thick: ThickScan, choices: Choices, preset: str | None = None, **options: Any) -> Volume:
+    """Restore by the priors, as ``bida superres --like TRUTH --no-n4``: the truth's bias field is divided out.
+
+    The profile is that of the slices, where no preset has its own.
+    """
+    from bida.io.nifti import ras
+    from bida.mri.pipeline import restore
+    from bida.mri.settings import Settings
+
+    chosen = {"model": choices.model, "seed": choices.seed, "device": choices.device, "like": str(thick.truth)}
+    profile = {} if preset else {"profile": thick.geometry.profile}
+    result = restore(thick.path, Settings.of(preset, **{**chosen, "n4": False, **profile, **options}))
+    return ras(result.data, result.affine)[0]
+
+
+def _not_run(thick: ThickScan, choices: Choices) -> Volume:
+    raise SettingsError("a method that is not of this registry cannot be run")
+
+
+METHODS: dict[str, Method] = {  # in the order shown
+    "nearest": Method(
+        lambda thick, _: _spline(thick, 0), "every voxel takes the value of the nearest slice", colour="#999999"
+    ),
+    "linear": Method(lambda thick, _: _spline(thick, 1), "linear interpolation between slices", colour="#56B4E9"),
+    "cubic": Method(_cubic, "cubic B-spline interpolation between slices", colour="#0072B2", main=True),
+    "cubic+projection": Method(
+        _cubic_projected,
+        "cubic, then corrected so that it gives the scan back when it is made thick again",
+        colour="#009E73",
+    ),
+    "selfsr": Method(
+        _selfsr,
+        "a network trained on nothing but the scan's own sharp directions",
+        colour="#CC79A7",
+        depends_on=("seed",),
+        cost=300,
+        main=True,
+        note="selfsr is a self-supervised method in the manner of SMORE and ECLARE, written for this comparison; it is "
+        "neither of them. The published ECLARE can be compared as the method eclare where it is installed.",
+    ),
+    "eclare": Method(
+        _eclare,
+        "the published ECLARE, run as an external program",
+        colour="#E69F00",
+        depends_on=("eclare",),
+        cost=900,
+        by_default=False,
+        main=True,
+    ),
+    "bida-paper": Method(
+        lambda thick, choices: _restored(thick, choices, "paper"),
+        "one draw of the priors as published: not shown the scan, Gaussian profile, no self-check",
+        colour="#F0E442",
+        depends_on=("model", "seed"),
+        cost=25,
+    ),
     "bida-1": Method(
-        lambda slices, choices: _restored(slices, choices, samples=1, profile=slices.geometry.profile),
-        ("model", "seed"),
+        lambda thick, choices: _restored(thick, choices, samples=1),
+        "one draw of bida",
+        colour="#8C510A",
+        depends_on=("model", "seed"),
         cost=25,
     ),
     "bida": Method(
-        lambda slices, choices: _restored(slices, choices, samples=choices.samples, profile=slices.geometry.profile),
-        ("samples", "model", "seed"),
+        lambda thick, choices: _restored(thick, choices, samples=choices.samples),
+        "two diffusion priors under the scan's own slice profile; the mean of several draws",
+        colour="#D55E00",
+        depends_on=("samples", "model", "seed"),
         cost=100,
+        main=True,
     ),
     "bida-bare": Method(
-        lambda slices, choices: _restored(
-            slices, choices, samples=choices.samples, profile=slices.geometry.profile, self_check=False
-        ),
-        ("samples", "model", "seed"),
+        lambda thick, choices: _restored(thick, choices, samples=choices.samples, self_check=False),
+        "bida without the self-check: the priors alone",
+        colour="#B2182B",
+        depends_on=("samples", "model", "seed"),
         cost=100,
+        by_default=False,
     ),
-    "eclare": Method(_eclare, ("eclare",), cost=900),
 }
-BUILT_IN = tuple(name for name in METHODS if name not in ("bida-bare", "eclare"))
+_TRUTH = Method(
+    _not_run,
+    "the isotropic scan itself: the truth, from which the thick slices were made",
+    colour="#222222",
+    cost=30,
+    main=True,
+)
+
+
+def by_default() -> tuple[str, ...]:
+    """Return the methods that run where none are named."""
+    return tuple(name for name, one in METHODS.items() if one.by_default)
 
 
 def method(name: str) -> Method:
@@ -159,3 +244,8 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise SettingsError(f"--methods: must be among {', '.join(METHODS)}, got {name}; correct it")
     return METHODS[name]
+
+
+def shown_as(name: str) -> Method:
+    """Return what tables and figures say of a method, of the truth, or of a name that this version does not know."""
+    return _TRUTH if name == TRUTH else METHODS.get(name, Method(_not_run, ""))

@@ -1,52 +1,24 @@
-"""The metrics of the experiment: what each takes from a restored volume and its truth, and the rows that it gives."""
+"""The metrics of the experiment, each described once: what it takes, the numbers that it gives, how they are shown.
+
+A new metric is a function and one entry of `METRICS`. What measures is imported when it runs, so that names and words
+come at once.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import nibabel as nib
-import numpy as np
-import torch
-from numpy.typing import DTypeLike, NDArray
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bida.errors import SettingsError
-from bida.eval import (
-    consistency_residual,
-    dice,
-    hd95_mm,
-    make_stripper,
-    psnr,
-    sharpness,
-    ssim,
-    stitching,
-    structure_dice,
-    structure_volumes,
-    volume_errors,
-)
-from bida.eval.skullstrip.mask import Stripper, check_mask
-from bida.eval.skullstrip.network import WEIGHTS
-from bida.eval.volumetry import volumetry
-from bida.experiment.methods import Slices
-from bida.experiment.truth import Truth
-from bida.io.files import make_folder
-from bida.io.nifti import write_volume
-from bida.io.weights import released_path, sha256
-from bida.mri.atlases import AtlasFiles, find_atlases, read_atlas
-from bida.physics.grid import AXES
-from bida.physics.operators import SliceOperator
+from bida.experiment.methods import TRUTH, shown_as
 
-# Carrying labels takes minutes a volume: only these methods' volumes get them, beside the truth's
-VOLUMETRY_METHODS = ("hr", "cubic", "selfsr", "bida", "eclare")
+if TYPE_CHECKING:
+    from bida.experiment.case import Case
 
 
 class Score(NamedTuple):
-    """One figure: metric, region (or axis, stripper, structure), value and unit, as in ``results.csv``."""
+    """One number: of what, region (or axis, stripper, structure), value and unit, as in ``results.csv``."""
 
     metric: str
     region: str
@@ -55,140 +27,83 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One method's volume of one animal at one factor, with all that it is compared with.
+class Quantity:
+    """How the numbers of one name are shown.
 
     Attributes:
-        method: its name; ``hr`` is the truth itself.
-        volume: [R, A, S] on the truth's grid.
-        truth: the animal.
-        slices: what the method was given; None for ``hr``.
-        strippers: names of skull strippers.
-        timeout_s: limit of an external stripper, seconds.
-        data: BIDS data set, whose training animals' labels are carried over.
-        atlas_count: how many of them, at most.
-        folder: where masks and carried labels are kept.
+        label: their title.
+        unit: beside the title; empty for none.
+        decimals: printed digits after the point.
+        better: whether more is better (1), worse (-1) or neither (0).
+        meaning: what they are, in words, for the report.
+        power: printed as one digit and a power of ten, not with `decimals`.
+        main: in the report's main table.
+        compared: tested between methods.
+        first: whose tests are told first, and drawn as box plots.
     """
 
-    method: str
-    volume: NDArray[np.float32]
-    truth: Truth
-    slices: Slices | None
-    strippers: Sequence[str]
-    timeout_s: float
-    data: Path
-    atlas_count: int
-    folder: Path
+    label: str
+    unit: str = ""
+    decimals: int = 3
+    better: int = 0
+    meaning: str = ""
+    power: bool = False
+    main: bool = False
+    compared: bool = False
+    first: bool = False
 
-    @cached_property
-    def atlases(self) -> list[AtlasFiles]:
-        """Return the other animals whose labels are carried over, none where the data set has no such labels."""
-        return find_atlases(self.data, self.atlas_count, self.truth.subject)
-
-    @cached_property
-    def atlas_hashes(self) -> dict[str, list[str]]:
-        """Return subject to SHA-256 of image and labels of the atlases."""
-        return {files.animal.subject: [sha256(files.animal.path), sha256(files.labels)] for files in self.atlases}
-
-    @cached_property
-    def regions(self) -> dict[str, NDArray[np.bool_] | None]:
-        """Return the regions of PSNR and SSIM: the whole field of view, and the brain where its mask is known."""
-        found: dict[str, NDArray[np.bool_] | None] = {"whole": None}
-        return found if self.truth.mask is None else {**found, "brain": self.truth.mask}
-
-    def kept(self, name: str, make: Callable[[], NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
-        """Return an array of whole numbers that was made before, or make it and keep it as NIfTI of a type."""
-        path = make_folder(self.folder) / f"{name}.nii.gz"
-        if not path.exists():
-            write_volume(path, make(), self.truth.affine, dtype=dtype)
-        image: Any = nib.load(path)
-        return np.asarray(image.dataobj)
+    def text(self, value: float) -> str:
+        """Return a number as it is printed."""
+        return (f"{value:.1g}" if self.power else f"{value:.{self.decimals}f}").replace("-", "\u2212")
 
 
-def case_of_truth(case: Case) -> Case:
-    """Return the truth's own case beside a method's: its masks and labels are made once an animal."""
-    folder = case.folder.parent / "hr"
-    return replace(case, method="hr", volume=case.truth.data, slices=None, folder=folder)
+def inputs_mask(case: Case) -> dict[str, Any]:
+    """Return the data set's own brain mask, by its SHA-256."""
+    return {"mask": case.truth.files.get("mask")}
 
 
-def stripper_of(name: str, timeout_s: float) -> Stripper:
-    """Return a skull stripper by its name; one that is a program, and may hang, with a limit of time, seconds.
+@dataclass(frozen=True)
+class Metric:
+    """One metric, in all that the experiment needs to know of it.
 
-    Raises:
-        SettingsError: See ``bida.eval.make_stripper``.
+    Attributes:
+        score: a case to its numbers.
+        shows: how the numbers that it gives are shown, by their name.
+        inputs: what it depends on, beside the volume and its truth, as JSON holds it.
+        by_stripper: computed, kept and reported for each skull stripper by itself.
     """
-    return make_stripper(name) if name in ("builtin", "threshold") else make_stripper(name, timeout_s=timeout_s)
 
-
-def brain_mask(case: Case, stripper: str) -> NDArray[np.bool_]:
-    """Return the brain that a skull stripper finds in a case's volume."""
-
-    def strip() -> NDArray[np.bool_]:
-        return check_mask(stripper_of(stripper, case.timeout_s)(case.volume, case.truth.affine), case.volume, stripper)
-
-    return case.kept(f"mask_{fingerprint(stripper)}", strip, np.int16) > 0
-
-
-def carried_labels(case: Case) -> NDArray[np.int32]:
-    """Return the structures that the atlases' labels show in a case's volume, as ``bida volumes`` finds them."""
-
-    def carry() -> NDArray[np.int32]:
-        return volumetry(case.volume, case.truth.affine, [read_atlas(*files) for files in case.atlases]).labels
-
-    # int32: numbers of the Allen atlas reach 614454277
-    return case.kept(f"labels_{short_hash(json.dumps(case.atlas_hashes))}", carry, np.int32)
-
-
-def fingerprint(stripper: str) -> str:
-    """Return what tells a stripper's masks from another's, as part of a file's name."""
-    weights = sha256(released_path(WEIGHTS)) if stripper == "builtin" else ""
-    return short_hash(f"{stripper}{weights}")
-
-
-def short_hash(text: str) -> str:
-    """Return eight digits that tell a text from another's."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Return what of a metric is computed, kept and reported each by itself, with its strippers: cDSC, for each one."""
-    return {f"{name}, {one}": [one] for one in strippers} if name == "cdsc" else {name: strippers}
-
-
-def score_inputs(name: str, case: Case) -> dict[str, Any]:
-    """Return what a metric depends on, beside the volume and its truth, as JSON holds it."""
-    if name == "residual":
-        return {}
-    if name == "volumes":
-        return {"atlases": case.atlas_hashes, "labels": case.truth.files.get("labels")}
-    mask = {"mask": case.truth.files.get("mask")}
-    return {**mask, "strippers": [fingerprint(one) for one in case.strippers]} if name == "cdsc" else mask
+    score: Callable[[Case], list[Score]]
+    shows: Mapping[str, Quantity]
+    inputs: Callable[[Case], dict[str, Any]] = inputs_mask
+    by_stripper: bool = False
 
 
 def score_psnr(case: Case) -> list[Score]:
     """Return PSNR, dB, over the field of view and in the brain."""
-    span = case.truth.data_range
-    return [
-        Score("psnr", region, psnr(case.volume, case.truth.data, span, mask), "dB")
-        for region, mask in case.regions.items()
-    ]
+    from bida.eval import psnr
+
+    span, truth = case.truth.data_range, case.truth.data
+    return [Score("psnr", region, psnr(case.volume, truth, span, mask), "dB") for region, mask in case.regions.items()]
 
 
 def score_ssim(case: Case) -> list[Score]:
     """Return SSIM over the field of view and in the brain."""
-    span = case.truth.data_range
-    return [
-        Score("ssim", region, ssim(case.volume, case.truth.data, span, mask), "")
-        for region, mask in case.regions.items()
-    ]
+    from bida.eval import ssim
+
+    span, truth = case.truth.data_range, case.truth.data
+    return [Score("ssim", region, ssim(case.volume, truth, span, mask), "") for region, mask in case.regions.items()]
 
 
 def score_cdsc(case: Case) -> list[Score]:
     """Return, for every stripper, cDSC and the distance of the two masks' surfaces, and Dice with the manual mask."""
+    from bida.eval import dice, hd95_mm
+    from bida.experiment.case import brain_mask, case_of_truth
+
     scores = []
     for stripper in case.strippers:
         mask = brain_mask(case, stripper)
-        if case.method != "hr":
+        if case.method != TRUTH:
             truth = brain_mask(case_of_truth(case), stripper)
             scores.append(Score("cdsc", stripper, dice(mask, truth), ""))
             scores.append(Score("hd95", stripper, hd95_mm(mask, truth, case.truth.spacing_mm), "mm"))
@@ -197,37 +112,55 @@ def score_cdsc(case: Case) -> list[Score]:
     return scores
 
 
+def inputs_cdsc(case: Case) -> dict[str, Any]:
+    """Return the strippers and the data set's own brain mask."""
+    from bida.experiment.case import fingerprint
+
+    return {**inputs_mask(case), "strippers": [fingerprint(one) for one in case.strippers]}
+
+
 def score_sharpness(case: Case) -> list[Score]:
     """Return the sharpness along each axis, over the truth's."""
+    from bida.eval import sharpness
+
     spacing, mask = case.truth.spacing_mm, case.truth.mask
-
-    def ratio(axis: int) -> float:
-        return sharpness(case.volume, axis, spacing, mask) / sharpness(case.truth.data, axis, spacing, mask)
-
-    return [Score("sharpness", AXES[axis], ratio(axis), "ratio to HR") for axis in range(3)]
+    return _over_truth("sharpness", case, lambda volume, axis: sharpness(volume, axis, spacing, mask))
 
 
 def score_stitching(case: Case) -> list[Score]:
     """Return the jumps from slice to slice along each axis, over the truth's."""
-    mask = case.truth.mask
+    from bida.eval import stitching
 
-    def ratio(axis: int) -> float:
-        return stitching(case.volume, axis, mask) / stitching(case.truth.data, axis, mask)
+    return _over_truth("stitching", case, lambda volume, axis: stitching(volume, axis, case.truth.mask))
 
-    return [Score("stitching", AXES[axis], ratio(axis), "ratio to HR") for axis in range(3)]
+
+def _over_truth(name: str, case: Case, measure: Callable[[Any, int], float]) -> list[Score]:
+    from bida.physics.grid import AXES
+
+    ratios = [measure(case.volume, axis) / measure(case.truth.data, axis) for axis in range(3)]
+    return [Score(name, axis, ratio, "ratio to HR") for axis, ratio in zip(AXES, ratios)]
 
 
 def score_residual(case: Case) -> list[Score]:
     """Return how far the volume, degraded again, is from the slices, as a share of their range."""
-    if case.slices is None:
+    if case.thick is None:
         return []
-    degraded = SliceOperator.build(case.slices.geometry).forward(torch.from_numpy(np.ascontiguousarray(case.volume)))
-    return [Score("residual", "", consistency_residual(degraded.numpy(), case.slices.data), "share of range")]
+    import numpy as np
+    import torch
+
+    from bida.eval import consistency_residual
+    from bida.physics.operators import SliceOperator
+
+    degraded = SliceOperator.build(case.thick.geometry).forward(torch.from_numpy(np.ascontiguousarray(case.volume)))
+    return [Score("residual", "", consistency_residual(degraded.numpy(), case.thick.data), "share of range")]
 
 
 def score_volumes(case: Case) -> list[Score]:
-    """Return every structure's volume, its error and its Dice with the animal's own labels and with those on HR."""
-    if case.method not in VOLUMETRY_METHODS or not case.atlases:
+    """Return every structure's volume, its error and its Dice with the animal's own labels and those on the truth."""
+    from bida.eval import structure_dice, structure_volumes, volume_errors
+    from bida.experiment.case import carried_labels, case_of_truth
+
+    if not shown_as(case.method).main or not case.atlases:
         return []
     found = carried_labels(case)
     scores = [
@@ -238,24 +171,132 @@ def score_volumes(case: Case) -> list[Score]:
         error = volume_errors(structure_volumes(found, case.truth.affine), structure_volumes(own, case.truth.affine))
         scores += [Score("structure_error", name, value, "%") for name, value in error.items()]
         scores += [Score("structure_dice", name, value, "") for name, value in structure_dice(found, own).items()]
-    if case.method != "hr":
-        on_hr = carried_labels(case_of_truth(case))
-        scores += [Score("structure_dice_hr", name, value, "") for name, value in structure_dice(found, on_hr).items()]
+    if case.method != TRUTH:
+        overlaps = structure_dice(found, carried_labels(case_of_truth(case)))
+        scores += [Score("structure_dice_hr", name, value, "") for name, value in overlaps.items()]
     return scores
 
 
-METRICS: dict[str, Callable[[Case], list[Score]]] = {
-    "psnr": score_psnr,
-    "ssim": score_ssim,
-    "cdsc": score_cdsc,
-    "sharpness": score_sharpness,
-    "stitching": score_stitching,
-    "residual": score_residual,
-    "volumes": score_volumes,
+def inputs_volumes(case: Case) -> dict[str, Any]:
+    """Return the atlases and the animal's own labels."""
+    return {"atlases": case.atlas_hashes, "labels": case.truth.files.get("labels")}
+
+
+METRICS: dict[str, Metric] = {  # in the order shown
+    "psnr": Metric(
+        score_psnr,
+        {
+            "psnr": Quantity(
+                "PSNR",
+                "dB",
+                2,
+                better=1,
+                meaning="how far voxels are from the truth on average; 1 dB more is 11% less error",
+                main=True,
+                compared=True,
+                first=True,
+            )
+        },
+    ),
+    "ssim": Metric(
+        score_ssim,
+        {
+            "ssim": Quantity(
+                "SSIM",
+                better=1,
+                meaning="likeness of local structure to the truth; 1 is equal",
+                main=True,
+                compared=True,
+            )
+        },
+    ),
+    "cdsc": Metric(
+        score_cdsc,
+        {
+            "cdsc": Quantity(
+                "cDSC",
+                decimals=4,
+                better=1,
+                meaning="overlap (Dice) of the brain masks that one skull stripper draws on the method's volume and on "
+                "the truth; 1 is equal",
+                main=True,
+                compared=True,
+                first=True,
+            ),
+            "hd95": Quantity(
+                "HD95",
+                "mm",
+                2,
+                better=-1,
+                meaning="distance between the surfaces of the same two masks, 95th percentile",
+                main=True,
+                compared=True,
+            ),
+            "dice_manual": Quantity(
+                "Dice, data set's mask", better=1, meaning="overlap of the brain mask with the data set's own"
+            ),
+        },
+        inputs=inputs_cdsc,
+        by_stripper=True,
+    ),
+    "sharpness": Metric(
+        score_sharpness,
+        {
+            "sharpness": Quantity(
+                "Sharpness",
+                decimals=2,
+                meaning="steepness of structure along an axis over the truth's; 1 is as sharp",
+            )
+        },
+    ),
+    "stitching": Metric(
+        score_stitching,
+        {
+            "stitching": Quantity(
+                "Stitching",
+                decimals=2,
+                meaning="jumps from slice to slice over the truth's; above 1 is stitching, below 1 blur",
+            )
+        },
+    ),
+    "residual": Metric(
+        score_residual,
+        {
+            "residual": Quantity(
+                "Residual",
+                "of range",
+                better=-1,
+                meaning="largest difference between the scan and the volume made thick again; "
+                "0 keeps what was measured",
+                power=True,
+                main=True,
+            )
+        },
+        inputs=lambda case: {},
+    ),
+    "volumes": Metric(
+        score_volumes,
+        {
+            "structure_volume": Quantity(
+                "Structure volume", "mm\u00b3", meaning="from labels that registration carried over"
+            ),
+            "structure_error": Quantity(
+                "Volume error", "%", 1, meaning="of a structure, against the animal's own labels"
+            ),
+            "structure_dice": Quantity(
+                "Structure Dice", better=1, meaning="overlap of a structure with the animal's own labels"
+            ),
+            "structure_dice_hr": Quantity(
+                "Structure Dice, HR", better=1, meaning="the same against the labels carried onto the truth"
+            ),
+        },
+        inputs=inputs_volumes,
+    ),
 }
+_SECONDS = Quantity("Time", "s", 1, better=-1, meaning="time of the method for one scan on this machine", main=True)
 
 
-def metric(name: str) -> Callable[[Case], list[Score]]:
+def metric(name: str) -> Metric:
     """Return a metric by its name.
 
     Raises:
@@ -264,3 +305,18 @@ def metric(name: str) -> Callable[[Case], list[Score]]:
     if name not in METRICS:
         raise SettingsError(f"--metrics: must be among {', '.join(METRICS)}, got {name}; correct it")
     return METRICS[name]
+
+
+def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return what of a metric is computed, kept and reported each by itself, with its strippers."""
+    return {f"{name}, {one}": [one] for one in strippers} if METRICS[name].by_stripper else {name: strippers}
+
+
+def quantities() -> dict[str, Quantity]:
+    """Return all numbers that metrics give, and the time that every method takes, in the order shown."""
+    return {**{name: one for metric in METRICS.values() for name, one in metric.shows.items()}, "seconds": _SECONDS}
+
+
+def quantity(name: str) -> Quantity:
+    """Return how numbers are shown; those that no metric gives go by their name."""
+    return quantities().get(name, Quantity(name))

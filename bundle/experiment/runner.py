@@ -1,7 +1,7 @@
 """The paper's experiment: isotropic scans made thick, restored by every method, scored by every metric, reported.
 
-A cell is one method on one animal at one factor. What it made and scored is kept in a folder of its own, beside what
-it was made from; a later run reuses it where that has not changed, and computes what is missing.
+A job is one method on one animal at one factor, a cell of the table. What it made and scored is kept in a folder of
+its own, beside what it was made from; a later run reuses it where that has not changed, and computes what is missing.
 
     OUT/<subject>/truth/<subject>.nii.gz   the prepared scan
     OUT/<subject>/<factor>x_slices.nii.gz  the thick slices
@@ -21,7 +21,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +28,10 @@ import torch
 from tqdm import tqdm
 
 from bida.errors import BidaError, SettingsError
-from bida.experiment.design import HR, Cell, Experiment, threads_each
-from bida.experiment.methods import METHODS, Slices
-from bida.experiment.metrics import Case, metric, parts, score_inputs
+from bida.experiment.case import Case
+from bida.experiment.design import Experiment, Job, threads_each
+from bida.experiment.methods import METHODS, TRUTH, ThickScan
+from bida.experiment.metrics import metric, parts
 from bida.experiment.report.collect import collect, time_spent, write_outputs
 from bida.experiment.truth import Truth, choose_animals, prepare
 from bida.experiment.workers import side_by_side
@@ -42,6 +42,7 @@ from bida.io.scan import read_scan, read_sidecar
 from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
+from bida.provenance import versions
 
 
 def run(experiment: Experiment) -> Path:
@@ -54,38 +55,38 @@ def run(experiment: Experiment) -> Path:
         The report.
 
     Raises:
-        SettingsError: The data do not fit the experiment, or cells failed (after all others were done).
+        SettingsError: The data do not fit the experiment, or jobs failed (after all others were done).
     """
     start = time.perf_counter()
     output = make_folder(experiment.output)
     subjects = None if experiment.subjects is None else list(experiment.subjects)
     animals = choose_animals(Path(experiment.data), subjects, experiment.split)
-    cells = [
-        Cell(animal, name, factor) for animal in animals for factor in experiment.factors for name in experiment.methods
+    jobs = [
+        Job(animal, name, factor) for animal in animals for factor in experiment.factors for name in experiment.methods
     ]
-    truths = [Cell(animal, HR) for animal in animals]
+    truths = [Job(animal, TRUTH) for animal in animals]
     failures: list[dict[str, str]] = []
     reused = 0
     bar = tqdm(
-        total=sum(cell.cost for cell in truths + cells),
+        total=sum(job.cost for job in truths + jobs),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
-    for stage in (truths, cells):  # the truths' masks and labels are made before the cells that are compared with them
+    for stage in (truths, jobs):  # the truths' masks and labels are made before the jobs that are compared with them
         with closing(finish(experiment, stage)) as finished:
-            for cell, outcome in finished:
+            for job, outcome in finished:
                 failures += outcome.failures
                 reused += outcome.reused
-                bar.set_description_str(f"{cell.animal.subject} {cell.name}", refresh=False)
-                bar.update(cell.cost)
+                bar.set_description_str(f"{job.animal.subject} {job.name}", refresh=False)
+                bar.update(job.cost)
     bar.close()
     write_json(output / "failures.json", {"failures": failures}, overwrite=True)
-    rows = collect(experiment, truths, cells)
+    rows = collect(experiment, truths, jobs)
     if not rows:
         raise SettingsError(
             f"{output}: a cell must finish for a report, none did, the first because of: {failures[0]['error']}; "
             "mend the cause (see failures.json) and run the same command again"
         )
-    spent = time_spent(experiment, truths + cells, time.perf_counter() - start, reused)
+    spent = time_spent(experiment, truths + jobs, time.perf_counter() - start, reused)
     report = write_outputs(experiment, rows, failures, spent)
     if failures:
         first = failures[0]
@@ -97,67 +98,67 @@ def run(experiment: Experiment) -> Path:
 
 
 class Outcome(NamedTuple):
-    """What came of a cell: the records of what failed in it, and whether all of it was there from an earlier run."""
+    """What came of a job: the records of what failed in it, and whether all of it was there from an earlier run."""
 
     failures: list[dict[str, str]]
     reused: bool
 
 
-def finish(experiment: Experiment, cells: Sequence[Cell]) -> Generator[tuple[Cell, Outcome], None, None]:
-    """Run cells, one by one or in several processes; yield each with what came of it, as it ends."""
+def finish(experiment: Experiment, jobs: Sequence[Job]) -> Generator[tuple[Job, Outcome], None, None]:
+    """Run jobs, one by one or in several processes; yield each with what came of it, as it ends."""
     if experiment.jobs == 1:
-        for cell in cells:
-            yield cell, attempt(experiment, cell)
+        for job in jobs:
+            yield job, attempt(experiment, job)
         return
     work, threads = partial(attempt, experiment), threads_each(experiment.jobs)
-    with closing(side_by_side(work, cells, experiment.jobs, threads)) as ended:
-        for cell, outcome in ended:
+    with closing(side_by_side(work, jobs, experiment.jobs, threads)) as ended:
+        for job, outcome in ended:
             text = "its process died, or another one's beside it (too little memory?); give fewer --jobs"
-            yield cell, outcome or Outcome([failure_of(cell, "process", text)], False)
+            yield job, outcome or Outcome([failure_of(job, "process", text)], False)
 
 
-def attempt(experiment: Experiment, cell: Cell) -> Outcome:
-    """Run a cell; whatever fails in it, the other metrics and cells go on."""
+def attempt(experiment: Experiment, job: Job) -> Outcome:
+    """Run a job; whatever fails in it, the other metrics and jobs go on."""
     failures, computed = [], False
     try:
-        for name, compute in scoring(experiment, cell):
+        for name, compute in scoring(experiment, job):
             try:
                 computed |= compute()
             except Exception as error:  # whatever a metric raises, the rest goes on
-                failures.append(failure_of(cell, name, error))
+                failures.append(failure_of(job, name, error))
     except Exception as error:
-        failures.append(failure_of(cell, "method", error))
+        failures.append(failure_of(job, "method", error))
     return Outcome(failures, not (computed or failures))
 
 
-def failure_of(cell: Cell, part: str, error: Exception | str) -> dict[str, str]:
+def failure_of(job: Job, part: str, error: Exception | str) -> dict[str, str]:
     """Return the record of a failure; an error that no user can mend keeps its traceback."""
     text = " ".join(str(error).split())
-    found = {"subject": cell.animal.subject, "cell": f"{cell.animal.subject} {cell.name}", "part": part, "error": text}
-    if part in ("method", "process") and cell.factor is not None:
-        found |= {"method": cell.method, "factor": f"{cell.factor:g}"}
+    found = {"subject": job.animal.subject, "cell": f"{job.animal.subject} {job.name}", "part": part, "error": text}
+    if part in ("method", "process") and job.factor is not None:
+        found |= {"method": job.method, "factor": f"{job.factor:g}"}
     if isinstance(error, Exception) and not isinstance(error, BidaError):
         found["error"] = f"{type(error).__name__}: {text}"
         found["traceback"] = "".join(traceback.format_exception(error))
     return found
 
 
-def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """Make a cell's volume where it is missing; yield for every part of a metric what computes and keeps it."""
-    folder = make_folder(Path(experiment.output) / cell.animal.subject)
-    truth, inputs = truth_of(experiment, cell.animal)
-    place = folder / cell.name
-    if cell.factor is None:
-        for factor in experiment.factors:  # here, so that cells that run side by side find them
-            slices_of(experiment, factor, truth, folder, inputs)
+def scoring(experiment: Experiment, job: Job) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Make a job's volume where it is missing; yield for every part of a metric what computes and keeps it."""
+    folder = make_folder(Path(experiment.output) / job.animal.subject)
+    truth, inputs = truth_of(experiment, job.animal)
+    place = folder / job.name
+    if job.factor is None:
+        for factor in experiment.factors:  # here, so that jobs that run side by side find them
+            thick_scan_of(experiment, factor, truth, folder, inputs)
         record = kept(place, inputs) or {"made_from": inputs, "scores": {}}
-        case = case_of(experiment, cell, truth, truth.data, None)
+        case = case_of(experiment, job, truth, truth.data, None)
     else:
-        slices = slices_of(experiment, cell.factor, truth, folder, inputs)
-        inputs = {**inputs, **simulation_inputs(experiment, cell.factor), "method": cell.method}
-        inputs |= METHODS[cell.method].fingerprint(experiment.choices)
-        record = kept(place, inputs) or make(experiment, cell, slices, place, inputs)
-        case = case_of(experiment, cell, truth, read_scan(place / "volume.nii.gz").data, slices)
+        thick = thick_scan_of(experiment, job.factor, truth, folder, inputs)
+        inputs = {**inputs, **simulation_inputs(experiment, job.factor), "method": job.method}
+        inputs |= METHODS[job.method].fingerprint(experiment.choices)
+        record = kept(place, inputs) or make(experiment, job, thick, place, inputs)
+        case = case_of(experiment, job, truth, read_scan(place / "volume.nii.gz").data, thick)
     make_folder(place)
     for name in experiment.metrics:
         for part, strippers in parts(name, case.strippers).items():
@@ -165,14 +166,14 @@ def scoring(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, Callable[
 
 
 def score(name: str, part: str, case: Case, record: dict[str, Any]) -> bool:
-    """Compute a part of a metric and keep its rows in the cell's record; False where they are there already."""
-    needs, file = score_inputs(name, case), case.folder / "cell.json"
+    """Compute a part of a metric and keep its rows in the job's record; False where they are there already."""
+    needs, file = metric(name).inputs(case), case.folder / "cell.json"
     if record["scores"].get(part, {}).get("made_from") == needs:
         return False
     if record["scores"].pop(part, None) is not None:  # should this fail, nothing of other inputs is reported
         write_json(file, record, overwrite=True)
     start = time.perf_counter()
-    rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name)(case)]
+    rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name).score(case)]
     record["scores"][part] = {"made_from": needs, "rows": rows, "seconds": time.perf_counter() - start}
     write_json(file, record, overwrite=True)
     return True
@@ -182,7 +183,7 @@ def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, A
     """Return the prepared scan of an animal, prepared anew where the scan or the choices changed, and its inputs."""
     folder = make_folder(Path(experiment.output) / animal.subject / "truth")
     inputs = {
-        "bida": version("bida"),
+        "bida": versions()["bida"],
         "scan": sha256(animal.path),
         "spacing_mm": experiment.spacing_mm,
         "n4": experiment.n4,
@@ -204,9 +205,9 @@ def simulation_inputs(experiment: Experiment, factor: float) -> dict[str, Any]:
     return {"factor": factor, "axis": experiment.axis, **profile}
 
 
-def slices_of(
+def thick_scan_of(
     experiment: Experiment, factor: float, truth: Truth, folder: Path, truth_inputs: dict[str, Any]
-) -> Slices:
+) -> ThickScan:
     """Return the thick slices of an animal at a factor, simulated where they are missing or of other inputs."""
     path, mark = folder / f"{factor:g}x_slices.nii.gz", folder / f"{factor:g}x_slices_from.json"
     inputs = {**truth_inputs, **simulation_inputs(experiment, factor)}
@@ -215,11 +216,11 @@ def slices_of(
         write_json(mark, inputs, overwrite=True)
     scan = read_scan(path)
     geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
-    return Slices(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
+    return ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
 
 
 def kept(place: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a cell's record where it was made from the same inputs; remove what was made from others."""
+    """Return a job's record where it was made from the same inputs; remove what was made from others."""
     file = place / "cell.json"
     if file.exists():
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -229,33 +230,33 @@ def kept(place: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def make(experiment: Experiment, cell: Cell, slices: Slices, place: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+def make(experiment: Experiment, job: Job, thick: ThickScan, place: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     """Run a method on thick slices; keep its volume and its time.
 
     Raises:
         SettingsError: Its volume is not on the truth's grid.
     """
     start = time.perf_counter()
-    volume = METHODS[cell.method].run(slices, experiment.choices)
+    volume = METHODS[job.method].run(thick, experiment.choices)
     seconds = time.perf_counter() - start
-    if volume.shape != tuple(slices.hr_shape):
-        raise SettingsError(f"{cell.method}: must give the truth's grid {slices.hr_shape}, got {volume.shape}")
-    write_volume(make_folder(place) / "volume.nii.gz", volume, slices.hr_affine, overwrite=True)
+    if volume.shape != tuple(thick.truth_shape):
+        raise SettingsError(f"{job.method}: must give the truth's grid {thick.truth_shape}, got {volume.shape}")
+    write_volume(make_folder(place) / "volume.nii.gz", volume, thick.truth_affine, overwrite=True)
     record = {"made_from": inputs, "seconds": seconds, "threads": torch.get_num_threads(), "scores": {}}
     write_json(place / "cell.json", record, overwrite=True)
     return record
 
 
-def case_of(experiment: Experiment, cell: Cell, truth: Truth, volume: Any, slices: Slices | None) -> Case:
-    """Return a cell's volume with what the metrics need."""
+def case_of(experiment: Experiment, job: Job, truth: Truth, volume: Any, thick: ThickScan | None) -> Case:
+    """Return a job's volume with what the metrics need."""
     return Case(
-        cell.method,
+        job.method,
         volume,
         truth,
-        slices,
+        thick,
         tuple(experiment.strippers),
         experiment.choices.timeout_s,
         Path(experiment.data),
         experiment.atlases,
-        Path(experiment.output) / cell.animal.subject / cell.name,
+        Path(experiment.output) / job.animal.subject / job.name,
     )

@@ -14,9 +14,10 @@ import numpy as np
 from bida.errors import SettingsError
 from bida.eval.statistics import bootstrap_interval, compare, holm, smallest_p
 from bida.eval.structures import agreement
-from bida.experiment.results import TRUTH, Cell, Row, Table, groups_of, methods_of, metric_of, signed, tabulate
+from bida.experiment.methods import TRUTH
+from bida.experiment.metrics import quantity
+from bida.experiment.results import Cell, Row, Table, groups_of, methods_of, signed, tabulate
 
-COMPARED = ("psnr", "ssim", "cdsc", "hd95")
 Pair = tuple[str, float, float]  # animal, volume, reference volume, mm^3
 FAMILY = "every other method at every factor, for one metric in one region"
 
@@ -98,7 +99,7 @@ def _comparisons(table: Table, reference: str, level: float) -> list[dict[str, A
     for cell, values in table.items():
         ours = table.get(cell._replace(method=reference), {})
         pairs = sorted(ours.keys() & values.keys())
-        if cell.metric not in COMPARED or cell.method in (reference, TRUTH) or not pairs:
+        if not quantity(cell.metric).compared or cell.method in (reference, TRUTH) or not pairs:
             continue
         a, b = [ours[subject] for subject in pairs], [values[subject] for subject in pairs]
         difference = np.subtract(a, b)
@@ -125,7 +126,7 @@ def worded(entry: Mapping[str, Any]) -> str:
 
 def finding(entry: Mapping[str, Any]) -> str:
     """Return on how many animals the reference is above or below the other method, and by how much."""
-    n, metric = entry["n"], metric_of(entry["metric"])
+    n, metric = entry["n"], quantity(entry["metric"])
     counts = {"above": entry["above"], "below": entry["below"], "equal to": n - entry["above"] - entry["below"]}
     first, *others = sorted((word for word, times in counts.items() if times), key=lambda word: -counts[word])
     text = f"{entry['reference']} {first} {entry['method']} on {counts[first]} of {n} animal{'s' * (n > 1)}"
@@ -168,7 +169,7 @@ def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pa
 
     Args:
         table: See ``bida.experiment.results.tabulate``.
-        against: ``labels``, the animal's own, or ``hr``, the volume measured on the truth. A structure that the
+        against: ``labels``, the animal's own, or `TRUTH`, the volume measured on the truth. A structure that the
             reference lacks has no pair.
     """
     own = _own_volumes(table) if against == "labels" else {}

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bida.experiment.metrics import Case, carried_labels, score_inputs
+from bida.experiment.case import Case, carried_labels
+from bida.experiment.metrics import METRICS
 from bida.experiment.truth import Truth
 from bida.mri.synthetic_brain import synthetic_brain
 
@@ -25,7 +26,7 @@ def case(tmp_path) -> Case:
 
 def test_kept_labels_keep_their_numbers(case, monkeypatch):
     labels = np.where(case.volume > np.median(case.volume), *NUMBERS).astype(np.int32)
-    monkeypatch.setattr("bida.experiment.metrics.volumetry", lambda *arguments: SimpleNamespace(labels=labels))
+    monkeypatch.setattr("bida.experiment.case.volumetry", lambda *arguments: SimpleNamespace(labels=labels))
     first, again = carried_labels(case), carried_labels(case)
     np.testing.assert_array_equal(first, labels)
     np.testing.assert_array_equal(again, labels)
@@ -38,7 +39,7 @@ def test_changed_labels_of_an_atlas_are_carried_anew(case, tmp_path, monkeypatch
         calls.append([atlas.name for atlas in atlases])
         return SimpleNamespace(labels=atlases[0].labels)
 
-    monkeypatch.setattr("bida.experiment.metrics.volumetry", stand_in)
+    monkeypatch.setattr("bida.experiment.case.volumetry", stand_in)
     for number in (1, 2):
         for path, values in (
             ("sub-02/anat/sub-02_T2w.nii.gz", case.volume),
@@ -48,6 +49,6 @@ def test_changed_labels_of_an_atlas_are_carried_anew(case, tmp_path, monkeypatch
             nib.save(nib.Nifti1Image(values, case.truth.affine), tmp_path / path)
         fresh = replace(case, atlas_count=1)
         assert [carried_labels(fresh).max(), carried_labels(fresh).max()] == [number, number]
-        assert score_inputs("volumes", fresh)["atlases"].keys() == {"sub-02"}
+        assert METRICS["volumes"].inputs(fresh)["atlases"].keys() == {"sub-02"}
     assert calls == [["sub-02"], ["sub-02"]]
-    assert score_inputs("volumes", case) == {"atlases": {}, "labels": None}
+    assert METRICS["volumes"].inputs(case) == {"atlases": {}, "labels": None}

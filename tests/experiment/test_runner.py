@@ -89,7 +89,7 @@ def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     def broken(slices, choices):
         raise RuntimeError("no luck")
 
-    monkeypatch.setitem(METHODS, "broken", Method(broken))
+    monkeypatch.setitem(METHODS, "broken", Method(broken, "fails"))
     with pytest.raises(SettingsError, match=r"2 failed.*no luck"):
         run(experiment(data, tmp_path, methods=["broken", "cubic"]))
     assert value(tmp_path, subject="sub-02", method="cubic", metric="psnr", region="whole", factor=2.5) > 10

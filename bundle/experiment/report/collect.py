@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from bida.device import usable_cores
-from bida.experiment.design import HR, Cell, Experiment, command_line, threads_each
-from bida.experiment.metrics import fingerprint, parts
-from bida.experiment.report.montage import montage
+from bida.experiment.case import fingerprint
+from bida.experiment.design import Experiment, Job, command_line, threads_each
+from bida.experiment.methods import METHODS, TRUTH, method
+from bida.experiment.metrics import parts
+from bida.experiment.report.montage import TRUTH_PANEL, montage
 from bida.experiment.report.sections import write_report
 from bida.experiment.results import write_results
 from bida.experiment.summary import summarise
@@ -29,7 +31,6 @@ from bida.provenance import versions
 
 Row = dict[str, Any]
 
-SHOWN = ("cubic", "selfsr", "bida", "eclare")  # columns of the montages, between the thick slices and the truth
 PAPERS_STRIPPER = "rbm"
 STRIPPER_NOTE = (
     "The paper strips skulls with the 2D U-Net of Hsu et al. (2020), preset rbm. {name} is not the paper's, so that "
@@ -50,42 +51,42 @@ VALIDATION_NOTE = (
 )
 
 
-def collect(experiment: Experiment, truths: Sequence[Cell], cells: Sequence[Cell]) -> list[Row]:
-    """Return the tidy rows of all finished cells; those of the truth itself stand beside every factor."""
+def collect(experiment: Experiment, truths: Sequence[Job], jobs: Sequence[Job]) -> list[Row]:
+    """Return the tidy rows of all finished jobs; those of the truth itself stand beside every factor."""
     rows: list[Row] = []
-    for cell in cells:
-        rows += rows_of(experiment, cell, cell.factor)
-    for cell in truths:
+    for job in jobs:
+        rows += rows_of(experiment, job, job.factor)
+    for job in truths:
         for factor in experiment.factors:
-            rows += rows_of(experiment, cell, factor)
+            rows += rows_of(experiment, job, factor)
     return rows
 
 
 def record_of(experiment: Experiment, subject: str, name: str) -> dict[str, Any] | None:
-    """Return what is kept of a cell, None where it was not finished."""
+    """Return what is kept of a job, None where it was not finished."""
     file = Path(experiment.output) / subject / name / "cell.json"
     found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     return found
 
 
-def time_spent(experiment: Experiment, cells: Sequence[Cell], wall_s: float, reused: int) -> dict[str, Any]:
-    """Return what a run took, on what machine, and what the metrics of its cells took whenever they were computed.
+def time_spent(experiment: Experiment, jobs: Sequence[Job], wall_s: float, reused: int) -> dict[str, Any]:
+    """Return what a run took, on what machine, and what the metrics of its jobs took whenever they were computed.
 
     Args:
         experiment: what was run.
-        cells: all its cells.
+        jobs: all its jobs.
         wall_s: seconds from its start to its report.
-        reused: how many cells were there from an earlier run, and took none of these seconds.
+        reused: how many of them were there from an earlier run, and took none of these seconds.
     """
     scoring = dict.fromkeys(experiment.metrics, 0.0)
-    for cell in cells:
-        record = record_of(experiment, cell.animal.subject, cell.name) or {"scores": {}}
+    for job in jobs:
+        record = record_of(experiment, job.animal.subject, job.name) or {"scores": {}}
         for name in experiment.metrics:
             for part in parts(name, experiment.strippers):
                 scoring[name] += record["scores"].get(part, {}).get("seconds", 0.0)
     return {
         "wall_seconds": wall_s,
-        "cells_computed": len(cells) - reused,
+        "cells_computed": len(jobs) - reused,
         "cells_reused": reused,
         "machine": platform.machine(),
         "cores": usable_cores(),
@@ -95,13 +96,13 @@ def time_spent(experiment: Experiment, cells: Sequence[Cell], wall_s: float, reu
     }
 
 
-def rows_of(experiment: Experiment, cell: Cell, factor: float | None) -> list[Row]:
-    """Return the rows of one cell, none where it was not finished."""
-    record = record_of(experiment, cell.animal.subject, cell.name)
+def rows_of(experiment: Experiment, job: Job, factor: float | None) -> list[Row]:
+    """Return the rows of one job, none where it was not finished."""
+    record = record_of(experiment, job.animal.subject, job.name)
     if record is None:
         return []
-    group = group_of(Path(experiment.data), cell.animal.subject)
-    head = {"subject": cell.animal.subject, "group": group, "factor": factor, "method": cell.method}
+    group = group_of(Path(experiment.data), job.animal.subject)
+    head = {"subject": job.animal.subject, "group": group, "factor": factor, "method": job.method}
     names = [part for name in experiment.metrics for part in parts(name, experiment.strippers)]
     scores = [score for name in names for score in record["scores"].get(name, {}).get("rows", [])]
     if "seconds" in record:
@@ -173,17 +174,12 @@ def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     bare = [subject for subject in subjects if without_atlases(experiment, subject)]
     if "volumes" in experiment.metrics and experiment.atlases > 0 and bare:
         notes.append(ATLASES_NOTE.format(names=", ".join(bare)))
-    if "selfsr" in experiment.methods:
-        notes.append(
-            "selfsr is a self-supervised method in the manner of SMORE and ECLARE, written for this comparison; it is "
-            "neither of them. The published ECLARE can be compared as the method eclare where it is installed."
-        )
-    return notes
+    return notes + [note for name in experiment.methods if (note := method(name).note)]
 
 
 def without_atlases(experiment: Experiment, subject: str) -> bool:
     """Return whether no other animal's labels were there to be carried over to an animal."""
-    record = record_of(experiment, subject, HR) or {"scores": {}}
+    record = record_of(experiment, subject, TRUTH) or {"scores": {}}
     return "volumes" in record["scores"] and not record["scores"]["volumes"]["made_from"]["atlases"]
 
 
@@ -195,16 +191,16 @@ def extracted(experiment: Experiment, subject: str) -> bool:
 
 def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
     """Draw thick slices, methods and truth of every animal and factor, with the first stripper's outlines."""
-    pictures = []
+    pictures, main = [], [name for name, one in METHODS.items() if one.main and name in experiment.methods]
     for subject in sorted({row["subject"] for row in rows}):
         folder = Path(experiment.output) / subject
         for factor in experiment.factors:
             panels = {"LR": panel(folder / f"{factor:g}x_slices.nii.gz")}
             masks, captions = {}, {}
-            for name in (*SHOWN, "HR"):
-                place = folder / ("hr" if name == "HR" else f"{factor:g}x_{name}")
-                file = folder / "truth" / f"{subject}.nii.gz" if name == "HR" else place / "volume.nii.gz"
-                if name != "HR" and (name not in experiment.methods or not file.exists()):
+            for name in (*main, TRUTH_PANEL):
+                place = folder / (TRUTH if name == TRUTH_PANEL else f"{factor:g}x_{name}")
+                file = folder / "truth" / f"{subject}.nii.gz" if name == TRUTH_PANEL else place / "volume.nii.gz"
+                if not file.exists():
                     continue
                 panels[name] = panel(file)
                 mask = place / f"mask_{fingerprint(experiment.strippers[0])}.nii.gz"
@@ -213,7 +209,7 @@ def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, byt
                 if text := caption(rows, subject, factor, name):
                     captions[name] = text
             title = f"{subject}, {factor:g}x"
-            pictures.append((title, montage(panels, "HR", masks, captions, title)))
+            pictures.append((title, montage(panels, TRUTH_PANEL, masks, captions, title)))
     return pictures
 
 

@@ -11,28 +11,15 @@ import numpy as np
 from bida.drawing import _figure, png
 from bida.errors import SettingsError
 from bida.eval.structures import agreement
-from bida.experiment.results import TRUTH, Row, methods_of, metric_of, signed, tabulate
+from bida.experiment.methods import shown_as
+from bida.experiment.metrics import quantity
+from bida.experiment.results import Row, methods_of, signed, tabulate
 from bida.experiment.summary import structure_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers; a method has one colour in every figure
-COLOURS = {
-    "nearest": "#999999",
-    "linear": "#56B4E9",
-    "cubic": "#0072B2",
-    "cubic+projection": "#009E73",
-    "selfsr": "#CC79A7",
-    "eclare": "#E69F00",
-    "bida-paper": "#F0E442",
-    "bida-1": "#8C510A",
-    "bida": "#D55E00",
-    "bida-bare": "#B2182B",
-    TRUTH: "#222222",
-}
-OTHER = "#7A6A53"
 MARKERS = "osD^vP*X"  # one an animal, while there are so few
 
 
@@ -69,7 +56,7 @@ def _box_figure(rows: Sequence[Row], metric: str, region: str, methods: Sequence
         ]
         _boxes(axes, names, values, subjects)
         axes.set_title(f"{factor:g}\u00d7", fontsize=10, fontweight="bold")
-    described = metric_of(metric)
+    described = quantity(metric)
     where = f", {region}" if region else ""
     grid[0].set_ylabel(f"{described.label}{where}" + (f" ({described.unit})" if described.unit else ""), fontsize=9)
     if 1 < len(subjects) <= len(MARKERS):
@@ -89,7 +76,7 @@ def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Mapping[str, float
         medianprops={"color": "black", "linewidth": 1.4},
     )
     for patch, (place, _) in zip(boxes["boxes"], drawn):
-        colour = COLOURS.get(names[place], OTHER)
+        colour = shown_as(names[place]).colour
         patch.set(facecolor=colour, alpha=0.45, edgecolor=colour)
     few = len(subjects) <= len(MARKERS)
     for index, subject in enumerate(subjects):
@@ -140,7 +127,7 @@ def _bland_altman_figure(rows: Sequence[Row]) -> Figure:
     for row, factor in zip(grid, factors):
         for axes, name in zip(row, names):
             points = [p for cell, ps in pairs.items() if (cell.factor, cell.method) == (factor, name) for p in ps]
-            _agreement(axes, points, COLOURS.get(name, OTHER))
+            _agreement(axes, points, shown_as(name).colour)
         row[0].set_ylabel(f"{factor:g}\u00d7\nvolume error (%)", fontsize=8)
     for axes, name in zip(grid[0], names):
         axes.set_title(name, fontsize=9)

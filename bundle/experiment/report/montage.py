@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, png, show_slice
 from bida.errors import SettingsError
+from bida.experiment.methods import TRUTH
 from bida.physics.grid import AXES, NORMAL, PLANES
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[Any]
 
+TRUTH_PANEL = TRUTH.upper()  # the title of the column that the others are compared with
 OUTLINE, TRUTH_OUTLINE = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito
 DIFFERENCES = "RdBu_r"
 COLUMN_INCH, LEFT_INCH, BOTTOM_INCH = 2.1, 0.9, 0.7
@@ -62,7 +64,7 @@ class _Scene:
 
 def montage(
     panels: Mapping[str, Panel],
-    truth: str = "HR",
+    truth: str = TRUTH_PANEL,
     masks: Mapping[str, ArrayLike] | None = None,
     captions: Mapping[str, str] | None = None,
     title: str = "",

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bida.experiment.methods import TRUTH, shown_as
+from bida.experiment.metrics import METRICS, quantities, quantity
 from bida.experiment.report.figures import box_plots
 from bida.experiment.report.page import brief, bullets, code, definitions, heading, image, page, paragraph, table
-from bida.experiment.report.tables import FIRST, MAIN, animals, by_factor, groups, others, statistics, structures, title
-from bida.experiment.results import METHODS, METRICS, TRUTH, Row, tabulate
+from bida.experiment.report.tables import animals, by_factor, groups, others, statistics, structures, title
+from bida.experiment.results import Row, tabulate
 from bida.experiment.summary import finding
 from bida.io.files import atomic
 
-RIVALS = ("cubic", "selfsr", "eclare")  # whose comparison is told first
 HIDDEN = ("traceback",)  # of a failure: failures.json has it
 
 Summary = Mapping[str, Any]
@@ -49,12 +50,12 @@ def write_report(
     """
     failed = [str(failure["method"]) for failure in failures if "method" in failure]
     methods = [name for name in dict.fromkeys((*summary["methods"], *failed)) if name != TRUTH]
-    factors = summary["factors"]
+    factors, main = summary["factors"], [name for name, one in quantities().items() if one.main]
     sections = [
         _brief(summary, failures),
         heading("Limits") + bullets(notes) if notes else "",
         _making(settings, command, methods, summary),
-        heading("Results") + by_factor(summary["cells"], factors, methods, MAIN),
+        heading("Results") + by_factor(summary["cells"], factors, methods, main),
         _boxes(rows, methods),
         _montages(montages),
         statistics(summary),
@@ -90,7 +91,7 @@ def _findings(summary: Summary) -> list[str]:
     found = []
     for entry in sorted(entries, key=lambda entry: (entry["metric"] != "psnr", entry["region"], entry["factor"])):
         place = entry["metric"], entry["region"]
-        if entry["metric"] in FIRST and entry["method"] in RIVALS and place != passed_over:
+        if quantity(entry["metric"]).first and shown_as(entry["method"]).main and place != passed_over:
             said = finding(entry) if entry["smallest_p"] >= entry["level"] else entry["claim"]
             found.append(f"{title(*place)}, {entry['factor']:g}\u00d7: {said}.")
     return found
@@ -111,12 +112,11 @@ def _volumes(summary: Summary) -> list[str]:
 
 def _making(settings: Mapping[str, Any], command: str, methods: Sequence[str], summary: Summary) -> str:
     facts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in settings.items()]
-    known = [(name, METHODS[name]) for name in (*methods, TRUTH) if name in METHODS]
-    measured = {cell["metric"] for cell in summary["cells"]}
-    if summary["structures"]:
-        measured |= {"structure_volume", "structure_error", "structure_dice", "structure_dice_hr"}
+    known = [(name, shown_as(name).meaning) for name in (*methods, TRUTH) if shown_as(name).meaning]
+    measured = [name for name in quantities() if any(cell["metric"] == name for cell in summary["cells"])]
+    measured += METRICS["volumes"].shows if summary["structures"] else []
     direction = {1: "; higher is better", -1: "; lower is better", 0: ""}
-    metrics = [(m.label, m.meaning + direction[m.better]) for name, m in METRICS.items() if name in measured]
+    metrics = [(m.label, m.meaning + direction[m.better]) for m in map(quantity, measured)]
     text = (
         "Isotropic scans were made thick by a scanner's slice profile. Every method restored them from these "
         "thick slices alone, and the result was compared with the isotropic scan."
@@ -134,7 +134,7 @@ def _making(settings: Mapping[str, Any], command: str, methods: Sequence[str], s
 
 
 def _boxes(rows: Sequence[Row], methods: Sequence[str]) -> str:
-    pictures = dict.fromkeys((cell.metric, cell.region) for cell in tabulate(rows) if cell.metric in FIRST)
+    pictures = dict.fromkeys((cell.metric, cell.region) for cell in tabulate(rows) if quantity(cell.metric).first)
     figures = [
         image(
             box_plots(rows, metric, region, methods),

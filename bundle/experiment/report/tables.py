@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bida.experiment.methods import TRUTH
+from bida.experiment.metrics import quantities, quantity
 from bida.experiment.report.figures import bland_altman
 from bida.experiment.report.page import bullets, folded, heading, image, paragraph, table
-from bida.experiment.results import TRUTH, Row, metric_of, shown, signed, tabulate
-
-MAIN = ("psnr", "ssim", "cdsc", "hd95", "residual", "seconds")
-FIRST = ("psnr", "cdsc")  # the paper's two measures, whose tests are told first
-DASH = "\u2013"  # where there is no number
+from bida.experiment.results import DASH, Row, shown, signed, tabulate
 
 Summary = Mapping[str, Any]
 Entry = Mapping[str, Any]
@@ -19,7 +17,7 @@ Entry = Mapping[str, Any]
 
 def title(metric: str, region: str, unit: bool = False) -> str:
     """Return a metric's name with its region, as "PSNR, brain (dB)"."""
-    known = metric_of(metric)
+    known = quantity(metric)
     return known.label + (f", {region}" if region else "") + (f" ({known.unit})" if unit and known.unit else "")
 
 
@@ -72,7 +70,7 @@ def statistics(summary: Summary) -> str:
         first: "".join(
             _tests([e for e in entries if (e["metric"], e["region"]) == family], title(*family, unit=True))
             for family in dict.fromkeys((e["metric"], e["region"]) for e in entries)
-            if (family[0] in FIRST) == first
+            if quantity(family[0]).first == first
         )
         for first in (True, False)
     }
@@ -88,7 +86,7 @@ def statistics(summary: Summary) -> str:
 def _tests(entries: Sequence[Entry], caption: str) -> str:
     ours = entries[0]["reference"] if entries else ""
     head = ["against", "factor", "pairs", "mean difference", "95% interval", f"{ours} larger on", "effect", "p"]
-    decimals = metric_of(entries[0]["metric"]).decimals if entries else 0
+    decimals = quantity(entries[0]["metric"]).decimals if entries else 0
     lines = [
         [
             entry["method"],
@@ -184,7 +182,7 @@ def _bias(entry: Entry | None) -> str:
 
 def others(summary: Summary, methods: Sequence[str]) -> str:
     """Return the section of all metrics that are neither of the main table nor of structures."""
-    metrics = dict.fromkeys(cell["metric"] for cell in summary["cells"] if cell["metric"] not in MAIN)
+    metrics = dict.fromkeys(cell["metric"] for cell in summary["cells"] if not quantity(cell["metric"]).main)
     text = by_factor(summary["cells"], summary["factors"], [*methods, TRUTH], metrics)
     return heading("Sharpness and other measures") + text if text else ""
 
@@ -199,7 +197,7 @@ def groups(summary: Summary, methods: Sequence[str]) -> str:
             [cell for cell in summary["group_cells"] if cell["group"] == group],
             summary["factors"],
             methods,
-            ("psnr", "ssim", "cdsc", "hd95"),
+            [name for name, one in quantities().items() if one.compared],
             f"{group or 'without a group'}, ",
         )
         for group, animals in members.items()
@@ -213,7 +211,7 @@ def groups(summary: Summary, methods: Sequence[str]) -> str:
 def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> str:
     """Return the section of the numbers of each animal."""
     numbers = tabulate(rows)
-    columns = list(dict.fromkeys((cell.metric, cell.region) for cell in numbers if cell.metric in MAIN))
+    columns = list(dict.fromkeys((cell.metric, cell.region) for cell in numbers if quantity(cell.metric).main))
     values = {
         (cell.factor, cell.method, subject, cell.metric, cell.region): value
         for cell, found in numbers.items()

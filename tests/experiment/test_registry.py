@@ -1,0 +1,152 @@
+"""The registries: what is entered once is found by the command, the tables, the figures and the report."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from small_experiment import experiment, value
+
+from bida.cli.parser import parser
+from bida.errors import SettingsError
+from bida.experiment import Choices, Experiment, run
+from bida.experiment.methods import METHODS, TRUTH, Method, method, shown_as
+from bida.experiment.metrics import METRICS, Metric, Quantity, Score, quantities, quantity
+from bida.experiment.report.figures import _box_figure
+from bida.experiment.results import COLUMNS, methods_of, shown, tabulate
+from bida.physics.interpolation import cubic
+
+WORDS = "cubic, with a tenth of the light gone"
+
+
+@pytest.fixture
+def dim(monkeypatch):
+    """Register a method that dims what cubic interpolation gives."""
+
+    def go(thick, choices):
+        return 0.9 * cubic(thick.data, thick.geometry)
+
+    monkeypatch.setitem(METHODS, "dim", Method(go, WORDS, colour="#123456", main=True, note="dim is no method."))
+
+
+@pytest.fixture
+def offset(monkeypatch):
+    """Register a metric, the mean difference to the truth, shown with one digit after the point."""
+
+    def score(case):
+        return [Score("offset", "whole", float(np.mean(case.volume - case.truth.data)), "units")]
+
+    shows = Quantity("Offset", "units", 1, -1, "mean over voxels", main=True, compared=True, first=True)
+    monkeypatch.setitem(METRICS, "offset", Metric(score, {"offset": shows}, inputs=lambda case: {}))
+
+
+def help_of_evaluate(capsys) -> str:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["evaluate", "--help"])
+    return " ".join(re.sub(r"-\n\s+", "-", capsys.readouterr().out).split())
+
+
+def test_a_method_is_entered_once(data, tmp_path, dim, capsys, monkeypatch):
+    def stand_in(volume, affine, atlases):
+        return SimpleNamespace(labels=(volume > np.median(volume)).astype(np.int32))
+
+    monkeypatch.setattr("bida.experiment.case.volumetry", stand_in)
+    assert " dim" in help_of_evaluate(capsys)
+    run(experiment(data, tmp_path, methods=["dim", "cubic"], metrics=["psnr", "volumes"], atlases=1))
+    assert value(tmp_path, subject="sub-01", method="dim", metric="psnr", region="whole", factor=2.5) > 0
+    assert any(
+        "dim" in line for line in (tmp_path / "results.csv").read_text().splitlines() if "structure_dice" in line
+    )
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>dim</dt><dd>{WORDS}</dd>" in report and "dim is no method." in report
+    assert json.loads((tmp_path / "summary.json").read_text())["methods"] == ["cubic", "dim", TRUTH]
+
+
+def test_a_method_has_its_colour_in_figures(dim):
+    rows = [dict(zip(COLUMNS, ("a", "", 5.0, name, "psnr", "whole", 20.0, "dB"))) for name in ("dim", "cubic")]
+    (axes,) = _box_figure(rows, "psnr", "whole", None).axes
+    colours = [patch.get_edgecolor()[:3] for patch in axes.patches]
+    assert colours[1] == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255)) != colours[0]
+
+
+def test_a_method_is_a_column_of_the_montage_and_a_rival(data, tmp_path, dim, monkeypatch):
+    columns = []
+    monkeypatch.setattr(
+        "bida.experiment.report.collect.montage", lambda panels, *more: columns.append(list(panels)) or b"PNG"
+    )
+    run(experiment(data, tmp_path, methods=["cubic", "dim", "nearest"], metrics=["psnr"]))
+    assert columns == [["LR", "cubic", "dim", "HR"]] * 2
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    brief = report[: report.index("Limits</h2>")]
+    assert "nearest below dim" in brief or "nearest above dim" in brief
+
+
+def test_a_metric_is_entered_once(data, tmp_path, offset, capsys):
+    assert " offset (all)" in help_of_evaluate(capsys)
+    run(experiment(data, tmp_path, metrics=["psnr", "offset"]))
+    found = value(tmp_path, subject="sub-01", method="cubic", metric="offset", factor=2.5)
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Offset, whole (units)" in report and "mean over voxels; lower is better" in report
+    assert shown("offset", found) == f"{found:.1f}".replace("-", "\u2212")
+    assert "Box plots of Offset, whole" in report
+    entries = json.loads((tmp_path / "summary.json").read_text())["comparisons"]
+    assert {entry["metric"] for entry in entries} == {"psnr", "offset"}
+
+
+def test_the_truth_is_no_method_that_can_be_asked_for():
+    assert TRUTH not in METHODS and shown_as(TRUTH).meaning
+    with pytest.raises(SettingsError, match=f"got {TRUTH}"):
+        method(TRUTH)
+
+
+def test_what_older_tables_name_is_still_shown():
+    rows = [
+        dict(zip(COLUMNS, ("a", "", 5.0, name, metric, "", 1.0, "")))
+        for name in (TRUTH, "forgotten", "bida")
+        for metric in ("seconds", "lost", "psnr")
+    ]
+    assert methods_of(rows) == ["bida", "forgotten", TRUTH]
+    assert list(dict.fromkeys(cell.metric for cell in tabulate(rows))) == ["psnr", "seconds", "lost"]
+    assert (quantity("lost").label, shown("lost", 1.0), shown_as("forgotten").meaning) == ("lost", "1.000", "")
+
+
+def test_every_name_of_a_number_is_given_by_one_metric():
+    names = [name for metric in METRICS.values() for name in metric.shows]
+    assert len(set(names)) == len(names) and set(quantities()) == {*names, "seconds"}
+
+
+def test_the_help_shows_the_defaults_of_the_experiment(capsys, monkeypatch):
+    text = help_of_evaluate(capsys)
+    plain = Experiment("data", "out")
+    for shown_default in (plain.atlases, plain.profile, plain.jobs, Choices().samples, f"{Choices().timeout_s:g}"):
+        assert f"({shown_default})" in text
+    assert " ".join(plain.methods) + " (all these)" in text and f"({' '.join(f'{f:g}' for f in plain.factors)})" in text
+
+
+def test_the_bundle_has_the_defaults_of_the_experiment():
+    from importlib.resources import files
+
+    from monai.bundle import ConfigParser
+
+    config = ConfigParser()
+    config.read_config(str(files("bida.configs") / "evaluate.yaml"))
+    config["dataset_dir"], config["output_dir"] = "data", "out"
+    found, plain = config.get_parsed_content("experiment"), Experiment("data", "out")
+    for name in ("factors", "methods", "metrics", "strippers"):
+        assert list(getattr(found, name)) == list(getattr(plain, name))
+    for name in ("subjects", "split", "axis", "spacing_mm", "n4", "profile", "atlases", "jobs", "choices"):
+        assert getattr(found, name) == getattr(plain, name)
+
+
+def test_the_help_comes_without_what_computes():
+    code = (
+        "import sys; from bida.cli.parser import parser; parser(['evaluate']); "
+        "print(*({'torch', 'monai', 'scipy', 'nibabel', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and not done.stdout.strip()
