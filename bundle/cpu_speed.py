@@ -8,9 +8,7 @@ found for.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 import torch.nn.functional as F  # noqa: N812
 
@@ -173,12 +172,4 @@ def cpu_model() -> str:
 
 def cache_file() -> Path:
     """Return the file in the user's cache folder, by the rules of the platform (Linux: XDG Base Directory, 0.8)."""
-    home = Path.home()
-    if sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        folder = home / "Library" / "Caches"
-    else:
-        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        folder = named if named.is_absolute() else home / ".cache"  # relative paths are to be ignored, says the rule
-    return folder / "bida" / "arithmetic.json"
+    return platformdirs.user_cache_path("bida", appauthor=False, opinion=False) / "arithmetic.json"

@@ -2,11 +2,13 @@
 
 import json
 import os
-import sys
 import time
 
 import pytest
 import torch
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
+from platformdirs.windows import Windows
 
 from bida import cpu_speed
 from bida.cpu_speed import Speed, bfloat16_speed, cache_file, machine
@@ -17,7 +19,7 @@ FAST = Speed(3.0, 4.0)
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """An own cache folder, and a measurement that counts its calls instead of measuring."""
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("platformdirs.PlatformDirs", Unix)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calls = []
     monkeypatch.setattr(cpu_speed, "measured", lambda: calls.append(1) or FAST)
@@ -83,11 +85,12 @@ def test_only_an_absolute_cache_folder_counts(monkeypatch, tmp_path, value):
     assert cache_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
 
 
-@pytest.mark.parametrize(("system", "folder"), [("darwin", "Library/Caches"), ("win32", "AppData/Local")])
+@pytest.mark.parametrize(("system", "folder"), [(MacOS, "Library/Caches"), (Windows, "AppData/Local")])
 def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder):
-    monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: str(tmp_path / "AppData" / "Local"))
+    monkeypatch.setattr("platformdirs.PlatformDirs", system)
     assert cache_file() == tmp_path / folder / "bida" / "arithmetic.json"
 
 
