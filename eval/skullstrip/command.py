@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError, StripperError
 from bida.eval.external import run_external
 from bida.eval.skullstrip.mask import Mask, check_mask
+from bida.physics.grid import corner_distance_voxels
 
 _GRID_TOLERANCE_VOXELS = 0.01  # float32 affines and quaternions round far below that, half a voxel is far above
 
@@ -167,7 +168,7 @@ class CommandStripper:
             ) from error
         while values.ndim > 3 and values.shape[-1] == 1:
             values = values[..., 0]
-        apart = _corners_apart(found, affine, shape) if values.shape == shape else math.nan
+        apart = corner_distance_voxels(affine, found, shape) if values.shape == shape else math.nan
         if not apart <= _GRID_TOLERANCE_VOXELS:
             got = f"shape {values.shape}" if values.shape != shape else f"corners {apart:.3g} voxels away"
             raise StripperError(
@@ -192,10 +193,3 @@ def _split(command: str) -> list[str]:
 def _is_orthogonal(affine: NDArray[np.float64]) -> bool:
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return bool(np.allclose(columns.T @ columns, np.eye(3), atol=1e-6))
-
-
-def _corners_apart(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Return the largest distance, in voxels of `second`, between the corners of two grids of one shape."""
-    corners = np.stack(np.meshgrid(*[(0, size - 1) for size in shape], indexing="ij"), axis=-1).reshape(-1, 3)
-    there = np.linalg.solve(second, first @ np.c_[corners, np.ones(len(corners))].T)[:3].T
-    return float(np.linalg.norm(there - corners, axis=1).max())
