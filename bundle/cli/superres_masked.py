@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_weights(arguments.model)
 
     from bida.microscopy.load import load_stack
-    from bida.microscopy.restore import describe, inferer_of, load_masked, restore_stack
+    from bida.microscopy.restore import inferer_of, load_masked, restoration_record, restore_stack
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
 
     clock = Clock()
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         "weights": str(arguments.model),
         "clip_percentile": clip_percentile,
         "settings": used,
-        **describe(settings, prior, stack, result, factor),
+        **restoration_record(settings, prior, stack, result, factor),
         "seconds": dict(clock.seconds),
     }
     write_json(sidecar, record, overwrite=overwrite)

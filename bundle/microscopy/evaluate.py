@@ -56,7 +56,7 @@ def evaluate_masked(
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
     folder = make_folder(experiment.output)
     experiment.check_outputs()
-    record = record_of(experiment, truth, priors)
+    record = experiment_record(experiment, truth, priors)
     write_json(folder / "masked.json", record, overwrite=experiment.overwrite)
     if note is not None:
         for warning in record["warnings"]:
@@ -104,7 +104,7 @@ def inception_of(experiment: MaskedExperiment) -> InceptionFeatures | None:
     return InceptionFeatures(experiment.inception_weights, experiment.inception_sha256, device)
 
 
-def record_of(experiment: MaskedExperiment, truth: Stack, priors: Mapping[str, MaskedPrior]) -> dict[str, Any]:
+def experiment_record(experiment: MaskedExperiment, truth: Stack, priors: Mapping[str, MaskedPrior]) -> dict[str, Any]:
     """Return the record of an experiment: what was compared, by which weights and how, as JSON can hold it."""
     record: dict[str, Any] = asdict(experiment) | {
         "networks": {name: {"method": one.method, "sha256": one.weights_sha256} for name, one in priors.items()},

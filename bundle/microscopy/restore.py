@@ -88,7 +88,7 @@ def finer(values: NDArray, stack: Stack, factor: float, exact: bool = True) -> S
     return replace(stack, data=data, spacing_um=(z / factor, y, x))
 
 
-def describe(
+def restoration_record(
     settings: MaskedSettings, prior: MaskedPrior, stack: Stack, result: Stack, factor: float
 ) -> dict[str, Any]:
     """Return what the record of a restoration says of the stack, the network and the result, as JSON can hold it."""

@@ -31,7 +31,7 @@ class Slices(Protocol):
         """Return a slice [H, W, C]."""
 
 
-Stack = tuple[Slices, NDArray[np.int64]]  # slices, indices of those that may be drawn
+DrawableSlices = tuple[Slices, NDArray[np.int64]]  # slices, indices of those that may be drawn
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -55,9 +55,9 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
     return data, spacing_of(image.affine)
 
 
-def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, Stack]:
+def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, DrawableSlices]:
     """Return the slices of [R, A, S, C] in every plane in which they are sharp and hold more than background."""
-    found: dict[str, Stack] = {}
+    found: dict[str, DrawableSlices] = {}
     for plane in PLANES:
         normal = NORMAL[plane]
         in_plane = [spacing_mm[axis] for axis in range(3) if axis != normal]
@@ -95,7 +95,7 @@ class SliceStacks(Dataset):
 
     def __init__(
         self,
-        slices: Mapping[str, Sequence[Stack]],
+        slices: Mapping[str, Sequence[DrawableSlices]],
         transform: Transform | Sequence[Transform],
         seed: int = 0,
         weights: Mapping[str, NDArray[np.float64]] | None = None,
@@ -159,7 +159,7 @@ class SliceDataset(SliceStacks):
     ) -> None:
         """Load every image into memory."""
         cache = None if cache is None else Path(cache)
-        slices: dict[str, list[Stack]] = {plane: [] for plane in planes}
+        slices: dict[str, list[DrawableSlices]] = {plane: [] for plane in planes}
         members: dict[str, list[str]] = {plane: [] for plane in planes}  # the data set of each of them
         for animal in data:
             volume, spacing = load_normalised(animal.path)
