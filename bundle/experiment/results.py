@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
 
 from bida.errors import ScanError, SettingsError
 from bida.experiment.methods import METHODS, TRUTH
@@ -40,16 +43,15 @@ def write_results(path: str | Path, rows: Iterable[Row]) -> None:
         SettingsError: A row lacks a column or has another one.
         ScanError: The file cannot be written.
     """
-    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for number, row in enumerate(rows, 1):
-            if set(row) != set(COLUMNS):
-                odd = ", ".join(sorted(set(row) ^ set(COLUMNS)))
-                raise SettingsError(f"{path}: row {number} must have the columns {', '.join(COLUMNS)}; see {odd}")
-            value, factor = float(row["value"]), float(row["factor"])
-            shown = {**row, "value": "" if math.isnan(value) else repr(value), "factor": f"{factor:g}"}
-            writer.writerow([shown[column] for column in COLUMNS])
+    rows = list(rows)
+    for number, row in enumerate(rows, 1):
+        if set(row) != set(COLUMNS):
+            odd = ", ".join(sorted(set(row) ^ set(COLUMNS)))
+            raise SettingsError(f"{path}: row {number} must have the columns {', '.join(COLUMNS)}; see {odd}")
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float})
+    frame["factor"] = [f"{float(factor):g}" for factor in frame["factor"]]
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
@@ -87,24 +89,17 @@ def tabulate(rows: Iterable[Row]) -> Table:
     Raises:
         SettingsError: Two rows give the same number.
     """
-    rows = list(rows)
-    table: Table = {}
-    seen: set[tuple[Cell, str]] = set()
-    for row in rows:
-        cell = Cell(float(row["factor"]), str(row["metric"]), str(row["region"]), str(row["method"]))
-        subject, value = str(row["subject"]), float(row["value"])
-        if (cell, subject) in seen:
-            raise SettingsError(f"results: each number must stand once, {subject} has two of {tuple(cell)}; remove one")
-        seen.add((cell, subject))
-        if math.isfinite(value):
-            table.setdefault(cell, {})[subject] = value
-    metrics, regions = (list(dict.fromkeys(getattr(cell, key) for cell in table)) for key in ("metric", "region"))
-    metrics, methods = list(dict.fromkeys([*quantities(), *metrics])), methods_of(rows)
-
-    def place(cell: Cell) -> tuple[float, int, int, int]:
-        return cell.factor, metrics.index(cell.metric), regions.index(cell.region), methods.index(cell.method)
-
-    return {cell: dict(sorted(table[cell].items())) for cell in sorted(table, key=place)}
+    rows, cell = list(rows), list(Cell._fields)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"factor": float, "value": float})
+    for row in frame[frame.duplicated([*cell, "subject"])].itertuples():
+        told = row.factor, row.metric, row.region, row.method
+        raise SettingsError(f"results: each number must stand once, {row.subject} has two of {told}; remove one")
+    frame = frame[np.isfinite(frame["value"])]
+    orders = {"metric": [*quantities(), *frame["metric"]], "region": frame["region"], "method": methods_of(rows)}
+    for column, values in orders.items():
+        frame[column] = pd.Categorical(frame[column], list(dict.fromkeys(values)))
+    groups = frame.sort_values([*cell, "subject"]).groupby(cell, sort=False, observed=True)
+    return {Cell(*key): dict(zip(group["subject"], group["value"])) for key, group in groups}
 
 
 def methods_of(rows: Iterable[Row]) -> list[str]:
@@ -114,12 +109,10 @@ def methods_of(rows: Iterable[Row]) -> list[str]:
     return [*known, *sorted(found - METHODS.keys() - {TRUTH}), *({TRUTH} & found)]
 
 
-def groups_of(rows: Iterable[Row]) -> dict[str, list[str]]:
+def groups_of(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return group to its animals, both sorted; the group of animals without one is ''."""
-    members: dict[str, set[str]] = {}
-    for row in rows:
-        members.setdefault(str(row["group"]), set()).add(str(row["subject"]))
-    return {group: sorted(members[group]) for group in sorted(members)}
+    groups = pd.DataFrame(rows, columns=list(COLUMNS)).groupby("group")["subject"]
+    return {str(group): sorted(members.unique()) for group, members in groups}
 
 
 def shown(metric: str, value: float | None) -> str:
