@@ -20,8 +20,8 @@ from measure import gflop, load, machine, timed, write_tables
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
-from bida.mri.inferer import BiplanarInferer
 from bida.mri.measurement import Measurement
+from bida.mri.sampler import BiplanarSampler
 from bida.mri.settings import SamplerOptions
 from bida.mri.synthetic_brain import smooth_noise
 from bida.physics.geometry import SliceGeometry
@@ -90,7 +90,7 @@ def row(case: Case, prior: PlanePrior, device: torch.device, runs: int) -> dict[
     inputs, geometry = problem(case.shape, device)
     planes = planes_containing(AXIS)[: case.planes]
     options = SamplerOptions(steps=case.steps, batch_size=case.batch_size, guided=case.guided)
-    inferer = BiplanarInferer(options, micro_batch=MICRO_BATCH)
+    inferer = BiplanarSampler(options, micro_batch=MICRO_BATCH)
     scan = Measurement.of(inputs, prior.stride, geometry)
 
     def restore() -> None:

@@ -49,10 +49,10 @@ from bida.experiment.truth import choose_animals, prepare
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
 from bida.mri.adapt import adapt_prior
-from bida.mri.inferer import BiplanarInferer
 from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments
-from bida.mri.pipeline import restore, scan_transform
+from bida.mri.pipeline import measured, restore, way_of
+from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
@@ -100,7 +100,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
             settings = Settings.of(like=str(truth.path), n4=False, **options)
             draws = Moments()
             result = restore(path, settings, on_draw=draws.add)
-            meta = scan_transform(settings, prior.stride)({"image": path})["image"].meta
+            meta = way_of(settings, prior.stride).there(path)[0].meta
             unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
             mean, std = (ras(values, result.affine)[0][brain] for values in (result.data, draws.std))
             cells[name] = Cell(np.abs(mean - truth.data[brain]) / unit, std / unit, factor)
@@ -170,13 +170,11 @@ def strange(data: Path) -> Iterator[tuple[str, Any]]:
 
 def prepared(
     source: Any, arguments: argparse.Namespace, **options: Any
-) -> tuple[BiplanarInferer, PlanePrior, Measurement]:
+) -> tuple[BiplanarSampler, PlanePrior, Measurement]:
     """Return the sampler, the prior and the measurement of a scan at the defaults of a run, but options."""
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model, **options)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
-    inputs = scan_transform(settings, prior.stride)({"image": source})["image"][None]
-    inputs = inputs.to(next(prior.parameters()).device)
-    return BiplanarInferer(settings), prior, Measurement.of(inputs, prior.stride)
+    return BiplanarSampler(settings), prior, measured(way_of(settings, prior.stride).there(source)[0], prior)
 
 
 def familiar(arguments: argparse.Namespace) -> None:
@@ -201,7 +199,7 @@ def thickened(source: Any) -> Any:
     return folder / "thick.nii.gz"
 
 
-def restored_by(sampler: BiplanarInferer, prior: PlanePrior) -> Any:
+def restored_by(sampler: BiplanarSampler, prior: PlanePrior) -> Any:
     """Return what restores thick slices of one plane, the mean of the sampler's draws."""
 
     def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> torch.Tensor:
@@ -289,7 +287,7 @@ def rat(arguments: argparse.Namespace) -> None:
     sharp = cut_to_stride(sharp, axis, prior.stride)
     for geometry in (at_factor(scan.geometry, arguments.at), scan.geometry.unpadded()):
         for samples in (1, arguments.samples):
-            averaging = BiplanarInferer(replace(sampler.options, samples=samples))
+            averaging = BiplanarSampler(replace(sampler.options, samples=samples))
             cubic, projected = gains(averaging, prior, sharp, geometry)
             print(
                 f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, mean of {samples}: "
@@ -299,7 +297,7 @@ def rat(arguments: argparse.Namespace) -> None:
 
 
 def gains(
-    sampler: BiplanarInferer, prior: PlanePrior, sharp: torch.Tensor, geometry: SliceGeometry
+    sampler: BiplanarSampler, prior: PlanePrior, sharp: torch.Tensor, geometry: SliceGeometry
 ) -> tuple[float, float]:
     """Return what the prior gains, without the self-check, on slices made thick in their plane, dB.
 
@@ -368,7 +366,7 @@ def noise_level(volume: NDArray, axis: int) -> float:
 def planes(arguments: argparse.Namespace) -> None:
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
-    run = restored_by(BiplanarInferer(replace(settings, samples=2 * settings.samples)), prior)
+    run = restored_by(BiplanarSampler(replace(settings, samples=2 * settings.samples)), prior)
     for animal in choose_animals(arguments.data, arguments.subjects, None):
         volume, (voxel_mm, *_) = load_normalised(animal.path)
         for axis in range(3):

@@ -1,33 +1,27 @@
-"""MONAI dictionary transforms, each with its inverse.
+"""The steps from a scan to a network's input, each with its inverse, and the same as MONAI dictionary transforms.
 
-The order in use: LoadScand, MONAI's Orientationd("RAS"), PlanScand, MatchScand, CorrectBiasd, ResampleInPlaned,
-NormalizePercentilesd, BackProjectd, PadToNetworkd.
+The order in use: load, turn to RAS, PlanScan, MatchScan, CorrectBias, ResampleInPlane, NormalizePercentiles,
+BackProject, PadToNetwork. Start reading at `base.py`.
 """
 
-from bida.physics.simulate import simulate_slices
-from bida.transforms.backproject import BackProjectd
-from bida.transforms.bias import CorrectBiasd
-from bida.transforms.inplane import ResampleInPlaned
-from bida.transforms.intensity import NormalizePercentilesd
-from bida.transforms.like import OrientLiked
-from bida.transforms.load import LoadScand
-from bida.transforms.match import MatchScand
-from bida.transforms.pad import PadToNetworkd
-from bida.transforms.plan import PlanScand
-from bida.transforms.save import SaveVolumed
-from bida.transforms.simulate import SimulateSlicesd
+import lazy_loader
 
-__all__ = [
-    "BackProjectd",
-    "CorrectBiasd",
-    "LoadScand",
-    "MatchScand",
-    "NormalizePercentilesd",
-    "OrientLiked",
-    "PadToNetworkd",
-    "PlanScand",
-    "ResampleInPlaned",
-    "SaveVolumed",
-    "SimulateSlicesd",
-    "simulate_slices",
-]
+# imported when first asked for: MONAI takes seconds
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dictionary": [
+            "BackProjectd",
+            "CorrectBiasd",
+            "LoadScand",
+            "MatchScand",
+            "NormalizePercentilesd",
+            "OrientLiked",
+            "PadToNetworkd",
+            "PlanScand",
+            "ResampleInPlaned",
+        ],
+        "save": ["SaveVolumed"],
+        "simulate": ["SimulateSlicesd", "simulate_slices"],
+    },
+)

@@ -1,21 +1,20 @@
-"""What the transforms of this package share: the loop over keys, the trace, and the meta that a scan carries.
+"""What the steps from a scan to a network's input share: the image, the base of a step, and the notes on an image.
 
 The meta of an image holds plain values alone, so that MONAI can collate it: numbers, arrays and strings, with
-`slice_geometry`, `target_grids`, `sidecar`, `warnings` and `padding` as JSON.
+`slice_geometry`, `target_grids`, `sidecar`, `warnings` and `padding` as JSON. No MONAI is imported here: it takes
+seconds to import, and `bida superres` does without (`dictionary` makes MONAI transforms of the steps).
 """
 
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
-from monai.utils import TraceKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,51 +24,57 @@ from bida.physics.grid import AxisGrid, grids_from_json, spacing_of
 from bida.physics.interpolation import changed_axes
 
 
-class VolumeTransform(MapTransform, InvertibleTransform):
-    """A dictionary transform of [1, R, A, S] volumes: subclasses write `forward` and `backward`."""
+@dataclass(frozen=True)
+class ScanImage:
+    """A volume, where it lies, and what the steps noted of it.
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Apply `forward` to every key, and record what `backward` needs."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            image, extra = self.forward(d[key])
-            self.push_transform(image, orig_size=d[key].shape[1:], extra_info=extra)
-            d[key] = image
-        return d
+    Attributes:
+        data: [1, X, Y, Z], float32.
+        affine: 4 x 4, voxel index to mm.
+        meta: plain values.
+    """
 
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Apply `backward` to every key, from what `forward` recorded alone."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            record = self.pop_transform(d[key])
-            d[key] = self.backward(d[key], record.get(TraceKeys.EXTRA_INFO, {}))
-        return d
+    data: Tensor
+    affine: NDArray[np.float64]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the voxels on each axis."""
+        x, y, z = self.data.shape[1:]
+        return x, y, z
+
+    def numpy(self) -> NDArray[np.float32]:
+        """Return the volume as an array [X, Y, Z]."""
+        array: NDArray[np.float32] = self.data[0].cpu().numpy()
+        return array
+
+
+class VolumeStep(ABC):
+    """A step on volumes [1, R, A, S] and its inverse, which knows only what the step recorded."""
 
     @abstractmethod
-    def forward(self, image: MetaTensor) -> tuple[MetaTensor, dict[str, Any]]:
+    def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
         """Return the new image and the record for `backward`: strings, numbers and arrays."""
 
     @abstractmethod
-    def backward(self, image: MetaTensor, record: dict[str, Any]) -> MetaTensor:
+    def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Undo `forward` on the scan or on a volume made from it."""
 
 
-def replaced(image: MetaTensor, data: Tensor, affine: NDArray | None = None, **meta: Any) -> MetaTensor:
-    """Return new float32 data with the meta and the trace of `image`, a new affine and more meta where given."""
-    plain = data.as_subclass(Tensor).to(torch.float32)
-    out = MetaTensor(plain, meta={**image.meta, **meta}, applied_operations=list(image.applied_operations))
-    if affine is not None:
-        out.affine = torch.as_tensor(np.asarray(affine), dtype=torch.float64)
-    return out
+def replaced(image: ScanImage, data: Tensor, affine: NDArray | None = None, **meta: Any) -> ScanImage:
+    """Return new data, as float32, with the meta of an image, a new affine and more meta where given."""
+    where = image.affine if affine is None else np.asarray(affine, dtype=np.float64)
+    return ScanImage(data.to(torch.float32), where, {**image.meta, **meta})
 
 
-def affine_of(image: MetaTensor) -> NDArray[np.float64]:
-    """Return the 4 x 4 affine of an image."""
-    return np.asarray(image.affine.cpu().numpy(), dtype=np.float64)
+def noted(image: ScanImage, **meta: Any) -> ScanImage:
+    """Return an image with more meta."""
+    return replace(image, meta={**image.meta, **meta})
 
 
-def geometry_of(image: MetaTensor) -> SliceGeometry:
-    """Return the geometry that `PlanScand` (or `SimulateSlicesd`) left on an image.
+def geometry_of(image: ScanImage) -> SliceGeometry:
+    """Return the geometry that `PlanScan` (or a simulation) left on an image.
 
     Raises:
         SettingsError: there is none.
@@ -79,8 +84,8 @@ def geometry_of(image: MetaTensor) -> SliceGeometry:
     return SliceGeometry.from_json(image.meta["slice_geometry"])
 
 
-def target_grids(image: MetaTensor) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
-    """Return the grids of the result on R, A and S that `PlanScand` left on an image.
+def target_grids(image: ScanImage) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
+    """Return the grids of the result on R, A and S that `PlanScan` left on an image.
 
     Raises:
         SettingsError: there are none.
@@ -90,13 +95,13 @@ def target_grids(image: MetaTensor) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
     return grids_from_json(image.meta["target_grids"])
 
 
-def changed_in_plane(image: MetaTensor) -> list[int]:
+def changed_in_plane(image: ScanImage) -> list[int]:
     """Return the in-plane axes that have yet to be resampled to the target grids."""
     through = geometry_of(image).axis
-    changed = changed_axes(image.shape[1:], spacing_of(affine_of(image)), target_grids(image))
+    changed = changed_axes(image.shape, spacing_of(image.affine), target_grids(image))
     return [axis for axis in changed if axis != through]
 
 
-def add_warnings(image: MetaTensor, warnings: Sequence[str]) -> str:
+def add_warnings(image: ScanImage, warnings: Sequence[str]) -> str:
     """Return the `warnings` meta of an image with more of them, as JSON."""
     return json.dumps([*json.loads(image.meta.get("warnings", "[]")), *warnings])

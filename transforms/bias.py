@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
 from bida.physics.grid import spacing_of
 from bida.physics.interpolation import resample
-from bida.transforms.base import VolumeTransform, affine_of, replaced, target_grids
+from bida.transforms.base import ScanImage, VolumeStep, noted, replaced, target_grids
 
 
-class CorrectBiasd(VolumeTransform):
+class CorrectBias(VolumeStep):
     """Estimate a scan's bias field by N4 and divide it out.
 
     Backward multiplies the field, interpolated on the grid that the volume has then, back in; with `restore=False` it
     leaves the volume corrected and says so in the meta (`bias_corrected`).
 
     Args:
-        keys: keys of the scans [1, R, A, S].
         shrink: N4 sees a grid this much coarser; an axis with thick slices is shrunk less.
         restore: multiply the field back into the result.
-        allow_missing_keys: pass over missing keys.
 
     Raises:
         SettingsError: `shrink` is below 1.
@@ -37,20 +33,17 @@ class CorrectBiasd(VolumeTransform):
     Source: Tustison et al., IEEE Trans. Med. Imaging 29(6):1310-1320, 2010.
     """
 
-    def __init__(
-        self, keys: KeysCollection, shrink: int = 4, restore: bool = True, allow_missing_keys: bool = False
-    ) -> None:
+    def __init__(self, shrink: int = 4, restore: bool = True) -> None:
         """Check and keep the settings."""
-        super().__init__(keys, allow_missing_keys)
         if shrink < 1:
             raise SettingsError(f"shrink must be >= 1, got {shrink}")
         self.shrink, self.restore = shrink, restore
 
-    def forward(self, image: MetaTensor) -> tuple[MetaTensor, dict[str, Any]]:
+    def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
         """Estimate and divide."""
-        spacing = spacing_of(affine_of(image))
+        spacing = spacing_of(image.affine)
         try:
-            log_field = estimate_log_bias(image[0].cpu().numpy(), spacing, self.shrink)
+            log_field = estimate_log_bias(image.numpy(), spacing, self.shrink)
         except RuntimeError as error:
             name, reason = image.meta.get("filename_or_obj", "scan"), str(error).strip().splitlines()[-1]
             # ITK's "Failed to allocate memory for image." and C++'s "std::bad_alloc" both come as a RuntimeError
@@ -59,18 +52,18 @@ class CorrectBiasd(VolumeTransform):
             raise ScanError(f"{name}: N4 must find a bias field, got '{reason}'; give --no-n4") from error
         field = torch.from_numpy(np.exp(log_field))
         record = {"log_field": log_field, "spacing_mm": np.array(spacing), "restore": int(self.restore)}
-        return replaced(image, image.as_tensor() / field[None]), record
+        return replaced(image, image.data / field[None]), record
 
-    def backward(self, image: MetaTensor, record: dict[str, Any]) -> MetaTensor:
+    def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Multiply, or leave corrected."""
         if not record["restore"]:
-            return replaced(image, image, bias_corrected=1)
+            return noted(image, bias_corrected=1)
         log_field = np.asarray(record["log_field"], dtype=np.float64)
         spacing = [float(size) for size in record["spacing_mm"]]
-        if tuple(image.shape[1:]) != log_field.shape or not np.allclose(spacing_of(affine_of(image)), spacing):
+        if image.shape != log_field.shape or not np.allclose(spacing_of(image.affine), spacing):
             log_field = resample(log_field, spacing, target_grids(image))
-        field = torch.from_numpy(np.exp(log_field.astype(np.float32))).to(image.device)
-        return replaced(image, image.as_tensor() * field[None])
+        field = torch.from_numpy(np.exp(log_field.astype(np.float32))).to(image.data.device)
+        return replaced(image, image.data * field[None])
 
 
 def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int) -> NDArray[np.float32]:

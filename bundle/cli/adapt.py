@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from bida.cli.options import MACHINE, PLAN, add_settings, preset_option, settings_of
-from bida.errors import plain_errors
 from bida.io.files import check_exists, check_output
 from bida.mri.settings import Settings
 from bida.progress import adapt_progress
@@ -31,15 +30,12 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.diffusion.load import load_prior, prior_of
     from bida.io.weights import save_weights
     from bida.mri.adapt import adapt_prior
-    from bida.mri.measurement import Measurement
-    from bida.mri.pipeline import scan_transform
+    from bida.mri.pipeline import measured, way_of
 
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
-    transform = scan_transform(settings, prior.stride)
-    with plain_errors():
-        images = [transform({"image": scan})["image"][None].to(device) for scan in arguments.scans]
-    scans = [Measurement.of(image, prior.stride) for image in images]
+    way = way_of(settings, prior.stride)
+    scans = [measured(way.there(scan)[0], prior) for scan in arguments.scans]
     checkpoint = output.with_suffix(".ckpt")
     found = adapt_prior(prior, scans, arguments.minutes, checkpoint, adapt_progress())
     save_weights(prior, output)

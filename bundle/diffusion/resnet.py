@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
 from bida.diffusion.prior import is_guided
-from bida.diffusion.unet import zero
+from bida.diffusion.unet import timestep_embedding, zero
 
 FOLD = 2  # pixels along each side that are folded into channels: a quarter of the work, twice the field of view
 RESIDUAL = 0.5  # of a block's result is added, for stability at the learning rate used (Lim et al. 2017 take 0.1)
@@ -82,7 +81,7 @@ class SliceResNet(nn.Module):
             timesteps: Times, [B] or [1].
             class_labels: Classes, [B] or [1].
         """
-        emb = F.silu(self.time(get_timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
+        emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
         stem = self.stem(self.fold(x).contiguous(memory_format=torch.channels_last))
         h = stem
         for block in self.body:

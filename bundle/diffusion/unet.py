@@ -9,12 +9,29 @@ slice happens to hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
+
+
+def timestep_embedding(timesteps: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
+    """Embed diffusion times as sines and cosines (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        timesteps: Tensor [B].
+        channels: Even number of features.
+        max_period: Longest wavelength, in steps.
+
+    Returns:
+        Tensor [B, channels], float32.
+    """
+    half = channels // 2
+    frequency = torch.exp(-math.log(max_period) * torch.arange(half, device=timesteps.device) / half)
+    angle = timesteps.float()[:, None] * frequency[None, :]
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 def zero(module: nn.Module) -> None:
@@ -131,7 +148,7 @@ class SliceUNet(nn.Module):
             raise ValueError(f"slices must be multiples of {self.stride} pixels, got {tuple(x.shape[-2:])}; pad them")
         if class_labels is None:
             class_labels = torch.zeros_like(timesteps)
-        emb = F.silu(self.time(get_timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
+        emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
         h = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # [B, 4 in_channels, H/2, W/2]
         h = self.stem(h)
         skips = []

@@ -9,11 +9,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.transforms import Compose, Orientationd
 from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 
-from bida.errors import SettingsError, plain_errors
+from bida.errors import SettingsError
 from bida.io.bids import Animal, derivative, find_animals, group_of, has_splits
 from bida.io.files import make_folder
 from bida.io.nifti import write_volume
@@ -21,7 +20,9 @@ from bida.io.scan import read_scan
 from bida.io.weights import sha256
 from bida.physics.grid import isotropic_axis, resampled_affine, spacing_of
 from bida.physics.interpolation import resample
-from bida.transforms import CorrectBiasd, LoadScand
+from bida.transforms.bias import CorrectBias
+from bida.transforms.load import LoadScan
+from bida.transforms.orient import OrientRAS
 
 ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel
 PERCENTILES = (1.0, 99.0)  # of the truth; the range between them is the data range of PSNR and SSIM
@@ -100,10 +101,11 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
     """
     path = make_folder(folder) / f"{animal.subject}.nii.gz"
     if not path.exists():
-        steps: list[Any] = [LoadScand("image"), Orientationd("image", axcodes="RAS", labels=None)]
-        with plain_errors():
-            image = Compose([*steps, CorrectBiasd("image")] if n4 else steps)({"image": str(animal.path)})["image"]
-        volume, affine = image[0].numpy(), image.affine.numpy().astype(np.float64)
+        image, _ = OrientRAS().forward(LoadScan()(animal.path))
+        if n4:
+            image, _ = CorrectBias().forward(image)
+        volume: NDArray[Any] = image.numpy()
+        affine = image.affine
         sizes = spacing_of(affine)
         if spacing_mm is None and max(sizes) > ISOTROPIC * min(sizes):
             found = " x ".join(f"{size:.4g}" for size in sizes)

@@ -10,8 +10,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "inferer": ["BiplanarInferer"],
-        "pipeline": ["find_scans", "load_prior", "postprocessing", "prior_of", "restore", "scan_transform"],
+        "pipeline": ["load_prior", "prior_of", "restore"],
         "result": ["Result"],
+        "sampler": ["BiplanarSampler"],
         "settings": ["SamplerOptions", "Settings"],
+        "workflow": ["find_scans", "postprocessing", "scan_transform"],
     },
 )

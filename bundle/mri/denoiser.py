@@ -30,6 +30,7 @@ class PlaneDenoiser:
         guide: what a guided prior is shown (`bida.physics.guide.shown`), [4, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
+        inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PlaneDenoiser:
         guide: Tensor | None = None,
         grain: bool = True,
         along: int = 0,
+        inside: range | None = None,
     ) -> None:
         """Find the slices, and the parts of them, that the prior is needed for."""
         self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
@@ -51,7 +53,8 @@ class PlaneDenoiser:
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
         self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
-        self.cuts = cuts(to_slices(held, plane)[:, 0], torch.nonzero(active).squeeze(1), micro_batch, prior.stride)
+        every = cuts(to_slices(held, plane)[:, 0], torch.nonzero(active).squeeze(1), micro_batch, prior.stride)
+        self.cuts = [cut for cut in every if inside is None or any(i in inside for i in cut.index.tolist())]
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it."""

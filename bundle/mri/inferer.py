@@ -1,80 +1,25 @@
-"""Biplanar sampling: two 2D diffusion priors, one scan (Gharib et al., MICCAI 2025), as a MONAI inferer."""
+"""Biplanar sampling as a MONAI inferer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
 
-import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bida.diffusion.fusion import counted, fused_states
-from bida.diffusion.noise import INITIAL, volume_noise
-from bida.diffusion.prior import SlicePrior, relative_alpha_bar
-from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, sample
-from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
-from bida.errors import SettingsError
-from bida.mri.content import CONSTANT, content
-from bida.mri.denoiser import PlaneDenoiser
+from bida.diffusion.prior import SlicePrior
 from bida.mri.measurement import Measurement, Padding
-from bida.mri.moments import Moments, mean_of
-from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
+from bida.mri.sampler import BiplanarSampler
 from bida.mri.settings import SamplerOptions
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import axis_within, planes_containing
-from bida.physics.guide import guide, shown
-from bida.physics.operators import SliceOperator
 
 
-@dataclass(frozen=True)
-class Restoration:
-    """Hold the result of K draws.
+class BiplanarInferer(BiplanarSampler, Inferer):
+    """Restore an isotropic volume from the pseudo-inverse of a scan, see `bida.mri.sampler.BiplanarSampler`.
 
-    Attributes:
-        mean: mean of the draws, [R, A, S].
-        std: standard deviation over the draws (ddof 1), [R, A, S]; None for one draw.
-        residual: max |A mean - y| / (max y - min y).
-        check: what the self-check found; None where there was none.
-    """
-
-    mean: Tensor
-    std: Tensor | None
-    residual: float
-    check: SelfCheck | None = None
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Hold one draw.
-
-    Attributes:
-        volume: [R, A, S].
-        weight: of the priors in it, the rest is the guide's.
-    """
-
-    volume: Tensor
-    weight: float
-
-
-class BiplanarInferer(Inferer):
-    """Restore an isotropic volume from the pseudo-inverse of a scan with the priors of two planes.
-
-    The inputs are A+ y, from which y = A (A+ y). Each plane that contains the through-plane axis is sampled with DDNM,
-    or DDNM+ where the scan's noise is given.
-
-    Args:
-        options: how the priors are sampled; the defaults when None. Their noise is on the scan's own intensities where
-            the inputs' meta tells how they were normalised, else in the inputs' units.
-        micro_batch: slices that the network sees at once, which the batch size is rounded up to whole ones of; in
-            bfloat16 the result depends on it.
-        progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
-
-    Raises:
-        SettingsError: an argument is out of its range.
+    The inputs are A+ y, from which y = A (A+ y).
     """
 
     def __init__(
@@ -85,10 +30,7 @@ class BiplanarInferer(Inferer):
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Keep the options."""
-        super().__init__()
-        if micro_batch < 1:
-            raise SettingsError(f"micro_batch: must be at least 1, got {micro_batch}")
-        self.options, self.micro_batch, self.progress = options or SamplerOptions(), micro_batch, progress
+        BiplanarSampler.__init__(self, options, micro_batch=micro_batch, progress=progress)
 
     def __call__(  # type: ignore[override]  # a prior is more than the callable that MONAI's signature asks for
         self,
@@ -120,102 +62,3 @@ class BiplanarInferer(Inferer):
             inputs.meta["self_check"] = json.dumps(found.check and found.check.record())
             mean = MetaTensor(mean).copy_meta_from(inputs)
         return mean
-
-    @torch.no_grad()
-    def restore(
-        self,
-        scan: Measurement,
-        network: SlicePrior,
-        check: SelfCheck | None = None,
-        on_draw: Callable[[Draw], None] | None = None,
-    ) -> Restoration:
-        """Restore a volume: draw, hand each draw on, average.
-
-        Args:
-            scan: the scan's slices.
-            network: the priors of the planes.
-            check: what the self-check found, by whose weight each draw leans on the guide.
-            on_draw: called with each draw, as it is made.
-        """
-        moments = Moments()
-        for draw in self.draws(scan, network, 1.0 if check is None else check.weight):
-            moments.add(draw.volume)
-            if on_draw is not None:
-                on_draw(draw)
-        again = SliceOperator.build(scan.geometry).forward(moments.mean)
-        residual = float((again - scan.y).abs().max() / (scan.y.max() - scan.y.min()).clamp(min=CONSTANT))
-        std = moments.std if self.options.samples > 1 else None
-        return Restoration(moments.mean, std, residual, check and replace(check, weight_of_result=draw.weight))
-
-    @torch.no_grad()
-    def draws(self, scan: Measurement, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
-        """Yield the draws one by one.
-
-        Each is drawn towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
-        plane's prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
-        The means of several draws differ by less, so that w is then somewhat high.
-        """
-        planes, noise = planes_containing(scan.geometry.axis), self.options.noise * scan.scale
-        A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
-        averaged = None
-        for volumes in self.sampled(scan, network, planes, self.options.fusion, noise, self.progress):
-            if averaged is None:
-                # padding is no part of the result, and no slice sees that of the through-plane axis
-                averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
-            x = mean_of(volumes)
-            if averaged < 1:
-                # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x
-                g = reference + A.pinv(A.forward(x) - scan.y) if noise else reference
-                x = g + averaged * (x - g)
-            yield Draw(x, averaged)
-
-    @torch.no_grad()
-    def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:
-        """Return what the self-check finds, as many draws averaged as in a run; None where the options leave it out."""
-        if not self.options.self_check:
-            return None
-
-        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
-            moments = Moments()
-            for volumes in self.sampled(Measurement(thick, own), network, (plane,)):
-                moments.add(mean_of(volumes))
-            return moments.mean
-
-        return self_check(scan.inside(), scan.geometry, network, restored)
-
-    def sampled(
-        self,
-        scan: Measurement,
-        network: SlicePrior,
-        planes: Sequence[str],
-        fusion: str = "final",
-        noise: float = 0.0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Iterator[list[Tensor]]:
-        """Yield draws for a scan by the priors of some planes: the volumes [R, A, S] whose mean is the result.
-
-        They are one for each plane under the fusion "final", else one. The noise is in the units of the scan's y.
-        """
-        y, geometry, options = scan.y, scan.geometry, self.options
-        A = SliceOperator.build(geometry)
-        condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
-        seen = shown(y, geometry) if options.guided and network.guided else None
-        signal = network.alpha_bar if seen is None else relative_alpha_bar(network.alpha_bar)
-        start = first_time_above(signal, EPS_FLOOR) if network.prediction == "eps" else None
-        pairs = timestep_pairs(options.steps, len(network.alpha_bar), start)
-        batches, held = (options.batch_size, self.micro_batch), content(y, A)
-        denoisers = [
-            PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, axis_within(plane, geometry.axis))
-            for plane in planes
-        ]
-        states = fused_states(fusion, planes, denoisers)
-        report = counted(progress, options.samples * len(states) * len(pairs))
-        shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
-        keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
-        for draw in range(options.samples):
-            volumes = []
-            for stream, plane, denoise in states:
-                drawn = partial(keyed, plane, options.seed, draw, stream)
-                x_T = drawn(INITIAL)
-                volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, options.eta))
-            yield volumes

@@ -12,12 +12,11 @@ import torch
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
-from bida.errors import plain_errors
 from bida.mri.familiarity import THRESHOLD_DB
-from bida.mri.inferer import BiplanarInferer
-from bida.mri.measurement import Measurement, ScanMeta
-from bida.mri.pipeline import scan_transform
+from bida.mri.measurement import ScanMeta
+from bida.mri.pipeline import measured, way_of
 from bida.mri.record import check_warnings
+from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import WINDOW
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES, NORMAL, planes_containing
@@ -43,19 +42,17 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     """
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
-    with plain_errors():
-        # N4 takes seconds and changes no grid
-        transform = scan_transform(replace(settings, n4=settings.n4 and checking), prior.stride)
-        image = transform({"image": scan})["image"]
+    # N4 takes seconds and changes no grid
+    image, _ = way_of(replace(settings, n4=settings.n4 and checking), prior.stride).there(scan)
     meta = ScanMeta.of(image.meta)
     assert meta.geometry is not None  # the plan is in it
     geometry = meta.geometry.unpadded()
     planes = planes_containing(geometry.axis)
-    seconds = time_estimate(prior, tuple(image.shape[1:]), planes, settings)
+    seconds = time_estimate(prior, image.shape, planes, settings)
     warnings, lines = list(meta.warnings), []
     if checking:
-        inferer = BiplanarInferer(replace(settings, self_check=True))
-        check = inferer.check(Measurement.of(image[None].to(device), prior.stride), prior)
+        sampler = BiplanarSampler(replace(settings, self_check=True))
+        check = sampler.check(measured(image, prior), prior)
         found = None if check is None else check.record()
         lines += self_check_lines(found)
         warnings += check_warnings(settings, found)

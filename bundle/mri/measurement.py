@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.data import MetaTensor
 from torch import Tensor
 
 from bida.diffusion.noise import NO_PADDING
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import AXES, AxisGrid, grids_from_json
+from bida.physics.grid import AXES, NORMAL, AxisGrid, grids_from_json
 from bida.physics.operators import SliceOperator
 
 Padding = Sequence[tuple[int, int]]
@@ -31,7 +30,7 @@ class ScanMeta:
         grids: of the result on R, A, S; none where the meta does not tell.
         padding: voxels (before, after) on each axis of the isotropic grid.
         scale: units of the network's input a unit of the scan's intensities, 1 where the meta does not tell.
-        intensity_range: the two intensities that are -1 and 1 to the network; None likewise.
+        intensity_range: the two intensities that are -1 and 1 to the network, those themselves likewise.
         warnings: what was assumed, a sentence each.
         residuals: see `RESIDUALS`; None where one was not measured.
         self_check: what the self-check found, as the inferer noted it; None where there was none.
@@ -42,7 +41,7 @@ class ScanMeta:
     grids: tuple[AxisGrid, ...]
     padding: Padding
     scale: float
-    intensity_range: tuple[float, float] | None
+    intensity_range: tuple[float, float]
     warnings: tuple[str, ...]
     residuals: dict[str, float | None]
     self_check: dict[str, Any] | None
@@ -52,15 +51,15 @@ class ScanMeta:
         """Decode the meta of an image, or of a batch of one."""
         plain = {key: value[0] if _is_one(value) else value for key, value in meta.items()}
         geometry, grids = plain.get("slice_geometry"), plain.get("target_grids")
-        low, high = plain.get("intensity_low"), plain.get("intensity_high")
-        known = low is not None and high is not None
+        ends = [plain[name] for name in ("intensity_low", "intensity_high") if plain.get(name) is not None]
+        low, high = (float(end) for end in ends) if len(ends) == 2 else (-1.0, 1.0)
         return cls(
             source=str(plain.get("filename_or_obj", "")),
             geometry=None if geometry is None else SliceGeometry.from_json(geometry),
             grids=() if grids is None else grids_from_json(grids),
             padding=[(before, after) for before, after in json.loads(plain.get("padding", "[]"))] or NO_PADDING,
-            scale=2.0 / float(high - low) if known else 1.0,
-            intensity_range=(float(low), float(high)) if known else None,
+            scale=2.0 / (high - low),
+            intensity_range=(low, high),
             warnings=tuple(json.loads(plain.get("warnings", "[]"))),
             residuals={name: plain.get(name) for name in RESIDUALS},
             self_check=json.loads(plain.get("self_check", "null")),
@@ -85,20 +84,26 @@ class Measurement:
 
     @classmethod
     def of(
-        cls, inputs: Tensor, stride: int, geometry: SliceGeometry | None = None, padding: Padding | None = None
+        cls,
+        inputs: Tensor,
+        stride: int,
+        geometry: SliceGeometry | None = None,
+        padding: Padding | None = None,
+        meta: ScanMeta | None = None,
     ) -> Measurement:
         """Read the inputs of a network.
 
         Args:
             inputs: A+ y, [1, 1, R, A, S], sizes multiples of ``stride``.
             stride: the network's.
-            geometry: from the inputs' meta when not given.
-            padding: from the inputs' meta when not given, else the geometry's alone.
+            geometry: from the meta when not given.
+            padding: from the meta when not given, else the geometry's alone.
+            meta: what the transforms noted; that of a MetaTensor when not given.
 
         Raises:
             SettingsError: the inputs do not fit the network, or nothing tells the geometry.
         """
-        meta = ScanMeta.of(inputs.meta if isinstance(inputs, MetaTensor) else {})
+        meta = meta or ScanMeta.of(getattr(inputs, "meta", {}))  # a MetaTensor has some
         geometry = geometry or meta.geometry
         if geometry is None:
             raise SettingsError("geometry: must be given, or be in the inputs' metadata as slice_geometry, got neither")
@@ -111,6 +116,11 @@ class Measurement:
         """Return the slices without the padding of their own axes."""
         own = [(0, 0) if axis == self.geometry.axis else margin for axis, margin in enumerate(self.padding)]
         return _without(self.y, own)
+
+    def inside_slices(self, plane: str) -> range:
+        """Return which slices of a plane that holds the through-plane axis are no padding."""
+        before, after = self.padding[NORMAL[plane]]
+        return range(before, self.y.shape[NORMAL[plane]] - after)
 
     def cropped(self, volume: Tensor) -> Tensor:
         """Return a volume [R, A, S] on the padded grid without its padding, a view of it."""

@@ -2,83 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd, Orientationd
 from numpy.typing import NDArray
 
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
-from bida.errors import ScanError, SettingsError, plain_errors
-from bida.io.files import NIFTI_SUFFIXES, result_path
+from bida.errors import SettingsError
 from bida.io.nifti import source_header
-from bida.mri.inferer import BiplanarInferer, Draw
 from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
 from bida.mri.moments import Moments
 from bida.mri.record import describe
 from bida.mri.result import Result
+from bida.mri.sampler import BiplanarSampler, Draw
 from bida.mri.settings import Settings
 from bida.options import options_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
-from bida.transforms import (
-    BackProjectd,
-    CorrectBiasd,
-    LoadScand,
-    MatchScand,
-    NormalizePercentilesd,
-    OrientLiked,
-    PadToNetworkd,
-    PlanScand,
-    ResampleInPlaned,
-    SaveVolumed,
-)
+from bida.transforms.backproject import BackProject
+from bida.transforms.base import ScanImage, VolumeStep
+from bida.transforms.bias import CorrectBias
+from bida.transforms.inplane import ResampleInPlane
+from bida.transforms.intensity import NormalizePercentiles
+from bida.transforms.like import OrientLike
+from bida.transforms.load import LoadScan
+from bida.transforms.match import MatchScan
+from bida.transforms.pad import PadToNetwork
+from bida.transforms.plan import PlanScan
+from bida.transforms.way import Record, Way, back
 
 Source = str | Path | nib.Nifti1Pair
 OPTIONS = frozenset(options_of(Settings))
 
 
-def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
-    """Return the transform from a path to the network's input, A+ y on the padded grid, in [-1, 1].
-
-    Its inverse takes a volume on that grid back to the scan's orientation and intensities.
+def way_of(settings: Settings, multiple: int = 8) -> Way:
+    """Return the way from a path to the network's input, A+ y on the padded grid, in [-1, 1].
 
     Args:
         settings: Of the run.
         multiple: The network's stride.
-        keys: Of the items that are transformed.
     """
-    steps: list[Any] = [
-        LoadScand(keys, volume=settings.volume, scale_header=settings.scale_header),
-        Orientationd(keys, axcodes="RAS", labels=None),
-        PlanScand(keys, settings),
-    ]
+    steps: list[VolumeStep] = []
     if settings.noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
-        steps.append(MatchScand(keys))
+        steps.append(MatchScan())
     if settings.n4:
-        steps.append(CorrectBiasd(keys, restore=not settings.bias_corrected))
-    steps += [
-        ResampleInPlaned(keys),
-        NormalizePercentilesd(keys),
-        BackProjectd(keys),
-        PadToNetworkd(keys, multiple=multiple),
-    ]
-    return Compose(steps)
+        steps.append(CorrectBias(restore=not settings.bias_corrected))
+    steps += [ResampleInPlane(), NormalizePercentiles(), BackProject(), PadToNetwork(multiple)]
+    return Way(LoadScan(settings.volume, settings.scale_header), PlanScan(settings), steps)
 
 
-def undoing(keys: str, transform: Compose, like: str | None) -> Compose:
-    """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
-    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
-    if like is not None:
-        steps.append(OrientLiked(keys, like))
-    return Compose(steps)
+def measured(image: ScanImage, prior: PlanePrior) -> Measurement:
+    """Return the scan in a network's input, where the prior is."""
+    inputs = image.data[None].to(next(prior.parameters()).device)
+    return Measurement.of(inputs, prior.stride, meta=ScanMeta.of(image.meta))
 
 
 def restore(
@@ -111,118 +92,76 @@ def restore(
     settings = settings or Settings()
     clock = Clock()
     device = choose_device(settings.device)
-    inferer = BiplanarInferer(settings, progress=progress)
+    sampler = BiplanarSampler(settings, progress=progress)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     clock.lap("load_weights")
-    transform = scan_transform(settings, prior.stride)
-    with plain_errors():
-        image = transform({"image": source})["image"]
+    image, records = way_of(settings, prior.stride).there(source)
     clock.lap("preprocess")
-    scan = Measurement.of(image[None].to(device), prior.stride)
+    scan = measured(image, prior)
     adapted = None
     if settings.adapt is not None:
         from bida.mri.adapt import adapt_prior  # training code loads when it is used
 
         adapted = adapt_prior(prior, [scan], settings.adapt, checkpoint, on_adapt)
         clock.lap("adapt")
-    check = inferer.check(scan, prior)
+    check = sampler.check(scan, prior)
     clock.lap("self_check")
-    draws = UndoneDraws(transform, image, settings.like, clock, on_draw)
-    found = inferer.restore(scan, prior, check, draws.add)
-    meta = replace(draws.meta, residuals=draws.residuals, self_check=found.check and found.check.record())
+    draws = UndoneDraws(image, records, settings.like, clock, on_draw)
+    found = sampler.restore(scan, prior, check, draws.add)
+    noticed = None if found.check is None else found.check.record()
+    meta = replace(ScanMeta.of(draws.last.meta), residuals=draws.residuals, self_check=noticed)
     std = None
-    if settings.samples > 1 and meta.intensity_range is not None:
+    if settings.samples > 1:
         low, high = meta.intensity_range
         std = prior.uncertainty(draws.moments.std, (high - low) / 2).astype(np.float32)
     record = describe(meta, settings, prior, clock, adapted)
     mean = draws.moments.mean.astype(np.float32)
-    return Result(mean, draws.affine, std, record, tuple(record["warnings"]), source_header(source))
+    return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), source_header(source))
 
 
 class UndoneDraws:
     """Take each draw back to the scan's grid and intensities, and keep what is wanted of all of them.
 
     Args:
-        transform: What made the network's input.
-        image: That input, [1, R, A, S].
+        image: The network's input, [1, R, A, S].
+        records: Of the steps that made it.
         like: File on whose grid the result is put.
         clock: Told of the time that sampling and undoing take.
         on_draw: Called with each draw [X, Y, Z].
 
     Attributes:
         moments: Of the draws, [X, Y, Z].
-        affine: 4 x 4 of the draws.
-        meta: Of the last draw.
+        last: The last draw.
         residuals: The largest of the draws', None where a draw has none.
     """
 
     def __init__(
         self,
-        transform: Compose,
-        image: MetaTensor,
+        image: ScanImage,
+        records: Sequence[Record],
         like: str | Path | None,
         clock: Clock,
         on_draw: Callable[[NDArray[np.float32]], None] | None = None,
     ) -> None:
         """Start with none."""
-        self.undo, self.image, self.clock, self.on_draw = undoing("draw", transform, like), image, clock, on_draw
+        self.image, self.records, self.clock, self.on_draw = image, records, clock, on_draw
+        self.turn = None if like is None else OrientLike(like)
         self.moments, self.residuals = Moments(), dict[str, float | None]()
-        self.affine: NDArray[np.float64]
-        self.meta: ScanMeta
+        self.last: ScanImage
 
     def add(self, draw: Draw) -> None:
         """Take one in."""
         self.clock.lap("sample")
-        undone = self.undo({"image": self.image, "draw": MetaTensor(draw.volume[None].cpu())})["draw"]
-        volume = undone[0].cpu().numpy()
+        undone = back(draw.volume.cpu(), self.image, self.records)
+        self.last = undone if self.turn is None else self.turn(undone)
+        volume = self.last.numpy()
         self.moments.add(volume.astype(np.float64))
-        self.affine, self.meta = undone.affine.cpu().numpy().astype(np.float64), ScanMeta.of(undone.meta)
         for name in RESIDUALS:
-            new, worst = self.meta.residuals[name], self.residuals.get(name, 0.0)
+            new, worst = self.last.meta.get(name), self.residuals.get(name, 0.0)
             self.residuals[name] = None if new is None or worst is None else max(worst, float(new))
         if self.on_draw is not None:
             self.on_draw(volume)
         self.clock.lap("postprocess")
-
-
-def postprocessing(
-    transform: Compose, settings: Settings, prior: PlanePrior, output_dir: str, overwrite: bool = False
-) -> Compose:
-    """Return the transform from the network's output ``pred`` to ``<name>_superres.nii.gz`` and its sidecar."""
-    clock = Clock()
-
-    def record(meta: Mapping[str, Any]) -> dict[str, Any]:
-        clock.seconds.clear()
-        clock.lap("total")
-        return describe(ScanMeta.of(meta), settings, prior, clock)
-
-    save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
-    return Compose([undoing("pred", transform, settings.like), save])
-
-
-def find_scans(
-    source: str | Path | Sequence[str | Path] | None, output_dir: str | Path, overwrite: bool = False
-) -> list[dict[str, str]]:
-    """List the scans that a bundle run shall restore: a file, a folder of NIfTI files, a DICOM folder, or a list.
-
-    Raises:
-        ScanError: Nothing is named, a path does not exist, two results would have one name, or a result exists.
-    """
-    if not source:
-        raise ScanError("input: a scan must be named, got none; give --input SCAN")
-    scans: list[Path] = []
-    for path in [Path(source)] if isinstance(source, str | Path) else map(Path, source):
-        if not path.exists():
-            raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
-        inside = sorted(p for p in path.iterdir() if p.name.endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
-        scans += inside or [path]
-    results = [result_path(output_dir, scan) for scan in scans]
-    for scan, result in zip(scans, results):
-        if results.count(result) > 1:
-            raise ScanError(f"{scan}: results must have names of their own, two would be {result}; run them apart")
-        if result.exists() and not overwrite:
-            raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
-    return [{"image": str(scan)} for scan in scans]
 
 
 def superres(

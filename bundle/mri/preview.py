@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
-from bida.errors import SettingsError, plain_errors
+from bida.errors import SettingsError
 from bida.io.files import atomic
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES, NORMAL, PLANES, spacing_of
@@ -107,18 +107,13 @@ def _scale_bar(axes: Axes, length_mm: float, width_mm: float, height_mm: float) 
 
 def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:
     """Return a scan as it is, and interpolated by cubic B-splines on the grid of its restoration."""
-    from monai.transforms import Compose, Orientationd
+    from bida.transforms.base import target_grids
+    from bida.transforms.load import LoadScan
+    from bida.transforms.plan import PlanScan
+    from bida.transforms.way import Way
 
-    from bida.transforms.base import affine_of, target_grids
-    from bida.transforms.load import LoadScand
-    from bida.transforms.plan import PlanScand
-
-    plan = PlanScand("image", settings)
-    load = LoadScand("image", volume=settings.volume, scale_header=settings.scale_header)
-    with plain_errors():
-        image = Compose([load, Orientationd("image", axcodes="RAS", labels=None), plan])({"image": scan})["image"]
-    grids = target_grids(image)
-    spacing = spacing_of(affine_of(image))
-    thick = image[0].numpy()
+    image, _ = Way(LoadScan(settings.volume, settings.scale_header), PlanScan(settings)).there(scan)
+    grids, spacing = target_grids(image), spacing_of(image.affine)
+    thick = image.numpy()
     fine = resample(thick, spacing, grids).astype(np.float32)
     return (thick, spacing), (fine, (grids[0].spacing_mm, grids[1].spacing_mm, grids[2].spacing_mm))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai.transforms import Compose, Orientationd
-
 from bida.io.files import sidecar_path, write_json
 from bida.io.nifti import source_header, write_volume
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import AXES
+from bida.physics.grid import AXES, AxisGrid, resampled_affine, spacing_of
+from bida.physics.simulate import simulate_slices
 from bida.provenance import versions
-from bida.transforms import LoadScand, SimulateSlicesd
+from bida.transforms.base import ScanImage
+from bida.transforms.load import LoadScan
+from bida.transforms.orient import OrientRAS
 
 
 def simulate_file(
@@ -48,13 +49,16 @@ def simulate_file(
         ScanError: The source cannot be used, or the output not be written.
         SettingsError: A value is out of its range.
     """
-    thin = LoadScand("image", volume=volume)({"image": str(source)})
-    turn = Compose([Orientationd("image", axcodes="RAS", labels=None)])
-    thin = turn(thin)
-    slices = SimulateSlicesd("image", factor, AXES.index(axis), thickness_mm, profile, noise, seed)
-    thick = turn.inverse(slices(thin))["image"]
-    geometry = SliceGeometry.from_json(thick.meta["slice_geometry"])
-    write_volume(output, thick[0].numpy(), thick.affine.numpy(), source_header(source), overwrite=overwrite)
+    loaded = LoadScan(volume)(source)
+    orient = OrientRAS()
+    thin, turned = orient.forward(loaded)
+    along, spacing = AXES.index(axis), spacing_of(thin.affine)
+    slices, geometry = simulate_slices(thin.data[0], spacing[along], along, factor, thickness_mm, profile, noise, seed)
+    grids = [AxisGrid(size, step) for size, step in zip(thin.shape, spacing)]
+    grids[along] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
+    affine = resampled_affine(thin.affine, thin.shape, spacing, grids)
+    thick = orient.backward(ScanImage(slices[None], affine), turned)
+    write_volume(output, thick.numpy(), thick.affine, source_header(source), overwrite=overwrite)
     record = {
         "SliceThickness": geometry.thickness_mm,
         "SpacingBetweenSlices": geometry.slice_spacing_mm,
@@ -63,8 +67,8 @@ def simulate_file(
         "slice_geometry": {**vars(geometry)},
         "noise": noise,
         "seed": seed,
-        "hr_shape": list(thin["image"].shape[1:]),
-        "hr_affine": thin["image"].affine.tolist(),
+        "hr_shape": list(thin.shape),
+        "hr_affine": thin.affine.tolist(),
         "versions": versions(),
     }
     write_json(sidecar_path(output), record, overwrite=overwrite)

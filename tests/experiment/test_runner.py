@@ -18,7 +18,7 @@ from bida.experiment.methods import METHODS, Method
 from bida.experiment.results import read_results
 from bida.experiment.runner import run
 from bida.physics.interpolation import cubic
-from bida.transforms import simulate_slices
+from bida.physics.simulate import simulate_slices
 
 ROOT = Path(__file__).resolve().parents[2]
 

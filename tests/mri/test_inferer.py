@@ -237,6 +237,25 @@ def test_the_noise_does_not_depend_on_the_padding(fusion):
     torch.testing.assert_close(got.as_tensor()[:, :, 3:-1, 1:-3, 2:-2], bare, rtol=0, atol=2e-6)
 
 
+def test_slices_of_the_padding_skip_the_network_and_change_no_byte(monkeypatch):
+    """Where each plane has a volume of its own they are no part of the result; else they are."""
+    geometry = geometry_of(1)
+    padded = torch.from_numpy(np.pad(scan_of(geometry).numpy(), ((0, 0), (0, 0), (16, 12), (0, 0), (8, 12)), "reflect"))
+    scan = Measurement.of(padded, 4, geometry, [(16, 12), (0, 0), (8, 12)])
+
+    def run(fusion: str) -> tuple[torch.Tensor, int]:
+        prior = PointwisePrior()
+        found = inferer_of(steps=2, fusion=fusion).restore(scan, prior)
+        return scan.cropped(found.mean), len(prior.seen)
+
+    skipping = {fusion: run(fusion) for fusion in ("final", "step", "alternate")}
+    monkeypatch.setattr(Measurement, "inside_slices", lambda scan, plane: range(1000))
+    for fusion, (volume, calls) in skipping.items():
+        whole, all_calls = run(fusion)
+        assert torch.equal(volume, whole)
+        assert calls < all_calls if fusion == "final" else calls == all_calls
+
+
 def test_a_network_that_predicts_the_noise_starts_where_there_is_signal():
     prior, geometry = PointwisePrior(), geometry_of(1)
     prior.prediction = "eps"
@@ -274,7 +293,7 @@ def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch,
         starts.append(pairs[0][0])
         return x
 
-    monkeypatch.setattr("bida.mri.inferer.sample", sampled)
+    monkeypatch.setattr("bida.mri.sampler.sample", sampled)
     for prediction in ("v", "eps"):
         prior = PlanePrior(TinyNet(), prediction, guided=True)
         inferer_of(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)

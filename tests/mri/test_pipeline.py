@@ -10,8 +10,9 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError, WeightsError
 from bida.io.weights import load_weights, save_weights
-from bida.mri.pipeline import find_scans, restore
+from bida.mri.pipeline import restore
 from bida.mri.settings import PRESETS, Settings
+from bida.mri.workflow import find_scans
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
 

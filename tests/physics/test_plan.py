@@ -16,7 +16,7 @@ from bida.io.scan import read_affine
 from bida.physics.grid import AxisGrid, grids_from_json, grids_to_json, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import Plan, PlanOptions, plan_scan
-from bida.transforms import simulate_slices
+from bida.physics.simulate import simulate_slices
 
 CORONAL = (0.15, 0.75, 0.15)
 ISOTROPIC = (0.15, 0.15, 0.15)

@@ -37,6 +37,8 @@ from bida.transforms import (
 )
 from bida.transforms.base import replaced
 from bida.transforms.bias import estimate_log_bias
+from bida.transforms.dictionary import image_of as plain_image
+from bida.transforms.dictionary import tensor_of
 
 CODES = [
     "".join(code)
@@ -272,8 +274,11 @@ def test_n4_field_is_the_same_function_on_the_finer_grid(
     plan = plan_scan(image.shape[1:], image.affine.numpy())
     shape = tuple(grid.voxels for grid in plan.grids)
     fine_affine = resampled_affine(plan.affine, plan.shape, spacing_of(plan.affine), plan.grids)
-    ones = replaced(deepcopy(image), torch.ones(1, *shape), fine_affine)
-    fine = transform.inverse({"image": ones})["image"][0].numpy()
+    ones = tensor_of(
+        replaced(plain_image(image), torch.ones(1, *shape), fine_affine), deepcopy(image.applied_operations)
+    )
+    item = {"image": tensor_of(ones, deepcopy(image.applied_operations))}
+    fine = transform.inverse(item)["image"][0].numpy()
     index = world(shape, np.linalg.inv(image.affine.numpy()) @ fine_affine)
     log_field = np.log(biased[2] / image[0].numpy())
     direct = ndimage.map_coordinates(log_field, index, order=1, mode="nearest")

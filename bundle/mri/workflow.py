@@ -1,0 +1,105 @@
+"""The parts of a run as the MONAI bundle puts them together: the same steps, as dictionary transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.transforms import Compose, Invertd, Orientationd
+
+from bida.diffusion.prior import PlanePrior
+from bida.errors import ScanError
+from bida.io.files import NIFTI_SUFFIXES, result_path
+from bida.mri.measurement import ScanMeta
+from bida.mri.record import describe
+from bida.mri.settings import Settings
+from bida.provenance import Clock
+from bida.transforms import (
+    BackProjectd,
+    CorrectBiasd,
+    LoadScand,
+    MatchScand,
+    NormalizePercentilesd,
+    OrientLiked,
+    PadToNetworkd,
+    PlanScand,
+    ResampleInPlaned,
+    SaveVolumed,
+)
+
+
+def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
+    """Return the transform from a path to the network's input, A+ y on the padded grid, in [-1, 1].
+
+    Its inverse takes a volume on that grid back to the scan's orientation and intensities.
+
+    Args:
+        settings: Of the run.
+        multiple: The network's stride.
+        keys: Of the items that are transformed.
+    """
+    steps: list[Any] = [
+        LoadScand(keys, volume=settings.volume, scale_header=settings.scale_header),
+        Orientationd(keys, axcodes="RAS", labels=None),
+        PlanScand(keys, settings),
+    ]
+    if settings.noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
+        steps.append(MatchScand(keys))
+    if settings.n4:
+        steps.append(CorrectBiasd(keys, restore=not settings.bias_corrected))
+    steps += [
+        ResampleInPlaned(keys),
+        NormalizePercentilesd(keys),
+        BackProjectd(keys),
+        PadToNetworkd(keys, multiple=multiple),
+    ]
+    return Compose(steps)
+
+
+def undoing(keys: str, transform: Compose, like: str | Path | None) -> Compose:
+    """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
+    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
+    if like is not None:
+        steps.append(OrientLiked(keys, like))
+    return Compose(steps)
+
+
+def postprocessing(
+    transform: Compose, settings: Settings, prior: PlanePrior, output_dir: str, overwrite: bool = False
+) -> Compose:
+    """Return the transform from the network's output ``pred`` to ``<name>_superres.nii.gz`` and its sidecar."""
+    clock = Clock()
+
+    def record(meta: Mapping[str, Any]) -> dict[str, Any]:
+        clock.seconds.clear()
+        clock.lap("total")
+        return describe(ScanMeta.of(meta), settings, prior, clock)
+
+    save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
+    return Compose([undoing("pred", transform, settings.like), save])
+
+
+def find_scans(
+    source: str | Path | Sequence[str | Path] | None, output_dir: str | Path, overwrite: bool = False
+) -> list[dict[str, str]]:
+    """List the scans that a bundle run shall restore: a file, a folder of NIfTI files, a DICOM folder, or a list.
+
+    Raises:
+        ScanError: Nothing is named, a path does not exist, two results would have one name, or a result exists.
+    """
+    if not source:
+        raise ScanError("input: a scan must be named, got none; give --input SCAN")
+    scans: list[Path] = []
+    for path in [Path(source)] if isinstance(source, str | Path) else map(Path, source):
+        if not path.exists():
+            raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
+        inside = sorted(p for p in path.iterdir() if p.name.endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
+        scans += inside or [path]
+    results = [result_path(output_dir, scan) for scan in scans]
+    for scan, result in zip(scans, results):
+        if results.count(result) > 1:
+            raise ScanError(f"{scan}: results must have names of their own, two would be {result}; run them apart")
+        if result.exists() and not overwrite:
+            raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
+    return [{"image": str(scan)} for scan in scans]
