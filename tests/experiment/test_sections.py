@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 from bida.errors import ScanError, SettingsError
 from bida.experiment.report.figures import _bland_altman_figure, _box_figure, bland_altman, box_plots
-from bida.experiment.report.sections import write_report
+from bida.experiment.report.sections import template, write_report
 from bida.experiment.results import COLUMNS, shown
 from bida.experiment.summary import summarise
 
@@ -180,6 +181,25 @@ def test_nothing_given_becomes_markup(page):
     assert page.text.count("<script>alert('1')</script>") >= 6, "setting (2), command, caption, failure (2), note"
     alternatives = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
     assert any(NASTY in text for text in alternatives)
+
+
+def test_names_of_the_users_own_become_no_markup(tmp_path):
+    """Methods, animals, groups, regions and metrics come from folders, tables and registries of anyone."""
+    named = {"sub-1<b>&amp;": "<u>WT</u>", "sub-2<b>&amp;": "<u>WT</u>", "sub-3<b>&amp;": "a & b"}
+    rows = make_rows(named, methods=("cubic", "<em>m</em>", "bida"), metrics=("psnr", "<q>new</q>"))
+    rows += structures(named, methods=("<em>m</em>", "bida", "hr"))
+    rows = [row | {"region": row["region"] + "<wbr>"} for row in rows]
+    page = write(tmp_path, rows, montages=[("sub-1<b>&amp;, 5x", PIXEL)])
+    assert not {"b", "u", "em", "q", "wbr"} & {tag for tag, _ in page.elements}
+    for text in (*named, *named.values(), "<em>m</em>", "<q>new</q>", "brain<wbr>", "<u>WT</u>, 5\u00d7: mean"):
+        assert text in page.text
+    alternatives = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert any("sub-1<b>&amp;, 5x" in text for text in alternatives)
+
+
+def test_a_gap_that_nothing_fills_is_an_error():
+    with pytest.raises(UndefinedError, match="summary"):
+        template().render()
 
 
 def test_page_needs_nothing_beside_itself(page):

@@ -1,24 +1,48 @@
-"""The report of an evaluation: one HTML file that needs nothing beside itself."""
+"""The report of an evaluation: one HTML file that needs nothing beside itself, `report.html.j2` filled in."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
 
 from bida.experiment.methods import TRUTH, shown_as
 from bida.experiment.metrics import METRICS, quantities, quantity
-from bida.experiment.report.figures import box_plots
-from bida.experiment.report.page import brief, bullets, code, definitions, heading, image, page, paragraph, table
-from bida.experiment.report.tables import animals, by_factor, groups, others, statistics, structures, title
+from bida.experiment.report.figures import bland_altman, box_plots
+from bida.experiment.report.tables import (
+    NO_GROUP,
+    Entry,
+    Summary,
+    animals,
+    by_factor,
+    each_structure,
+    failed,
+    groups,
+    others,
+    pooled,
+    tests,
+    times,
+    title,
+)
 from bida.experiment.results import Row, tabulate
 from bida.experiment.summary import finding
 from bida.io.files import atomic
 
-HIDDEN = ("traceback",)  # of a failure: failures.json has it
+TEMPLATE = "report.html.j2"
+DIRECTION = {1: "; higher is better", -1: "; lower is better", 0: ""}
 
-Summary = Mapping[str, Any]
+
+class Picture(NamedTuple):
+    """A PNG in base64, what it shows for who cannot see it, and the line under it."""
+
+    png: str
+    shows: str
+    caption: str
 
 
 def write_report(
@@ -48,52 +72,55 @@ def write_report(
         SettingsError: Two rows give the same number.
         ScanError: The file cannot be written.
     """
-    failed = [str(failure["method"]) for failure in failures if "method" in failure]
-    methods = [name for name in dict.fromkeys((*summary["methods"], *failed)) if name != TRUTH]
-    factors, main = summary["factors"], [name for name, one in quantities().items() if one.main]
-    sections = [
-        _brief(summary, failures),
-        heading("Limits") + bullets(notes) if notes else "",
-        _making(settings, command, methods, summary),
-        heading("Results") + by_factor(summary["cells"], factors, methods, main),
-        _boxes(rows, methods),
-        _montages(montages),
-        statistics(summary),
-        structures(rows, summary),
-        others(summary, methods),
-        groups(summary, methods),
-        animals(rows, summary, methods),
-        _failures(failures),
-    ]
+    lost = [str(failure["method"]) for failure in failures if "method" in failure]
+    methods = [name for name in dict.fromkeys((*summary["methods"], *lost)) if name != TRUTH]
+    cells, factors, structures = summary["cells"], summary["factors"], summary["structures"]
+    comparisons = summary["comparisons"]
+    text = template().render(
+        summary=summary,
+        truth=TRUTH,
+        factors=[times(factor) for factor in factors],
+        said=[*_findings(comparisons), *_volumes(summary)],
+        notes=notes,
+        command=command,
+        settings=[(name, one if isinstance(one, str) else json.dumps(one)) for name, one in settings.items()],
+        methods=[(name, shown_as(name).meaning) for name in (*methods, TRUTH) if shown_as(name).meaning],
+        quantities=[(one.label, one.meaning + DIRECTION[one.better]) for one in map(quantity, _measured(summary))],
+        results=by_factor(cells, factors, methods, [name for name, one in quantities().items() if one.main]),
+        boxes=_boxes(rows, methods),
+        montages=_montages(montages),
+        first_tests=tests(comparisons, first=True),
+        other_tests=tests(comparisons, first=False),
+        claims=[f"{title(e['metric'], e['region'])}, {times(e['factor'])}: {e['claim']}." for e in comparisons],
+        pooled=pooled(structures) if structures else [],
+        agreement=_agreement(rows) if any(entry["against"] == "labels" for entry in structures) else None,
+        structures=[each_structure(structures, factor) for factor in factors],
+        others=others(summary, methods),
+        groups=[f"{group or NO_GROUP}: {', '.join(members)}" for group, members in summary["groups"].items()],
+        group_tables=groups(summary, methods),
+        animals=animals(rows, summary, methods),
+        failures=failed(failures),
+    )
     with atomic(path) as temporary:
-        temporary.write_text(page("Thick-slice scans restored: an evaluation", sections), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
-def _brief(summary: Summary, failures: Sequence[Mapping[str, Any]]) -> str:
-    n, needed, level = summary["n"], summary["pairs_needed"], summary["level"]
-    factors = " and ".join(f"{factor:g}\u00d7" for factor in summary["factors"])
-    text = f"{n} animal{'s' * (n > 1)} ({', '.join(summary['subjects'])}); slices {factors} as thick as a voxel. "
-    if n < needed:
-        text += (
-            f"With {n} pair{'s' * (n > 1)} the smallest p that the test can give is {summary['smallest_p']:.2g}, and "
-            f"p < {level:g} needs {needed} pairs: what is said describes these animals; no significance is claimed."
-        )
-    lost = f"{len(failures)} part{'s' * (len(failures) > 1)} of the evaluation failed and left gaps: see Failures."
-    said = bullets([*_findings(summary), *_volumes(summary)])
-    return brief(paragraph(text) + said + paragraph(lost if failures else ""))
+def template() -> Any:
+    """Return the page with gaps; whatever is put into them is escaped, and one that is left empty is an error."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
 
 
-def _findings(summary: Summary) -> list[str]:
+def _findings(comparisons: Sequence[Entry]) -> list[str]:
     """Return what the paper's two measures show against the main rivals, with the test's word where it has one."""
-    entries = summary["comparisons"]
-    inside = any((entry["metric"], entry["region"]) == ("psnr", "brain") for entry in entries)
+    inside = any((entry["metric"], entry["region"]) == ("psnr", "brain") for entry in comparisons)
     passed_over = ("psnr", "whole") if inside else None  # black background flatters every method
     found = []
-    for entry in sorted(entries, key=lambda entry: (entry["metric"] != "psnr", entry["region"], entry["factor"])):
+    for entry in sorted(comparisons, key=lambda entry: (entry["metric"] != "psnr", entry["region"], entry["factor"])):
         place = entry["metric"], entry["region"]
         if quantity(entry["metric"]).first and shown_as(entry["method"]).main and place != passed_over:
             said = finding(entry) if entry["smallest_p"] >= entry["level"] else entry["claim"]
-            found.append(f"{title(*place)}, {entry['factor']:g}\u00d7: {said}.")
+            found.append(f"{title(*place)}, {times(entry['factor'])}: {said}.")
     return found
 
 
@@ -106,57 +133,37 @@ def _volumes(summary: Summary) -> list[str]:
             if (entry["against"], entry["structure"], entry["factor"]) == ("labels", "", factor)
         ]
         if errors:
-            found.append(f"Volumes of structures, {factor:g}\u00d7: mean absolute error {', '.join(errors)}.")
+            found.append(f"Volumes of structures, {times(factor)}: mean absolute error {', '.join(errors)}.")
     return found
 
 
-def _making(settings: Mapping[str, Any], command: str, methods: Sequence[str], summary: Summary) -> str:
-    facts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in settings.items()]
-    known = [(name, shown_as(name).meaning) for name in (*methods, TRUTH) if shown_as(name).meaning]
-    measured = [name for name in quantities() if any(cell["metric"] == name for cell in summary["cells"])]
-    measured += METRICS["volumes"].shows if summary["structures"] else []
-    direction = {1: "; higher is better", -1: "; lower is better", 0: ""}
-    metrics = [(m.label, m.meaning + direction[m.better]) for m in map(quantity, measured)]
-    text = (
-        "Isotropic scans were made thick by a scanner's slice profile. Every method restored them from these "
-        "thick slices alone, and the result was compared with the isotropic scan."
-    )
-    return (
-        heading("What was done")
-        + paragraph(f"{text} This command repeats it:" if command else text)
-        + (code(command) if command else "")
-        + definitions(facts)
-        + heading("Methods", 3)
-        + definitions(known)
-        + heading("What the numbers mean", 3)
-        + definitions(metrics)
-    )
+def _measured(summary: Summary) -> list[str]:
+    """Return the names of the numbers that there are, those of structures last."""
+    there = {cell["metric"] for cell in summary["cells"]}
+    return [name for name in quantities() if name in there] + [*METRICS["volumes"].shows] * bool(summary["structures"])
 
 
-def _boxes(rows: Sequence[Row], methods: Sequence[str]) -> str:
-    pictures = dict.fromkeys((cell.metric, cell.region) for cell in tabulate(rows) if quantity(cell.metric).first)
-    figures = [
-        image(
+def _picture(png: bytes, shows: str, caption: str) -> Picture:
+    return Picture(base64.b64encode(png).decode("ascii"), shows, caption)
+
+
+def _boxes(rows: Sequence[Row], methods: Sequence[str]) -> list[Picture]:
+    return [
+        _picture(
             box_plots(rows, metric, region, methods),
             f"Box plots of {title(metric, region)} by method, a panel a factor",
             f"{title(metric, region)}. Boxes: median and quartiles; a marker an animal, joined by a line.",
         )
-        for metric, region in pictures
+        for metric, region in dict.fromkeys((c.metric, c.region) for c in tabulate(rows) if quantity(c.metric).first)
     ]
-    return heading("By method and factor") + "".join(figures) if figures else ""
 
 
-def _montages(montages: Sequence[tuple[str, bytes]]) -> str:
-    text = (
-        "Middle of the brain; in a picture all panels share one grey window and one length scale. LR is shown as thick "
-        "as it is. Under every row of images stands the method minus the truth, on one colour scale for all methods."
-    )
+def _montages(montages: Sequence[tuple[str, bytes]]) -> list[Picture]:
     kind = "thick slices, methods and truth as columns, planes as rows, each with its difference to the truth"
-    figures = [image(picture, f"Montage of {name}: {kind}", name) for name, picture in montages]
-    return heading("What it looks like") + paragraph(text) + "".join(figures) if figures else ""
+    return [_picture(png, f"Montage of {name}: {kind}", name) for name, png in montages]
 
 
-def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
-    keys = [key for key in dict.fromkeys(key for failure in failures for key in failure) if key not in HIDDEN]
-    lines = [[str(failure.get(key, "")) for key in keys] for failure in failures]
-    return heading("Failures") + table(keys, lines, "", len(keys)) if failures else ""
+def _agreement(rows: Sequence[Row]) -> Picture:
+    shows = "Volume error over structure size, a column a method, a row a factor"
+    lines = "A point is a structure of an animal; the lines and numbers are bias and 95% limits of agreement."
+    return _picture(bland_altman(rows), shows, f"{shows}. {lines}")

@@ -1,18 +1,27 @@
-"""The tables of the report, with the words that go with them."""
+"""The tables of the report as plain rows of text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bida.experiment.methods import TRUTH
 from bida.experiment.metrics import quantities, quantity
-from bida.experiment.report.figures import bland_altman
-from bida.experiment.report.page import bullets, folded, heading, image, paragraph, table
 from bida.experiment.results import DASH, Row, shown, signed, tabulate
 
 Summary = Mapping[str, Any]
 Entry = Mapping[str, Any]
+
+NO_GROUP = "without a group"
+
+
+class Sheet(NamedTuple):
+    """A table: line over it, titles of the columns, lines of a cell a column, how many columns, first, hold words."""
+
+    caption: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    words: int = 1
 
 
 def title(metric: str, region: str, unit: bool = False) -> str:
@@ -21,9 +30,14 @@ def title(metric: str, region: str, unit: bool = False) -> str:
     return known.label + (f", {region}" if region else "") + (f" ({known.unit})" if unit and known.unit else "")
 
 
+def times(factor: float) -> str:
+    """Return a factor as it is printed."""
+    return f"{factor:g}\u00d7"
+
+
 def by_factor(
     cells: Sequence[Entry], factors: Sequence[float], methods: Sequence[str], metrics: Iterable[str], who: str = ""
-) -> str:
+) -> list[Sheet]:
     """Return a table a factor: a line a method, mean ± SD of every metric and region, a dash where there is none."""
     wanted = list(metrics)
     columns = list(dict.fromkeys((c["metric"], c["region"]) for c in cells if c["metric"] in wanted))
@@ -32,11 +46,14 @@ def by_factor(
     n = max((cell["n"] for cell in cells), default=0)
     head = ["method", *(title(*column, unit=True) for column in columns)]
     spread = "mean \u00b1 standard deviation over animals" if n > 1 else "one animal"
-    text = ""
-    for factor in factors if columns else ():
-        lines = [_line(name, [found.get((factor, *column, name)) for column in columns], n) for name in methods]
-        text += table(head, lines, f"{who}{factor:g}\u00d7: {spread}")
-    return text
+    return [
+        Sheet(
+            f"{who}{times(factor)}: {spread}",
+            head,
+            [_line(name, [found.get((factor, *column, name)) for column in columns], n) for name in methods],
+        )
+        for factor in (factors if columns else ())
+    ]
 
 
 def _line(method: str, cells: Sequence[Entry | None], n: int) -> list[str]:
@@ -50,47 +67,22 @@ def _line(method: str, cells: Sequence[Entry | None], n: int) -> list[str]:
     return line
 
 
-def claim(entry: Entry) -> str:
-    """Return the claim of a comparison, after what it is about."""
-    return f"{title(entry['metric'], entry['region'])}, {entry['factor']:g}\u00d7: {entry['claim']}."
+def tests(comparisons: Sequence[Entry], first: bool) -> list[Sheet]:
+    """Return a table a metric and region of those that are told first, or of the others: a line a comparison."""
+    families: dict[tuple[str, str], list[Entry]] = {}
+    for entry in comparisons:
+        if quantity(entry["metric"]).first == first:
+            families.setdefault((entry["metric"], entry["region"]), []).append(entry)
+    return [_tests(entries, title(*family, unit=True)) for family, entries in families.items()]
 
 
-def statistics(summary: Summary) -> str:
-    """Return the section of the tests."""
-    ours, entries = summary["reference"], summary["comparisons"]
-    if not entries:
-        return heading("Statistics") + paragraph(f"{ours} was compared with no other method.")
-    text = (
-        f"Wilcoxon's signed-rank test, two-sided, {ours} against each method on the same animals; p after Holm's "
-        f"correction over {summary['family']}. The difference is {ours} minus the other method, with the 95% bootstrap "
-        "interval of its mean over animals, which few animals make too narrow. Effect: matched-pairs rank-biserial "
-        f"correlation, 1 where {ours} has the larger value on every animal, \u22121 where on none."
-    )
-    told = {
-        first: "".join(
-            _tests([e for e in entries if (e["metric"], e["region"]) == family], title(*family, unit=True))
-            for family in dict.fromkeys((e["metric"], e["region"]) for e in entries)
-            if quantity(family[0]).first == first
-        )
-        for first in (True, False)
-    }
-    return (
-        heading("Statistics")
-        + paragraph(text)
-        + told[True]
-        + folded("The other measures", told[False])
-        + folded("Every comparison in words", bullets(claim(entry) for entry in entries))
-    )
-
-
-def _tests(entries: Sequence[Entry], caption: str) -> str:
-    ours = entries[0]["reference"] if entries else ""
+def _tests(entries: Sequence[Entry], caption: str) -> Sheet:
+    ours, decimals = entries[0]["reference"], quantity(entries[0]["metric"]).decimals
     head = ["against", "factor", "pairs", "mean difference", "95% interval", f"{ours} larger on", "effect", "p"]
-    decimals = quantity(entries[0]["metric"]).decimals if entries else 0
     lines = [
         [
             entry["method"],
-            f"{entry['factor']:g}\u00d7",
+            times(entry["factor"]),
             str(entry["n"]),
             signed(entry["mean_difference"], decimals),
             limits(entry["low"], entry["high"], decimals),
@@ -100,7 +92,7 @@ def _tests(entries: Sequence[Entry], caption: str) -> str:
         ]
         for entry in entries
     ]
-    return table([*head, "p (Holm)", "smallest p"], lines, caption)
+    return Sheet(caption, [*head, "p (Holm)", "smallest p"], lines)
 
 
 def limits(low: float | None, high: float | None, decimals: int) -> str:
@@ -108,17 +100,9 @@ def limits(low: float | None, high: float | None, decimals: int) -> str:
     return DASH if low is None or high is None else f"{signed(low, decimals)} to {signed(high, decimals)}"
 
 
-def structures(rows: Sequence[Row], summary: Summary) -> str:
-    """Return the section of structure volumes, nothing where none was measured."""
-    entries = summary["structures"]
-    if not entries:
-        return ""
-    text = (
-        "Labels of other animals were carried onto each volume by registration and fused. Bias is the mean volume "
-        "error; the limits of agreement hold about 95% of single errors; hr shows what the carrying itself costs, on "
-        "the truth. Structures of one animal are not independent, so that the pooled limits are a description."
-    )
-    head = [
+def pooled(structures: Sequence[Entry]) -> list[Sheet]:
+    """Return the agreement of all structures' volumes together, with the animals' own labels and with the truth's."""
+    head = (
         "method",
         "factor",
         "volumes (animals)",
@@ -126,32 +110,22 @@ def structures(rows: Sequence[Row], summary: Summary) -> str:
         "bias (%)",
         "limits of agreement (%)",
         "mean Dice",
-    ]
+    )
     words = {"labels": "the animals' own labels", TRUTH: "the labels carried onto the truth"}
-    pooled = "".join(
-        table(
-            head,
-            [_pooled(entry) for entry in entries if entry["against"] == against and not entry["structure"]],
+    return [
+        Sheet(
             f"All structures pooled, against {words[against]}",
+            head,
+            [_pooled(entry) for entry in structures if entry["against"] == against and not entry["structure"]],
         )
         for against in words
-    )
-    figure = ""
-    if any(entry["against"] == "labels" for entry in entries):
-        seen = "Volume error over structure size, a column a method, a row a factor"
-        figure = image(
-            bland_altman(rows),
-            seen,
-            f"{seen}. A point is a structure of an animal; the lines and numbers are bias and 95% limits of agreement.",
-        )
-    each = "".join(_each_structure(entries, factor) for factor in summary["factors"])
-    return heading("Volumes of structures") + paragraph(text) + pooled + figure + folded("Every structure", each)
+    ]
 
 
 def _pooled(entry: Entry) -> list[str]:
     return [
         entry["method"],
-        f"{entry['factor']:g}\u00d7",
+        times(entry["factor"]),
         f"{entry['n']} ({entry['animals']})",
         f"{entry['absolute_percent']:.1f}",
         signed(entry["bias_percent"], 1),
@@ -160,8 +134,9 @@ def _pooled(entry: Entry) -> list[str]:
     ]
 
 
-def _each_structure(entries: Sequence[Entry], factor: float) -> str:
-    own = [e for e in entries if e["against"] == "labels" and e["structure"] and e["factor"] == factor]
+def each_structure(structures: Sequence[Entry], factor: float) -> Sheet:
+    """Return the agreement of every structure's volumes with the animals' own labels, a column a method."""
+    own = [e for e in structures if e["against"] == "labels" and e["structure"] and e["factor"] == factor]
     methods = list(dict.fromkeys(entry["method"] for entry in own))
     found = {(entry["structure"], entry["method"]): entry for entry in own}
     lines = []
@@ -169,8 +144,8 @@ def _each_structure(entries: Sequence[Entry], factor: float) -> str:
         line = [found.get((structure, method)) for method in methods]
         size = max((entry["animals"], entry["reference_mm3"]) for entry in line if entry)[1]
         lines.append([structure, f"{size:.3g}", *(_bias(entry) for entry in line)])
-    caption = f"{factor:g}\u00d7: bias (limits of agreement), %, against the animals' own labels"
-    return table(["structure", "mean size (mm\u00b3)", *methods], lines, caption)
+    caption = f"{times(factor)}: bias (limits of agreement), %, against the animals' own labels"
+    return Sheet(caption, ["structure", "mean size (mm\u00b3)", *methods], lines)
 
 
 def _bias(entry: Entry | None) -> str:
@@ -180,36 +155,30 @@ def _bias(entry: Entry | None) -> str:
     return signed(entry["bias_percent"], 1) + ("" if ends == DASH else f" ({ends})")
 
 
-def others(summary: Summary, methods: Sequence[str]) -> str:
-    """Return the section of all metrics that are neither of the main table nor of structures."""
+def others(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
+    """Return the tables of all metrics that are neither of the main table nor of structures."""
     metrics = dict.fromkeys(cell["metric"] for cell in summary["cells"] if not quantity(cell["metric"]).main)
-    text = by_factor(summary["cells"], summary["factors"], [*methods, TRUTH], metrics)
-    return heading("Sharpness and other measures") + text if text else ""
+    return by_factor(summary["cells"], summary["factors"], [*methods, TRUTH], metrics)
 
 
-def groups(summary: Summary, methods: Sequence[str]) -> str:
-    """Return the section of the groups, nothing where all animals are of one."""
-    members = summary["groups"]
-    if len(members) < 2:
-        return ""
-    text = "".join(
-        by_factor(
+def groups(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
+    """Return the tables of the groups; the numbers of a single animal stand in its own table."""
+    return [
+        sheet
+        for group, animals in summary["groups"].items()
+        if len(animals) > 1
+        for sheet in by_factor(
             [cell for cell in summary["group_cells"] if cell["group"] == group],
             summary["factors"],
             methods,
             [name for name, one in quantities().items() if one.compared],
-            f"{group or 'without a group'}, ",
+            f"{group or NO_GROUP}, ",
         )
-        for group, animals in members.items()
-        if len(animals) > 1  # the numbers of a single animal stand in its own table
-    )
-    said = "; ".join(f"{group or 'without a group'}: {', '.join(animals)}" for group, animals in members.items())
-    note = "Groups are described, not tested. One of a single animal is found under Every animal."
-    return heading("By group") + paragraph(f"{said}. {note}") + folded("Tables of the groups", text)
+    ]
 
 
-def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> str:
-    """Return the section of the numbers of each animal."""
+def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> list[Sheet]:
+    """Return the numbers of each animal, a table a factor."""
     numbers = tabulate(rows)
     columns = list(dict.fromkeys((cell.metric, cell.region) for cell in numbers if quantity(cell.metric).main))
     values = {
@@ -218,12 +187,26 @@ def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> st
         for subject, value in found.items()
     }
     head = ["animal", "method", *(title(*column, unit=True) for column in columns)]
-    text = ""
-    for factor in summary["factors"] if columns else ():
-        lines = [
-            [subject, method, *(shown(m, values.get((factor, method, subject, m, region))) for m, region in columns)]
-            for subject in summary["subjects"]
-            for method in methods
-        ]
-        text += table(head, lines, f"{factor:g}\u00d7", text_columns=2)
-    return heading("Every animal") + folded("Tables of the animals", text) if text else ""
+    return [
+        Sheet(
+            times(factor),
+            head,
+            [
+                [
+                    subject,
+                    method,
+                    *(shown(m, values.get((factor, method, subject, m, region))) for m, region in columns),
+                ]
+                for subject in summary["subjects"]
+                for method in methods
+            ],
+            words=2,
+        )
+        for factor in (summary["factors"] if columns else ())
+    ]
+
+
+def failed(failures: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Return what failed; a traceback is left to failures.json."""
+    keys = [key for key in dict.fromkeys(key for failure in failures for key in failure) if key != "traceback"]
+    return Sheet("", keys, [[str(failure.get(key, "")) for key in keys] for failure in failures], words=len(keys))
