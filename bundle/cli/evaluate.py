@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bida.io.bids import check_data_set
 
 if TYPE_CHECKING:
     from bida.experiment.design import Experiment
@@ -63,6 +66,7 @@ def listed(values: Iterable[object]) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
+    check_data_set(Path(arguments.data))
     from bida.experiment import run
 
     print(run(experiment_of(arguments)))

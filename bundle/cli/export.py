@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
-from bida.diffusion.load import load_prior, prior_of
+from bida.io.files import check_exists
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -20,7 +18,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the networks of the priors for other programs."""
+    if arguments.model is not None:
+        check_exists(arguments.model)
+    import torch
+
     from bida.diffusion.export import export as write
+    from bida.diffusion.load import load_prior, prior_of
 
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     print(*write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite), sep="\n")

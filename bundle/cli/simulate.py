@@ -23,9 +23,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make thick slices from an isotropic volume."""
+    output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
     from bida.mri.simulate import simulate_file
 
-    output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
     geometry = simulate_file(
         arguments.input,
         output,

@@ -7,17 +7,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from bida.errors import SettingsError
-from bida.eval.volumetry import Atlas, Volumetry, volumetry
-from bida.io.bids import find_names, has_splits, read_names, subjects_of
-from bida.io.files import check_output
-from bida.io.nifti import write_volume
-from bida.io.scan import Scan, read_scan
-from bida.mri.atlases import THICK, read_atlases, write_table
+from bida.io.bids import check_data_set
+from bida.io.files import check_exists, check_output
+
+if TYPE_CHECKING:
+    from bida.eval.volumetry import Atlas, Volumetry
+    from bida.io.scan import Scan
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -52,6 +50,18 @@ def run(arguments: argparse.Namespace) -> None:
         check_output(arguments.labels_out, overwrite=arguments.overwrite)
     if Path(arguments.labels_out or "").resolve() == Path(arguments.input).resolve():
         raise SettingsError(f"{arguments.labels_out}: --labels-out must not be the scan; choose another name")
+    check_exists(arguments.input)
+    check_data_set(Path(arguments.atlas))
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from bida.eval.volumetry import volumetry
+    from bida.io.bids import find_names, read_names, subjects_of
+    from bida.io.nifti import write_volume
+    from bida.io.scan import read_scan
+    from bida.mri.atlases import read_atlases, write_table
+
     scan = read_scan(arguments.input, arguments.volume, arguments.scale_header)
     names = read_names(arguments.names) if arguments.names is not None else find_names(Path(arguments.labels))
     own = subjects_of(arguments.input)
@@ -73,6 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def notes(scan: Scan, data: str, own: Sequence[str], atlases: Sequence[Atlas]) -> list[str]:
     """Return what a user should know before the run, a sentence each."""
+    from bida.io.bids import has_splits
+    from bida.mri.atlases import THICK
+
     found = list(scan.warnings)
     if max(scan.spacing_mm) > THICK * min(scan.spacing_mm):
         sizes = " x ".join(f"{size:.4g}" for size in scan.spacing_mm)
@@ -85,6 +98,8 @@ def notes(scan: Scan, data: str, own: Sequence[str], atlases: Sequence[Atlas]) -
 
 def summary(path: Path, found: Volumetry, atlases: Sequence[Atlas], seconds: float) -> str:
     """Return the line that ends a run."""
+    import numpy as np
+
     total = sum(one.volume_mm3 for one in found.structures)
     relative = [100 * one.spread_mm3 / one.volume_mm3 for one in found.structures if one.volume_mm3 > 0]
     spread = f"; the atlases differ by {np.median(relative):.1f}% (median SD)" if len(atlases) > 1 and relative else ""

@@ -61,6 +61,16 @@ def find_animals(
     return sorted(found, key=lambda animal: str(animal.path))
 
 
+def check_data_set(folder: Path) -> None:
+    """Check that a data set is there.
+
+    Raises:
+        SettingsError: It is no folder.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
+
+
 def animals_of(
     folder: Path,
     split: str | None = None,
@@ -73,8 +83,7 @@ def animals_of(
     Raises:
         SettingsError: The folder is missing, or its table does not say an animal's split.
     """
-    if not folder.is_dir():
-        raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
+    check_data_set(folder)
     splits, found, data_set = _splits(folder), [], folder.resolve().name
     for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
         for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates

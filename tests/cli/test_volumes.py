@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from labelled_parts import NUMBERS, SHAPE, VOXEL_MM, parts
 
-from bida.cli import volumes as command
 from bida.cli.volumes import run as volumes
 from bida.errors import BidaError, ScanError, SettingsError
 from bida.eval import registration
@@ -79,7 +78,7 @@ def quick(monkeypatch):
         progress(len(atlases), len(atlases))
         return measure([atlas.labels for atlas in atlases], affine, [*SMALL.tolist(), 120])
 
-    monkeypatch.setattr(command, "volumetry", stand_in)
+    monkeypatch.setattr("bida.eval.volumetry.volumetry", stand_in)
     return calls
 
 
