@@ -32,7 +32,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      help=f"{listed(default['methods'])} (all these), {listed(others)}")  # fmt: skip
     sub.add_argument("--metrics", nargs="+", metavar="NAME",
                      help=f"{listed(METRICS)} (all)")  # fmt: skip
-    sub.add_argument("--subjects", nargs="+", metavar="SUB", help="animals; default: those of the split")
+    sub.add_argument("--subjects", nargs="+", metavar="SUB",
+                     help="animals, as sub-08 or 08; default: those of the split")  # fmt: skip
     sub.add_argument("--split", metavar="NAME", help="split in participants.tsv (val, where there are splits)")
     sub.add_argument("--axis", choices=["R", "A", "S"],
                      help=f"through-plane axis, A for coronal slices ({default['axis']})")  # fmt: skip

@@ -13,7 +13,7 @@ from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 
 from bida.errors import SettingsError
-from bida.io.bids import Animal, derivative, find_animals, group_of, has_splits
+from bida.io.bids import Animal, animals_of, derivative, find_animals, group_of, has_splits
 from bida.io.files import make_folder
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
@@ -67,16 +67,22 @@ class Truth:
 def choose_animals(data: Path, subjects: list[str] | None, split: str | None) -> list[Animal]:
     """List the isotropic scans of a BIDS data set: those named, else those of a split, ``val`` where it has splits.
 
+    A subject is named as ``sub-08`` or ``08``.
+
     Raises:
         SettingsError: A subject is not there, or has several images, or nothing is left.
     """
     if subjects is None and split is None and data.is_dir():
         split = "val" if has_splits(data) else None
+    found = {name for animal in animals_of(data, split, subjects) for name in animal.names}
+    missing = sorted(set(subjects or []) - found)
+    if missing:
+        there = sorted({animal.subject for animal in find_animals([data], split=split)})
+        raise SettingsError(
+            f"{data}: --subjects must be among {', '.join(there)}, got {', '.join(missing)}; correct them"
+        )
     animals = find_animals([data], split=split, include=subjects)
     names = [animal.subject for animal in animals]
-    missing = sorted(set(subjects or []) - set(names))
-    if missing:
-        raise SettingsError(f"{data}: --subjects must be in the data set, got {', '.join(missing)}; correct them")
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise SettingsError(

@@ -24,6 +24,12 @@ class Animal:
     path: Path
     data_set: str = ""
 
+    @property
+    def names(self) -> set[str]:
+        """Return what it may be asked for by: sub-08 or 08, alone or after its data set's name and a slash."""
+        labels = {self.subject, self.subject.removeprefix("sub-")}
+        return labels | {f"{self.data_set}/{label}" for label in labels}
+
 
 def find_animals(
     folders: Sequence[str | Path],
@@ -38,8 +44,8 @@ def find_animals(
         folders: BIDS data sets.
         split: Keep the animals whose ``split`` column in ``participants.tsv`` says so; a data set without that
             table or without that column is training data.
-        include: Keep these subjects only: ``sub-01`` of every data set, or ``mouse-sherm/sub-01`` of the folder of that
-            name alone.
+        include: Keep these subjects only: ``sub-01`` or ``01`` of every data set, or ``mouse-sherm/sub-01`` or
+            ``mouse-sherm/01`` of the folder of that name alone.
         exclude: Drop these subjects, named likewise.
         suffixes: BIDS suffixes that count as images.
 
@@ -88,10 +94,11 @@ def animals_of(
     for suffix, ending in product(suffixes, (".nii", ".nii.gz")):
         for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
             subject = path.relative_to(folder).parts[0]
-            names = {subject, f"{data_set}/{subject}"}
-            wanted = (include is None or not names.isdisjoint(include)) and names.isdisjoint(exclude)
+            animal = Animal(subject, path, data_set)
+            wanted = include is None or not animal.names.isdisjoint(include)
+            wanted = wanted and animal.names.isdisjoint(exclude)
             if wanted and (split is None or _split_of(subject, splits, folder) == split):
-                found.append(Animal(subject, path, data_set))
+                found.append(animal)
     return sorted(found, key=lambda animal: str(animal.path))
 
 

@@ -17,6 +17,7 @@ from bida.eval import psnr
 from bida.experiment.methods import METHODS, Method
 from bida.experiment.results import read_results
 from bida.experiment.runner import run
+from bida.experiment.truth import choose_animals
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
 
@@ -39,6 +40,18 @@ def test_animals_of_the_validation_split_are_taken_with_their_groups(data, tmp_p
     assert {(row["subject"], row["group"]) for row in rows} == {("sub-01", "WT"), ("sub-02", "TG")}
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["n"] == 2
+
+
+@pytest.mark.parametrize("named", [["02"], ["sub-02"], ["02", "sub-02"], ["NAME/02"], ["NAME/sub-02"]])
+def test_an_animal_is_named_with_or_without_sub(data, named):
+    (animal,) = choose_animals(data, [one.replace("NAME", data.name) for one in named], None)
+    assert animal.subject == "sub-02"
+
+
+def test_the_command_takes_a_label_without_sub(data, tmp_path):
+    arguments = ["--methods", "nearest", "--metrics", "psnr", "--factors", "2", "--subjects", "02", "--no-n4"]
+    assert main(["evaluate", "--data", str(data), "--out", str(tmp_path), *arguments]) == 0
+    assert {row["subject"] for row in read_results(tmp_path / "results.csv")} == {"sub-02"}
 
 
 def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
@@ -167,7 +180,10 @@ def test_the_bundle_runs_it(data, tmp_path):
         ({"factors": [2.5, 2.5]}, "each once"),
         ({"axis": "Z"}, "--axis: must be R, A or S, got Z"),
         ({"jobs": 0}, "--jobs: must be at least 1, got 0"),
-        ({"subjects": ["sub-99"]}, "sub-99"),
+        ({"subjects": ["sub-99"]}, "--subjects must be among sub-01, sub-02, sub-03, got sub-99"),
+        ({"subjects": ["01", "9"]}, "--subjects must be among sub-01, sub-02, sub-03, got 9"),
+        ({"subjects": ["1"]}, "got 1;"),
+        ({"subjects": ["01", "03"], "split": "val"}, "--subjects must be among sub-01, sub-02, got 03"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(data, tmp_path, changes, message):
