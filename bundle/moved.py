@@ -44,7 +44,18 @@ def biplanar_inferer(micro_batch: int = 8, progress: Callable[[int, int], None] 
     return BiplanarInferer(SamplerOptions(**{"self_check": False, **given}), micro_batch=micro_batch, progress=progress)
 
 
-CHANGED = {("bida.inferer", "BiplanarInferer"): biplanar_inferer}
+def built_in() -> tuple[str, ...]:
+    """Return the methods that the experiment runs where none are named."""
+    from bida.experiment.methods import by_default
+
+    return by_default()
+
+
+# names that are no longer what they were, and what gives the old ones
+CHANGED: dict[tuple[str, str], Callable[[], Any]] = {
+    ("bida.inferer", "BiplanarInferer"): lambda: biplanar_inferer,
+    ("bida.methods", "BUILT_IN"): built_in,
+}
 
 
 class OldNames(MetaPathFinder, Loader):
@@ -63,7 +74,7 @@ class OldNames(MetaPathFinder, Loader):
 
         def handed_on(name: str) -> Any:
             if (old, name) in CHANGED:
-                return CHANGED[old, name]
+                return CHANGED[old, name]()
             for place in places:
                 if hasattr(import_module(place), name):
                     return getattr(import_module(place), name)
