@@ -68,9 +68,10 @@ def listed(values: Iterable[object]) -> str:
 def run(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
     check_data_set(Path(arguments.data))
+    experiment = experiment_of(arguments)
     from bida.experiment import run
 
-    print(run(experiment_of(arguments)))
+    print(run(experiment))
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:

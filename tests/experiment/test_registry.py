@@ -143,10 +143,16 @@ def test_the_bundle_has_the_defaults_of_the_experiment():
         assert getattr(found, name) == getattr(plain, name)
 
 
-def test_the_help_comes_without_what_computes():
-    code = (
-        "import sys; from bida.cli.parser import parser; parser(['evaluate']); "
-        "print(*({'torch', 'monai', 'scipy', 'nibabel', 'pandas'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from bida.cli.parser import parser; parser(['evaluate'])",
+        "from bida.cli.parser import main; main('evaluate --data . --out none --methods magic'.split())",
+        "from bida.cli.parser import main; main('evaluate --data . --out none --factors 0.5'.split())",
+    ],
+)
+def test_help_and_wrong_options_come_without_what_computes(line):
+    code = f"import sys; {line}; print(*({{'torch', 'monai', 'scipy', 'nibabel', 'pandas'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "") and not done.stdout.strip()
+    assert (done.returncode, done.stdout.strip()) == (0, "")
+    assert "main" not in line or done.stderr.startswith("bida: error: --")
