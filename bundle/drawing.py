@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
-Panel = tuple[ArrayLike, Sequence[float]]
-Volume = tuple[NDArray[Any], tuple[float, ...]]
+GivenVolume = tuple[ArrayLike, Sequence[float]]  # [R, A, S] and its voxel sizes, mm, as callers have them
+SizedVolume = tuple[NDArray[Any], tuple[float, ...]]  # the same, checked
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:

@@ -104,6 +104,15 @@ def test_every_module_has_a_room_of_the_order():
     assert {name for name in modules(ROOT) if name not in PASSAGES and room(name) not in ROW} == set()
 
 
+def test_few_modules_lie_beside_the_rooms():
+    assert len(list((ROOT / "bundle").glob("*.py"))) <= 12
+
+
+def test_no_module_but_the_commands_takes_their_arguments():
+    takers = {name for name, path in modules(ROOT).items() if "argparse" in imported(path.read_text(encoding="utf-8"))}
+    assert {name for name in takers if not name.startswith("bida.cli.")} == set()
+
+
 def test_imports_go_one_way():
     assert layer_faults(graph(ROOT)) == []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, show_slice
+from bida.drawing import GivenVolume, SizedVolume, bar_length_mm, cut, focus, grey_window, show_slice
 from bida.errors import SettingsError
 from bida.io.files import atomic
 from bida.mri.settings import Settings
@@ -25,7 +25,7 @@ WIDTH_INCH = 13.0  # of the picture; the height follows from the anatomy's propo
 
 def preview(
     path: str | Path,
-    panels: Mapping[str, Panel],
+    panels: Mapping[str, GivenVolume],
     *,
     psnr: Mapping[str, float] | None = None,
     title: str = "",
@@ -62,7 +62,7 @@ def preview(
         figure.savefig(temporary, format="png", dpi=120, facecolor="black")
 
 
-def _figure(volumes: Mapping[str, Volume], psnr: Mapping[str, float], title: str) -> Figure:
+def _figure(volumes: Mapping[str, SizedVolume], psnr: Mapping[str, float], title: str) -> Figure:
     """Lay the panels out; one millimetre has one length all over the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -105,7 +105,7 @@ def _scale_bar(axes: Axes, length_mm: float, width_mm: float, height_mm: float) 
     axes.text(left + length_mm / 2, bottom + 0.02 * height_mm, f"{length_mm:g} mm", color="white", ha="center")
 
 
-def restoration_panels(scan: str | Path, settings: Settings) -> tuple[Panel, Panel]:
+def restoration_panels(scan: str | Path, settings: Settings) -> tuple[GivenVolume, GivenVolume]:
     """Return a scan as it is, and interpolated by cubic B-splines on the grid of its restoration."""
     from bida.transforms.base import target_grids
     from bida.transforms.load import LoadScan

@@ -31,8 +31,7 @@ from bida.experiment.baselines.selfsr_network import SelfSRNetwork
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, from_slices, planes_containing, to_slices
 from bida.physics.interpolation import project
-
-Progress = Callable[[int, int], None]
+from bida.progress import Progress
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 SLICES_AT_ONCE = 8  # when the network is applied; the result depends on it by bfloat16's rounding alone

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bida.drawing import Panel, Volume, bar_length_mm, cut, focus, grey_window, png, show_slice
+from bida.drawing import GivenVolume, SizedVolume, bar_length_mm, cut, focus, grey_window, png, show_slice
 from bida.errors import SettingsError
 from bida.experiment.methods import TRUTH
 from bida.physics.grid import AXES, NORMAL, PLANES
@@ -31,7 +31,7 @@ MARGIN_MM = 1.0  # around the masks
 class _Scene:
     """What is drawn, and what all panels share; positions in mm from the centre of the field of view."""
 
-    volumes: Mapping[str, Volume]
+    volumes: Mapping[str, SizedVolume]
     masks: Mapping[str, NDArray[np.bool_]]
     truth: str
     box_mm: NDArray[np.float64]  # [3, 2], lowest and highest position on each axis
@@ -63,7 +63,7 @@ class _Scene:
 
 
 def montage(
-    panels: Mapping[str, Panel],
+    panels: Mapping[str, GivenVolume],
     truth: str = TRUTH_PANEL,
     masks: Mapping[str, ArrayLike] | None = None,
     captions: Mapping[str, str] | None = None,
@@ -94,7 +94,7 @@ def montage(
     return png(_draw(_scene(volumes, outlines, truth), captions or {}, title))
 
 
-def _check(volumes: Mapping[str, Volume], named: set[str], masks: Mapping[str, NDArray[np.bool_]]) -> None:
+def _check(volumes: Mapping[str, SizedVolume], named: set[str], masks: Mapping[str, NDArray[np.bool_]]) -> None:
     for name in sorted(named - set(volumes)):
         raise SettingsError(f"montage: '{name}' must be one of the panels ({', '.join(volumes)}); rename it")
     for name, (volume, spacing) in volumes.items():
@@ -108,7 +108,7 @@ def _check(volumes: Mapping[str, Volume], named: set[str], masks: Mapping[str, N
             )
 
 
-def _scene(volumes: Mapping[str, Volume], masks: Mapping[str, NDArray[np.bool_]], truth: str) -> _Scene:
+def _scene(volumes: Mapping[str, SizedVolume], masks: Mapping[str, NDArray[np.bool_]], truth: str) -> _Scene:
     reference, spacing = volumes[truth]
     window = grey_window(reference)
     corner = np.max([np.multiply(v.shape, s) / 2 for v, s in volumes.values()], axis=0)
