@@ -179,7 +179,7 @@ def test_only_bida_is_named():
 
 def test_configs_name_only_bida():
     named = re.compile(r"(?<![\w.])(?:bundle|transforms|eval)\.\w")
-    assert named.search("_target_: transforms.LoadScand") and not named.search("_target_: monai.transforms.Compose")
+    assert named.search("_target_: transforms.LoadScan") and not named.search("_target_: monai.transforms.Compose")
     wrong = [
         f"{path.name}:{number}"
         for path in sorted((ROOT / "configs").glob("*.y*ml"))

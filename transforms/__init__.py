@@ -10,17 +10,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "dictionary": [
-            "BackProjectd",
-            "CorrectBiasd",
-            "LoadScand",
-            "MatchScand",
-            "NormalizePercentilesd",
-            "OrientLiked",
-            "PadToNetworkd",
-            "PlanScand",
-            "ResampleInPlaned",
-        ],
+        "dictionary": ["Applyd", "Stepd", "composed"],
         "save": ["SaveVolumed"],
         "simulate": ["SimulateSlicesd", "simulate_slices"],
     },

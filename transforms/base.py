@@ -80,7 +80,7 @@ def geometry_of(image: ScanImage) -> SliceGeometry:
         SettingsError: there is none.
     """
     if "slice_geometry" not in image.meta:
-        raise SettingsError("image: meta must hold slice_geometry, it does not; put PlanScand before this transform")
+        raise SettingsError("image: meta must hold slice_geometry, it does not; put PlanScan before this step")
     return SliceGeometry.from_json(image.meta["slice_geometry"])
 
 
@@ -91,7 +91,7 @@ def target_grids(image: ScanImage) -> tuple[AxisGrid, AxisGrid, AxisGrid]:
         SettingsError: there are none.
     """
     if "target_grids" not in image.meta:
-        raise SettingsError("image: meta must hold target_grids, it does not; put PlanScand before this transform")
+        raise SettingsError("image: meta must hold target_grids, it does not; put PlanScan before this step")
     return grids_from_json(image.meta["target_grids"])
 
 

@@ -1,30 +1,21 @@
-"""The steps as MONAI dictionary transforms, each with its inverse."""
+"""Steps as MONAI dictionary transforms, which invert them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms import Compose, InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 from torch import Tensor
 
-from bida.physics.plan import PlanOptions
-from bida.transforms.backproject import BackProject
 from bida.transforms.base import ScanImage, VolumeStep
-from bida.transforms.bias import CorrectBias
-from bida.transforms.inplane import ResampleInPlane
-from bida.transforms.intensity import NormalizePercentiles
-from bida.transforms.like import OrientLike
-from bida.transforms.load import LoadScan
-from bida.transforms.match import MatchScan
-from bida.transforms.pad import PadToNetwork
-from bida.transforms.plan import PlanScan
+from bida.transforms.orient import OrientRAS
+from bida.transforms.way import Way
 
 
 def image_of(tensor: MetaTensor) -> ScanImage:
@@ -39,27 +30,47 @@ def tensor_of(image: ScanImage, trace: Sequence[Any] = ()) -> MetaTensor:
     return MetaTensor(image.data, affine=affine, meta=dict(image.meta), applied_operations=list(trace))
 
 
-class NotedTransform(MapTransform):
-    """Apply what has no inverse to every key."""
+class Applyd(MapTransform):
+    """Apply what has no inverse to every key.
 
-    apply: Callable[[Any], ScanImage]
+    Args:
+        keys: of images, or of what is made an image of, such as paths.
+        function: makes the new image.
+        allow_missing_keys: pass over missing keys.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, function: Callable[[Any], ScanImage], allow_missing_keys: bool = False
+    ) -> None:
+        """Keep the function."""
+        super().__init__(keys, allow_missing_keys)
+        self.function = function
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Apply it."""
+        """Apply it to every key."""
         d = dict(data)
         for key in self.key_iterator(d):
-            image = d[key]
-            found = isinstance(image, MetaTensor)
-            d[key] = tensor_of(
-                self.apply(image_of(image) if found else image), image.applied_operations if found else ()
-            )
+            source = d[key]
+            if isinstance(source, MetaTensor):
+                d[key] = tensor_of(self.function(image_of(source)), source.applied_operations)
+            else:
+                d[key] = tensor_of(self.function(source))
         return d
 
 
-class StepTransform(MapTransform, InvertibleTransform):
-    """Apply a step to every key, and undo it."""
+class Stepd(MapTransform, InvertibleTransform):
+    """Apply a step to every key, and undo it.
 
-    step: VolumeStep
+    Args:
+        keys: of images [1, X, Y, Z].
+        step: what is applied.
+        allow_missing_keys: pass over missing keys.
+    """
+
+    def __init__(self, keys: KeysCollection, step: VolumeStep, allow_missing_keys: bool = False) -> None:
+        """Keep the step."""
+        super().__init__(keys, allow_missing_keys)
+        self.step = step
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Apply `forward` to every key, and record what `backward` needs."""
@@ -81,100 +92,7 @@ class StepTransform(MapTransform, InvertibleTransform):
         return d
 
 
-class LoadScand(NotedTransform):
-    """Read and check the scan of every key, see `bida.transforms.load.LoadScan`."""
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        volume: int | None = None,
-        scale_header: float | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        """Keep the settings."""
-        super().__init__(keys, allow_missing_keys)
-        self.apply = LoadScan(volume, scale_header)
-
-
-class PlanScand(NotedTransform):
-    """Plan what is done with the scan of every key, see `bida.transforms.plan.PlanScan`."""
-
-    def __init__(
-        self, keys: KeysCollection, options: PlanOptions | None = None, allow_missing_keys: bool = False
-    ) -> None:
-        """Keep the options."""
-        super().__init__(keys, allow_missing_keys)
-        self.apply = PlanScan(options)
-
-
-class OrientLiked(NotedTransform):
-    """Turn the result of every key into the orientation of a file, see `bida.transforms.like.OrientLike`."""
-
-    def __init__(self, keys: KeysCollection, like: str | Path) -> None:
-        """Read the file's affine."""
-        super().__init__(keys)
-        self.apply = OrientLike(like)
-
-
-class MatchScand(StepTransform):
-    """Make the results agree with the scans at the end, see `bida.transforms.match.MatchScan`."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = MatchScan()
-
-
-class CorrectBiasd(StepTransform):
-    """Divide the scans' bias fields out, see `bida.transforms.bias.CorrectBias`."""
-
-    def __init__(
-        self, keys: KeysCollection, shrink: int = 4, restore: bool = True, allow_missing_keys: bool = False
-    ) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = CorrectBias(shrink, restore)
-
-
-class ResampleInPlaned(StepTransform):
-    """Bring the scans' in-plane axes to the result's voxels, see `bida.transforms.inplane.ResampleInPlane`."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = ResampleInPlane()
-
-
-class NormalizePercentilesd(StepTransform):
-    """Map intensities to what the prior knows, see `bida.transforms.intensity.NormalizePercentiles`."""
-
-    def __init__(
-        self, keys: KeysCollection, lower: float = 1.0, upper: float = 99.0, allow_missing_keys: bool = False
-    ) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = NormalizePercentiles(lower, upper)
-
-
-class BackProjectd(StepTransform):
-    """Map slices to the smallest volume that has them, see `bida.transforms.backproject.BackProject`."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = BackProject()
-
-
-class PadToNetworkd(StepTransform):
-    """Pad volumes to sizes that a network takes, see `bida.transforms.pad.PadToNetwork`."""
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        multiple: int = 8,
-        minimum: int | Sequence[int] = 64,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        """Make the step."""
-        super().__init__(keys, allow_missing_keys)
-        self.step = PadToNetwork(multiple, minimum)
+def composed(way: Way, keys: KeysCollection = "image") -> Compose:
+    """Return a way as one MONAI transform."""
+    steps = [Stepd(keys, step) for step in way.steps]
+    return Compose([Applyd(keys, way.load), Stepd(keys, OrientRAS()), Applyd(keys, way.plan), *steps])

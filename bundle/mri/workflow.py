@@ -6,62 +6,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import Compose, Invertd, Orientationd
+from monai.transforms import Compose, Invertd
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import ScanError
 from bida.io.files import NIFTI_SUFFIXES, result_path
 from bida.mri.measurement import ScanMeta
+from bida.mri.pipeline import way_of
 from bida.mri.record import describe
 from bida.mri.settings import Settings
 from bida.provenance import Clock
-from bida.transforms import (
-    BackProjectd,
-    CorrectBiasd,
-    LoadScand,
-    MatchScand,
-    NormalizePercentilesd,
-    OrientLiked,
-    PadToNetworkd,
-    PlanScand,
-    ResampleInPlaned,
-    SaveVolumed,
-)
+from bida.transforms.dictionary import Applyd, composed
+from bida.transforms.like import OrientLike
+from bida.transforms.save import SaveVolumed
 
 
 def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
-    """Return the transform from a path to the network's input, A+ y on the padded grid, in [-1, 1].
+    """Return the transform from a path to the network's input, see `bida.mri.pipeline.way_of`.
 
     Its inverse takes a volume on that grid back to the scan's orientation and intensities.
-
-    Args:
-        settings: Of the run.
-        multiple: The network's stride.
-        keys: Of the items that are transformed.
     """
-    steps: list[Any] = [
-        LoadScand(keys, volume=settings.volume, scale_header=settings.scale_header),
-        Orientationd(keys, axcodes="RAS", labels=None),
-        PlanScand(keys, settings),
-    ]
-    if settings.noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
-        steps.append(MatchScand(keys))
-    if settings.n4:
-        steps.append(CorrectBiasd(keys, restore=not settings.bias_corrected))
-    steps += [
-        ResampleInPlaned(keys),
-        NormalizePercentilesd(keys),
-        BackProjectd(keys),
-        PadToNetworkd(keys, multiple=multiple),
-    ]
-    return Compose(steps)
+    return composed(way_of(settings, multiple), keys)
 
 
 def undoing(keys: str, transform: Compose, like: str | Path | None) -> Compose:
     """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
     steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
     if like is not None:
-        steps.append(OrientLiked(keys, like))
+        steps.append(Applyd(keys, OrientLike(like)))
     return Compose(steps)
 
 

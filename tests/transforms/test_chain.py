@@ -24,21 +24,18 @@ from bida.physics.grid import AxisGrid, grids_to_json, resampled_affine, spacing
 from bida.physics.interpolation import interpolation_matrix, resample
 from bida.physics.operators import SliceOperator
 from bida.physics.plan import PlanOptions, plan_scan
-from bida.transforms import (
-    BackProjectd,
-    CorrectBiasd,
-    LoadScand,
-    MatchScand,
-    NormalizePercentilesd,
-    PadToNetworkd,
-    PlanScand,
-    ResampleInPlaned,
-    simulate_slices,
-)
-from bida.transforms.base import replaced
-from bida.transforms.bias import estimate_log_bias
+from bida.physics.simulate import simulate_slices
+from bida.transforms.backproject import BackProject
+from bida.transforms.base import VolumeStep, replaced
+from bida.transforms.bias import CorrectBias, estimate_log_bias
+from bida.transforms.dictionary import Applyd, Stepd, tensor_of
 from bida.transforms.dictionary import image_of as plain_image
-from bida.transforms.dictionary import tensor_of
+from bida.transforms.inplane import ResampleInPlane
+from bida.transforms.intensity import NormalizePercentiles
+from bida.transforms.load import LoadScan
+from bida.transforms.match import MatchScan
+from bida.transforms.pad import PadToNetwork
+from bida.transforms.plan import PlanScan
 
 CODES = [
     "".join(code)
@@ -50,18 +47,18 @@ OBLIQUE = [("LPI", 17.0, 0.0), ("SAL", -8.0, 0.0), ("IRP", 12.0, 0.1), ("RAS", 0
 
 def preprocessing(n4: bool = False, restore: bool = True, minimum: int = 24, **plan: Any) -> Compose:
     steps: list[Any] = [
-        LoadScand("image"),
+        Applyd("image", LoadScan()),
         Orientationd("image", axcodes="RAS", labels=None),
-        PlanScand("image", PlanOptions(**plan)),
-        MatchScand("image"),
+        Applyd("image", PlanScan(PlanOptions(**plan))),
+        Stepd("image", MatchScan()),
     ]
     if n4:
-        steps.append(CorrectBiasd("image", restore=restore))
+        steps.append(Stepd("image", CorrectBias(restore=restore)))
     steps += [
-        ResampleInPlaned("image"),
-        NormalizePercentilesd("image"),
-        BackProjectd("image"),
-        PadToNetworkd("image", minimum=minimum),
+        Stepd("image", ResampleInPlane()),
+        Stepd("image", NormalizePercentiles()),
+        Stepd("image", BackProject()),
+        Stepd("image", PadToNetwork(minimum=minimum)),
     ]
     return Compose(steps)
 
@@ -107,7 +104,7 @@ def test_every_point_of_the_head_stays_where_it_was(
     # and the way back: every voxel of the output holds the position that the output's affine gives it
     out = invert(steps, item, torch.from_numpy(truth)[None].float())
     assert nib.aff2axcodes(out.affine.numpy()) == nib.aff2axcodes(nib.load(path).affine)
-    edge = round(4 * geometry.factor)  # MatchScand pulls at the truncated slices at the ends
+    edge = round(4 * geometry.factor)  # MatchScan pulls at the truncated slices at the ends
     through = int(np.argmax(nib.load(path).header.get_zooms()))
     keep = [slice(None)] * 3
     keep[through] = slice(edge, out.shape[1 + through] - edge)
@@ -241,16 +238,16 @@ def biased() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def corrected(biased: tuple[np.ndarray, ...]) -> tuple[CorrectBiasd, MetaTensor]:
+def corrected(biased: tuple[np.ndarray, ...]) -> tuple[Stepd, MetaTensor]:
     image = image_of(biased[2], (0.15, 0.15, 0.5))
     plan = plan_scan(image.shape[1:], image.affine.numpy())
     image.meta["target_grids"] = grids_to_json(plan.grids)
-    transform = CorrectBiasd("image")
+    transform = Stepd("image", CorrectBias())
     return transform, transform({"image": image})["image"]
 
 
 def test_n4_divides_the_field_out_and_multiplies_it_back(
-    biased: tuple[np.ndarray, ...], corrected: tuple[CorrectBiasd, MetaTensor]
+    biased: tuple[np.ndarray, ...], corrected: tuple[Stepd, MetaTensor]
 ) -> None:
     head, field, product = biased
     transform, image = corrected
@@ -268,7 +265,7 @@ def test_n4_divides_the_field_out_and_multiplies_it_back(
 
 
 def test_n4_field_is_the_same_function_on_the_finer_grid(
-    biased: tuple[np.ndarray, ...], corrected: tuple[CorrectBiasd, MetaTensor]
+    biased: tuple[np.ndarray, ...], corrected: tuple[Stepd, MetaTensor]
 ) -> None:
     transform, image = corrected
     plan = plan_scan(image.shape[1:], image.affine.numpy())
@@ -304,7 +301,7 @@ def test_n4_does_not_depend_on_the_number_of_threads(biased: tuple[np.ndarray, .
 
 def test_n4_without_foreground_says_so() -> None:
     with pytest.raises(ScanError, match=r"rat\.nii: N4 must find a bias field.*--no-n4"):
-        CorrectBiasd("image")(
+        Stepd("image", CorrectBias())(
             {"image": image_of(-np.random.default_rng(0).random((9, 9, 9)), filename_or_obj="rat.nii")}
         )
 
@@ -316,12 +313,12 @@ def test_n4_that_does_not_fit_is_out_of_memory(reason: str, monkeypatch: pytest.
 
     monkeypatch.setattr("bida.transforms.bias.estimate_log_bias", full)
     with pytest.raises(MemoryError, match=reason):
-        CorrectBiasd("image")({"image": image_of(np.ones((9, 9, 9)))})
+        Stepd("image", CorrectBias())({"image": image_of(np.ones((9, 9, 9)))})
 
 
 def test_percentiles_are_mapped_and_the_inverse_is_exact() -> None:
     data = np.random.default_rng(0).gamma(2, 300, (20, 21, 22))
-    transform = NormalizePercentilesd("image")
+    transform = Stepd("image", NormalizePercentiles())
     item = transform({"image": image_of(data)})
     out = item["image"][0].numpy()
     np.testing.assert_allclose(np.percentile(out, (1, 99)), (-1, 1), rtol=0, atol=1e-6)
@@ -336,9 +333,9 @@ def test_percentiles_refused() -> None:
     data = np.zeros((20, 20, 20))
     data[0, 0, 0] = 1
     with pytest.raises(ScanError, match=r"rat\.nii: intensities must differ.*got 0 at both; crop"):
-        NormalizePercentilesd("image")({"image": image_of(data, filename_or_obj="rat.nii")})
+        Stepd("image", NormalizePercentiles())({"image": image_of(data, filename_or_obj="rat.nii")})
     with pytest.raises(SettingsError, match="0 <= lower < upper <= 100, got 50 and 10"):
-        NormalizePercentilesd("image", lower=50, upper=10)
+        Stepd("image", NormalizePercentiles(lower=50, upper=10))
 
 
 @pytest.mark.parametrize(("minimum", "multiple"), [(1, 8), (24, 8), ((40, 16, 32), 16)])
@@ -353,7 +350,7 @@ def test_padding_keeps_the_slices_and_crops_back(minimum: Any, multiple: int, ax
     operator = SliceOperator.build(plan.geometry)
     volume = operator.pinv(slices, dim=axis + 1)
     image = image_of(volume[0].numpy(), slice_geometry=plan.geometry.to_json())
-    transform = PadToNetworkd("image", multiple=multiple, minimum=minimum)
+    transform = Stepd("image", PadToNetwork(multiple=multiple, minimum=minimum))
     item = transform({"image": image})
     padded = item["image"]
     least = [minimum] * 3 if isinstance(minimum, int) else minimum
@@ -398,10 +395,10 @@ def test_an_axis_that_has_its_grid_is_left_exactly() -> None:
     np.testing.assert_array_equal(resample(volume, (0.1, 0.1, 0.1), grids), volume)
 
 
-@pytest.mark.parametrize("transform", [MatchScand("image"), ResampleInPlaned("image"), BackProjectd("image")])
-def test_without_a_plan_the_error_says_so(transform: Any) -> None:
-    with pytest.raises(SettingsError, match="put PlanScand before"):
-        transform({"image": image_of(np.ones((4, 4, 4)))})
+@pytest.mark.parametrize("step", [MatchScan(), ResampleInPlane(), BackProject()])
+def test_without_a_plan_the_error_says_so(step: VolumeStep) -> None:
+    with pytest.raises(SettingsError, match="put PlanScan before"):
+        Stepd("image", step)({"image": image_of(np.ones((4, 4, 4)))})
 
 
 def test_warnings_reach_the_meta(make_scan: MakeScan) -> None:
