@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 from monai.data import MetaTensor
 from monai.inferers import Inferer
@@ -12,7 +11,6 @@ from torch import Tensor
 from bida.diffusion.prior import SlicePrior
 from bida.mri.measurement import Measurement, Padding
 from bida.mri.sampler import BiplanarSampler
-from bida.mri.settings import SamplerOptions
 from bida.physics.geometry import SliceGeometry
 
 
@@ -21,16 +19,6 @@ class BiplanarInferer(BiplanarSampler, Inferer):
 
     The inputs are A+ y, from which y = A (A+ y).
     """
-
-    def __init__(
-        self,
-        options: SamplerOptions | None = None,
-        *,
-        micro_batch: int = 8,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Keep the options."""
-        BiplanarSampler.__init__(self, options, micro_batch=micro_batch, progress=progress)
 
     def __call__(  # type: ignore[override]  # a prior is more than the callable that MONAI's signature asks for
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.mri.familiarity import THRESHOLD_DB
-from bida.mri.measurement import ScanMeta
+from bida.mri.measurement import Padding, ScanMeta
 from bida.mri.pipeline import measured, way_of
 from bida.mri.record import check_warnings
 from bida.mri.sampler import BiplanarSampler
@@ -48,7 +49,7 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     assert meta.geometry is not None  # the plan is in it
     geometry = meta.geometry.unpadded()
     planes = planes_containing(geometry.axis)
-    seconds = time_estimate(prior, image.shape, planes, settings)
+    seconds = time_estimate(prior, image.shape, meta.padding, planes, settings)
     warnings, lines = list(meta.warnings), []
     if checking:
         sampler = BiplanarSampler(replace(settings, self_check=True))
@@ -93,7 +94,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_estimate(prior: PlanePrior, shape: tuple[int, ...], planes: tuple[str, str], settings: Settings) -> float:
+def time_estimate(
+    prior: PlanePrior, shape: tuple[int, ...], padding: Padding, planes: tuple[str, str], settings: Settings
+) -> float:
     """Return the seconds that sampling takes, with adaptation and self-check, from the time of a few micro-batches.
 
     That is of whole slices: where there is background to skip, it takes less.
@@ -102,7 +105,8 @@ def time_estimate(prior: PlanePrior, shape: tuple[int, ...], planes: tuple[str, 
     for plane in planes:
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
         once = micro_batch_seconds(prior, plane, height, width, settings.guided)
-        total += once * shape[NORMAL[plane]] / MICRO_BATCH
+        needed = shape[NORMAL[plane]] - (sum(padding[NORMAL[plane]]) if settings.fusion == "final" else 0)
+        total += once * math.ceil(needed / MICRO_BATCH)
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
         total += 2 * micro_batch_seconds(prior, planes[0], height, width, settings.guided)
