@@ -42,5 +42,6 @@ class PlanScan:
             plan.affine,
             slice_geometry=plan.geometry.to_json(),
             target_grids=grids_to_json(plan.grids),
+            thickness_from=plan.thickness_from,
             warnings=add_warnings(image, plan.warnings),
         )

@@ -59,7 +59,8 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         warnings += check_warnings(settings, found)
     table = {
         "through-plane axis": f"{AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}",
-        "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick",
+        "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick "
+        f"({meta.thickness_from})",
         "factor": f"{geometry.factor:.4g}",
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
         f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",

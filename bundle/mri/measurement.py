@@ -14,6 +14,7 @@ from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, AxisGrid, grids_from_json
 from bida.physics.operators import SliceOperator
+from bida.physics.plan import ASSUMED
 
 Padding = Sequence[tuple[int, int]]
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
@@ -32,6 +33,7 @@ class ScanMeta:
         scale: units of the network's input a unit of the scan's intensities, 1 where the meta does not tell.
         intensity_range: the two intensities that are -1 and 1 to the network, those themselves likewise.
         warnings: what was assumed, a sentence each.
+        thickness_from: see `bida.physics.plan.Plan`.
         residuals: see `RESIDUALS`; None where one was not measured.
         self_check: what the self-check found, as the inferer noted it; None where there was none.
     """
@@ -43,6 +45,7 @@ class ScanMeta:
     scale: float
     intensity_range: tuple[float, float]
     warnings: tuple[str, ...]
+    thickness_from: str
     residuals: dict[str, float | None]
     self_check: dict[str, Any] | None
 
@@ -61,6 +64,7 @@ class ScanMeta:
             scale=2.0 / (high - low),
             intensity_range=(low, high),
             warnings=tuple(json.loads(plain.get("warnings", "[]"))),
+            thickness_from=str(plain.get("thickness_from", ASSUMED)),
             residuals={name: plain.get(name) for name in RESIDUALS},
             self_check=json.loads(plain.get("self_check", "null")),
         )

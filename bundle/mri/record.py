@@ -40,6 +40,7 @@ def describe(
         "dtype_choice": choice.how,
         "weights_sha256": prior.weights_sha256,
         "slice_geometry": meta.geometry and asdict(meta.geometry),
+        "slice_thickness_from": meta.thickness_from,
         "grid_ras": [asdict(grid) for grid in meta.grids],
         "data_consistency": meta.residuals,
         "uncertainty_scale": round(float(prior.uncertainty_scale), 4),

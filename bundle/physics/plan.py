@@ -27,6 +27,7 @@ MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model 
 EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
 # A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
 THICKNESS_SHARE = (0.1, 4.0)
+ASSUMED = "assumed"
 
 
 @documented
@@ -60,6 +61,8 @@ class Plan:
         shape: the scan's voxels on R, A and S.
         affine: 4 x 4 of the scan [R, A, S], its slice spacing put right where the sidecar or an option corrects it.
         warnings: what was assumed, a sentence each.
+        thickness_from: where the slice thickness is from: ``--thickness``, ``--gap``, ``profile file``, ``sidecar``, or
+            ``assumed``, as large as the slice spacing.
     """
 
     geometry: SliceGeometry
@@ -67,6 +70,7 @@ class Plan:
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
+    thickness_from: str = ASSUMED
 
 
 def plan_scan(
@@ -98,7 +102,7 @@ def plan_scan(
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
-    slice_spacing, thickness = _slice_sizes(
+    slice_spacing, thickness, thickness_from = _slice_sizes(
         spacing_of(affine)[through], options.thickness_mm, options.gap_mm, profile, sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
@@ -111,6 +115,11 @@ def plan_scan(
         wanted = _result_spacing(voxels, through, factor, spacing, warnings)
         grids = [_axis_grid(size[k], voxels[k], wanted) for k in range(3)]
     _check_voxel(voxels[through], grids[through].spacing_mm, name, warnings)
+    if thickness_from == ASSUMED:
+        warnings.append(
+            f"the slice thickness is not in the file and taken as the slice spacing, {slice_spacing:.4g} mm: "
+            "give --thickness where there are gaps between slices"
+        )
     return Plan(
         SliceGeometry(
             axis=through,
@@ -126,6 +135,7 @@ def plan_scan(
         size,
         affine,
         tuple(warnings),
+        thickness_from,
     )
 
 
@@ -184,8 +194,8 @@ def _slice_sizes(
     sidecar: Mapping[str, Any],
     name: str,
     warnings: list[str],
-) -> tuple[float, float]:
-    """Return slice spacing and slice thickness, mm: option, then sidecar, then header."""
+) -> tuple[float, float, str]:
+    """Return slice spacing and slice thickness, mm, option, then sidecar, then header, and where the latter is from."""
     measured = measured_thickness(profile)
     if measured is not None and (thickness_mm is None) != (gap_mm is None):
         given = "--gap" if thickness_mm is None else "--thickness"
@@ -200,9 +210,14 @@ def _slice_sizes(
     else:
         spacing = _from_sidecar(sidecar, "SpacingBetweenSlices", name) or header_mm
     if measured is not None:
-        thickness = measured
-    elif thickness is None:
-        thickness = spacing - gap if gap is not None else _from_sidecar(sidecar, "SliceThickness", name) or spacing
+        thickness, source = measured, "profile file"
+    elif thickness is not None:
+        source = "--thickness"
+    elif gap is not None:
+        thickness, source = spacing - gap, "--gap"
+    else:
+        read = _from_sidecar(sidecar, "SliceThickness", name)
+        thickness, source = (spacing, ASSUMED) if read is None else (read, "sidecar")
     if abs(spacing - header_mm) <= EQUAL * header_mm:
         spacing = header_mm  # the header has more digits
     elif not 0.5 < spacing / header_mm < 2:
@@ -220,7 +235,7 @@ def _slice_sizes(
         )
     if thickness < 0.5 * spacing:
         warnings.append(f"slices of {thickness:.4g} mm every {spacing:.4g} mm: over half of the result lies in gaps")
-    return spacing, thickness
+    return spacing, thickness, source
 
 
 def _from_sidecar(sidecar: Mapping[str, Any], key: str, name: str) -> float | None:

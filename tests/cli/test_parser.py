@@ -35,6 +35,8 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert record["settings"]["samples"] == 2
     assert record["weights_sha256"] == sha256(released_path("model.pt"))
     assert record["slice_geometry"]["slices"] == 8
+    assert record["slice_thickness_from"] == "assumed"
+    assert "the slice thickness is not in the file" in str(record["warnings"])
     assert record["data_consistency"]["scan_residual"] < 1e-5
     assert set(record["seconds"]) == {"load_weights", "preprocess", "self_check", "sample", "postprocess"}
     assert {"bida", "torch", "monai"} <= set(record["versions"])

@@ -48,7 +48,7 @@ def profile_file(folder: Path, half_mm: float = 0.3) -> Path:
 
 
 def test_coronal_scan_comes_to_its_in_plane_spacing() -> None:
-    got = plan()
+    got = plan(sidecar={"SliceThickness": 0.75})
     geometry = got.geometry
     assert (geometry.axis, geometry.slices, geometry.voxels) == (1, 10, 50)
     sizes = (geometry.slice_spacing_mm, geometry.thickness_mm, geometry.voxel_mm)
@@ -116,25 +116,27 @@ def test_tie_with_axis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sidecar", "spacing", "thickness"),
+    ("options", "sidecar", "spacing", "thickness", "source"),
     [
-        ({}, {}, 0.75, 0.75),
-        ({}, {"SliceThickness": 0.5}, 0.75, 0.5),
-        ({}, {"SliceThickness": 0.5, "SpacingBetweenSlices": 0.8}, 0.8, 0.5),
-        ({}, {"SpacingBetweenSlices": 0.8}, 0.8, 0.8),
-        ({"thickness_mm": 0.6}, {"SliceThickness": 0.5}, 0.75, 0.6),
-        ({"gap_mm": 0.25}, {"SliceThickness": 0.7}, 0.75, 0.5),
-        ({"gap_mm": -0.25}, {}, 0.75, 1.0),
-        ({"thickness_mm": 0.6, "gap_mm": 0.2}, {"SpacingBetweenSlices": 0.7}, 0.8, 0.6),
+        ({}, {}, 0.75, 0.75, "assumed"),
+        ({}, {"SliceThickness": 0.5}, 0.75, 0.5, "sidecar"),
+        ({}, {"SliceThickness": 0.5, "SpacingBetweenSlices": 0.8}, 0.8, 0.5, "sidecar"),
+        ({}, {"SpacingBetweenSlices": 0.8}, 0.8, 0.8, "assumed"),
+        ({"thickness_mm": 0.6}, {"SliceThickness": 0.5}, 0.75, 0.6, "--thickness"),
+        ({"gap_mm": 0.25}, {"SliceThickness": 0.7}, 0.75, 0.5, "--gap"),
+        ({"gap_mm": -0.25}, {}, 0.75, 1.0, "--gap"),
+        ({"thickness_mm": 0.6, "gap_mm": 0.2}, {"SpacingBetweenSlices": 0.7}, 0.8, 0.6, "--thickness"),
     ],
 )
 def test_option_before_sidecar_before_header(
-    options: dict[str, float], sidecar: dict[str, float], spacing: float, thickness: float
+    options: dict[str, float], sidecar: dict[str, float], spacing: float, thickness: float, source: str
 ) -> None:
     got = plan(sidecar=sidecar, **options)
+    assert got.thickness_from == source
+    assert any("thickness is not in the file" in warning for warning in got.warnings) == (source == "assumed")
     assert got.geometry.slice_spacing_mm == pytest.approx(spacing, rel=1e-12)
     assert got.geometry.thickness_mm == pytest.approx(thickness, rel=1e-12)
-    assert any("slice spacing" in warning for warning in got.warnings) == (spacing != 0.75)
+    assert any("slice spacing is" in warning for warning in got.warnings) == (spacing != 0.75)
 
 
 def test_corrected_slice_spacing_keeps_the_centre_of_the_field_of_view() -> None:
@@ -229,7 +231,7 @@ def test_like_that_reaches_beyond_the_scan_is_noted(make_scan: MakeScan) -> None
     wide, wide_affine = (48, 66, 36), nib.load(path).affine
     centre = wide_affine[:3, :3] @ ((np.array(wide) - 1) / 2) + wide_affine[:3, 3]
     affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    first, second = plan_scan(shape, affine, like=grid_of(path)).warnings
+    first, second, _ = plan_scan(shape, affine, like=grid_of(path)).warnings
     assert first == "the --like grid reaches 0.6 mm beyond the scan along R: its edge values are repeated there"
     assert second == "the --like grid reaches 1.2 mm beyond the scan along A: the prior alone fills it"
 

@@ -404,9 +404,10 @@ def test_without_a_plan_the_error_says_so(step: VolumeStep) -> None:
 def test_warnings_reach_the_meta(make_scan: MakeScan) -> None:
     path = make_scan(spacing_mm=(0.05, 0.45, 0.05), shape=(60, 12, 60), units="unknown")
     item = preprocessing()({"image": str(path)})
-    first, second = json.loads(item["image"].meta["warnings"])
+    first, second, third = json.loads(item["image"].meta["warnings"])
     assert "no unit" in first
     assert "outside the prior" in second
+    assert "the slice thickness is not in the file and taken as the slice spacing, 0.45 mm" in third
 
 
 @pytest.mark.parametrize(
