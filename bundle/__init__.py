@@ -43,3 +43,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bida' has no attribute {name!r}")
     place, attribute = _PLACES[name]
     return getattr(import_module(place), attribute)
+
+
+def __dir__() -> list[str]:
+    """List the public names too, which are not there until they are asked for."""
+    return sorted({*globals(), *__all__})

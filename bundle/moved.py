@@ -19,7 +19,7 @@ MOVED = {
     "bida.design": ("bida.experiment.design",),
     "bida.eval.brain_unet": ("bida.eval.skullstrip.network",),
     "bida.export": ("bida.diffusion.export",),
-    "bida.inferer": ("bida.mri.inferer",),
+    "bida.inferer": ("bida.mri.inferer", "bida.mri.sampler"),
     "bida.masked_prior": ("bida.microscopy.prior",),
     "bida.masked_sources": ("bida.microscopy.dataset",),
     "bida.methods": ("bida.experiment.methods",),
@@ -36,7 +36,21 @@ MOVED = {
 }
 
 
-def biplanar_inferer(micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **given: Any) -> Any:
+# MONAI transforms of single steps that bida.transforms had, and the file in it where the step is
+TRANSFORMS = {
+    "BackProjectd": "backproject",
+    "CorrectBiasd": "bias",
+    "LoadScand": "load",
+    "MatchScand": "match",
+    "NormalizePercentilesd": "intensity",
+    "OrientLiked": "like",
+    "PadToNetworkd": "pad",
+    "PlanScand": "plan",
+    "ResampleInPlaned": "inplane",
+}
+
+
+def biplanar_inferer(*, micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **given: Any) -> Any:
     """Return the inferer from single options, as 0.1 took them, with the self-check off as it was there."""
     from bida.mri.inferer import BiplanarInferer
     from bida.mri.settings import SamplerOptions
@@ -58,6 +72,24 @@ CHANGED: dict[tuple[str, str], Callable[[], Any]] = {
 }
 
 
+def old_transform(name: str) -> Callable[..., Any]:
+    """Return what makes the MONAI transform that `bida.transforms` had under a name, one of `TRANSFORMS`."""
+    from bida.physics.plan import PlanOptions
+    from bida.transforms.dictionary import Applyd, Stepd
+
+    place = TRANSFORMS[name]
+    step = getattr(import_module(f"bida.transforms.{place}"), name.removesuffix("d"))
+    wrapper: Any = Applyd if place in ("load", "plan", "like") else Stepd
+
+    def make(keys: Any, *given: Any, allow_missing_keys: bool = False, **named: Any) -> Any:
+        made = step(PlanOptions(**named)) if place == "plan" else step(*given, **named)
+        return wrapper(keys, made, allow_missing_keys)
+
+    new = f"{wrapper.__name__}(keys, {step.__name__}(...))"
+    warnings.warn(f"bida.transforms.{name} is now {new}; write it so", FutureWarning, stacklevel=3)
+    return make
+
+
 class OldNames(MetaPathFinder, Loader):
     """Find a module that moved: each of its names is handed on from where it is now."""
 
@@ -70,7 +102,8 @@ class OldNames(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Let the module look its names up."""
         old, places = module.__name__, MOVED[module.__name__]
-        warnings.warn(f"{old} has moved to {' and '.join(places)}; name it there", DeprecationWarning, stacklevel=2)
+        # not a DeprecationWarning, which Python hides here: it is MONAI that imports what a configuration names
+        warnings.warn(f"{old} has moved to {' and '.join(places)}; name it there", FutureWarning, stacklevel=2)
 
         def handed_on(name: str) -> Any:
             if (old, name) in CHANGED:

@@ -27,6 +27,11 @@ class Option:
     words: tuple[str, ...] = ()
     flag: str = ""
 
+    def allowed(self) -> str:
+        """Return the values that there are, where they are names."""
+        names = self.choices or tuple(part for part in self.value.split("|") if part.islower())
+        return f"; one of {', '.join(names)}{' or a file' if 'FILE' in self.value else ''}" if names else ""
+
 
 def option(
     default: Any,
@@ -49,6 +54,7 @@ def options_of(described: Any) -> dict[str, Option]:
 def documented(described: Class) -> Class:
     """Add the meaning of every option, with its default, to the docstring of a dataclass."""
     defaults = {one.name: one.default for one in fields(described)}
-    lines = [f"    {name}: {one.help} ({defaults[name]!r})." for name, one in options_of(described).items()]
+    options = options_of(described)
+    lines = [f"    {name}: {one.help}{one.allowed()} ({defaults[name]!r})." for name, one in options.items()]
     described.__doc__ = "\n".join([(described.__doc__ or "").rstrip(), "", "Options, each with its default:", *lines])
     return described

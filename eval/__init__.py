@@ -1,4 +1,7 @@
-"""Figures of merit for restored volumes."""
+"""Figures of merit for restored volumes. Start reading at `metrics.py`.
+
+Of the rest of bida only errors, io.weights and physics.grid may be imported.
+"""
 
 from bida.eval.metrics import consistency_residual, psnr, ssim
 from bida.eval.overlap import cdsc, dice, hd95_mm

@@ -60,7 +60,13 @@ def graph(root: Path) -> dict[str, set[str]]:
     files = modules(root)
     # the bare package is what every import passes through; its own names are lazy
     named = {name: imported(path.read_text(encoding="utf-8")) for name, path in files.items()}
-    return {name: (names & set(files)) - {name, "bida", "bida.moved"} for name, names in named.items()}
+    found = {name: (names & set(files)) - {name, "bida", "bida.moved"} for name, names in named.items()}
+    for name, names in named.items():
+        # `from bida import superres`, or `import bida` alone: a public name may come from any room, so it counts as all
+        public = {one for one in names if one.startswith("bida.") and one.count(".") == 1} - set(files)
+        if name not in PASSAGES and (public or names & {"bida"} == names & {"bida", *files} != set()):
+            found[name].add("bida.cli")
+    return found
 
 
 def room(name: str) -> str:
@@ -153,6 +159,16 @@ def test_an_import_the_wrong_way_is_found(name, target):
 )
 def test_an_import_the_right_way_is_let_be(name, target):
     assert layer_faults({name: {target}}) == []
+
+
+def test_a_public_name_of_the_package_counts(tmp_path):
+    for folder in FOLDERS:
+        (tmp_path / folder / "physics").mkdir(parents=True)
+    (tmp_path / "bundle" / "cli").mkdir()
+    (tmp_path / "bundle" / "cli" / "__init__.py").write_text("")
+    for source in ("from bida import superres\n", "import bida\n"):
+        (tmp_path / "bundle" / "physics" / "grid.py").write_text(source)
+        assert layer_faults(graph(tmp_path))
 
 
 def test_a_circle_is_found():

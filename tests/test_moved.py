@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT
 from monai.bundle import ConfigParser
 
-from bida.moved import MOVED
+from bida import transforms
+from bida.moved import MOVED, TRANSFORMS
 from bida.mri.inferer import BiplanarInferer
 
 # what the released configurations of 0.1 named
@@ -66,7 +67,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_name_leads_somewhere(name: str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         found = locate(name)
     assert found is not None
     place = getattr(found, "__module__", "bida.")
@@ -78,15 +79,15 @@ def test_every_module_that_moved_is_tried() -> None:
 
 
 def test_an_old_name_says_the_new_one() -> None:
-    code = "import warnings; warnings.simplefilter('always'); import bida.resnet; print(bida.resnet.SliceResNet)"
+    code = "import bida.resnet; print(bida.resnet.SliceResNet)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "DeprecationWarning: bida.resnet has moved to bida.diffusion.resnet; name it there" in run.stderr
+    assert "FutureWarning: bida.resnet has moved to bida.diffusion.resnet; name it there" in run.stderr
     assert "bida.diffusion.resnet.SliceResNet" in run.stdout
 
 
 def test_a_name_that_never_was_is_an_error() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
             from bida.resnet import Nothing  # noqa: F401
     with pytest.raises(ModuleNotFoundError, match=r"bida\.nowhere"):
@@ -96,7 +97,7 @@ def test_a_name_that_never_was_is_an_error() -> None:
 def test_the_inferer_takes_single_options_as_it_did() -> None:
     parser = ConfigParser({"inferer": {"_target_": "bida.inferer.BiplanarInferer", "steps": 2, "fusion": "step"}})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         inferer = parser.get_parsed_content("inferer")
     assert isinstance(inferer, BiplanarInferer)
     assert (inferer.options.steps, inferer.options.fusion, inferer.options.self_check) == (2, "step", False)
@@ -116,3 +117,21 @@ def test_the_released_configurations_name_what_there_is_and_nothing_old() -> Non
             for alias in re.findall(r" as (\w+)", line):
                 for attribute in re.findall(rf"(?<![\w.]){alias}\.(\w+)", text.replace(line, "")):
                     assert hasattr(names[alias], attribute), f"{file.name}: {alias}.{attribute}"
+
+
+def test_the_note_is_seen_where_monai_reads_a_configuration(tmp_path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text("imports:\n- $import bida.resnet as resnet\nrun:\n- $print(resnet.SliceResNet)\n")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "bida.resnet has moved to bida.diffusion.resnet; name it there" in run.stderr + run.stdout
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_a_transform_of_a_step_is_made_as_before(name: str, make_scan) -> None:
+    with pytest.warns(FutureWarning, match=f"bida.transforms.{name} is now"):
+        make = getattr(transforms, name)
+    given = {"PlanScand": {"axis": "A"}, "OrientLiked": {"like": make_scan()}, "PadToNetworkd": {"multiple": 4}}
+    made = make("image", **given.get(name, {}))
+    step = getattr(made, "step", None) or made.function
+    assert made.keys == ("image",) and type(step).__name__ == name.removesuffix("d")

@@ -21,7 +21,8 @@ from bida.transforms.way import Way
 def image_of(tensor: MetaTensor) -> ScanImage:
     """Return a MetaTensor [1, X, Y, Z] as an image."""
     affine = np.asarray(tensor.affine.cpu().numpy(), dtype=np.float64)
-    return ScanImage(tensor.as_subclass(Tensor), affine, dict(tensor.meta))
+    meta = {key: value for key, value in tensor.meta.items() if key != "affine"}  # MONAI warns of two
+    return ScanImage(tensor.as_subclass(Tensor), affine, meta)
 
 
 def tensor_of(image: ScanImage, trace: Sequence[Any] = ()) -> MetaTensor:

@@ -13,7 +13,7 @@ from monai.transforms.transform import MapTransform
 
 from bida.errors import SettingsError
 from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
-from bida.physics.simulate import _check_settings, simulate_slices
+from bida.physics.simulate import check_simulation, simulate_slices
 
 
 class SimulateSlicesd(MapTransform):
@@ -47,7 +47,7 @@ class SimulateSlicesd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if axis not in (0, 1, 2):
             raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-        _check_settings(factor, noise, seed)
+        check_simulation(factor, noise, seed)
         self.axis, self.factor, self.thickness_mm = axis, factor, thickness_mm
         self.profile, self.noise, self.seed = profile, noise, seed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bida.cli.options import MACHINE, PLAN, add_settings, preset_option, settings_of
+from bida.cli.options import MACHINE, PLAN, STEPS, add_settings, preset_option, settings_of
 from bida.io.files import check_exists, check_output
 from bida.mri.settings import Settings
 from bida.progress import adapt_progress
@@ -15,7 +15,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("scans", nargs="+", metavar="SCAN", help="scans to adapt to, alike in contrast and sequence")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.pt", help="weights to write, for --model")
     sub.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to spend (10)")
-    add_settings(sub, Settings, (*PLAN, "n4", *MACHINE))
+    add_settings(sub, Settings, (*PLAN, *STEPS, *MACHINE))
     preset_option(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bida.io.bids import check_data_set
+from bida.physics.slice_profile import PROFILES
 
 if TYPE_CHECKING:
     from bida.experiment.design import Experiment
@@ -40,7 +41,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--spacing", type=float, metavar="MM", dest="spacing_mm",
                      help="resample the scans to this voxel size first; default: their own")  # fmt: skip
     sub.add_argument("--no-n4", dest="n4", action="store_false", help="leave the scans' bias field where it is")
-    sub.add_argument("--profile", metavar="slr|gaussian|box|FILE",
+    sub.add_argument("--profile", metavar=PROFILES,
                      help=f"slice profile ({default['profile']})")  # fmt: skip
     sub.add_argument("--strippers", nargs="+", metavar="STRIPPER",
                      help="builtin, threshold, rbm, antspynet or 'command:PROGRAM {in} {out}'; RS2-Net with its "

@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bida.errors import SettingsError
+from bida.errors import SettingsError, WeightsError
 from bida.io.files import check_exists, check_output, sidecar_path
 from bida.mri.settings import PRESETS, Settings
 from bida.options import options_of
 from bida.physics.plan import PlanOptions
+from bida.physics.slice_profile import measured_thickness
 
 PLAN = (*options_of(PlanOptions), "volume", "scale_header")
 PRIOR = ("steps", "samples", "guided", "grain")
+STEPS = ("n4",)  # on the way from a scan to a network's input
 MACHINE = ("device", "dtype", "model")
 
 
@@ -33,7 +35,8 @@ def add_settings(sub: argparse._ActionsContainer, described: type, names: Iterab
         if kind == "bool" and not one.words:
             given["action"] = argparse.BooleanOptionalAction
         elif kind == "bool":
-            given |= {"type": yes_or_no, "metavar": "|".join(one.words)}
+            on, off = one.words
+            given |= {"type": yes_or_no, "metavar": f"{on}|{off}", "help": f"{one.help} ({on if default else off})"}
         elif one.choices:
             given["choices"] = one.choices
         elif one.words:
@@ -81,9 +84,19 @@ def training_options(sub: argparse.ArgumentParser, output: str, config: str) -> 
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the given options make, over a preset where one is named."""
+    """Return the settings that the given options make, over a preset where one is named, before any heavy import.
+
+    Raises:
+        ScanError, SettingsError, WeightsError: An option is out of its range, or names a file that is not there.
+    """
     given = {name: value for name, value in vars(arguments).items() if name in options_of(Settings)}
-    return Settings.of(arguments.preset, **given)
+    settings = Settings.of(arguments.preset, **given)
+    measured_thickness(str(settings.profile))
+    if settings.like is not None:
+        check_exists(settings.like)
+    if settings.model is not None and not Path(settings.model).is_file():
+        raise WeightsError(f"{settings.model}: weights must exist, none found; check --model")
+    return settings
 
 
 def check_outputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bida.cli.options import check_outputs
+from bida.physics.slice_profile import PROFILES
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -12,11 +13,21 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("input", metavar="HR", help="isotropic volume")
     sub.add_argument("output", metavar="LR", help="NIfTI file to write; a .json beside it records slices and grid")
     sub.add_argument("--factor", type=float, required=True, metavar="F", help="slice spacing over voxel size")
-    sub.add_argument("--axis", choices=["R", "A", "S"], default="A", help="through-plane axis (A: coronal slices)")
-    sub.add_argument("--thickness", type=float, metavar="MM", help="slice thickness (FWHM); default: slice spacing")
-    sub.add_argument("--profile", default="slr", metavar="slr|gaussian|box|FILE", help="slice profile (slr)")
-    sub.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="noise to add, in intensity units")
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that noise")
+    sub.add_argument(
+        "--axis", choices=["R", "A", "S"], default="A", help="through-plane axis, A for coronal slices (A)"
+    )
+    sub.add_argument(
+        "--thickness", type=float, metavar="MM", help="slice thickness (FWHM), mm; default: the slice spacing"
+    )
+    sub.add_argument("--profile", default="slr", metavar=PROFILES, help="slice profile (slr)")
+    sub.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="SIGMA",
+        help="standard deviation of noise to add, in intensity units (0)",
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that noise (0)")
     sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 

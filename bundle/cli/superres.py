@@ -26,7 +26,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
     add_settings(sub, Settings)
     preset_option(sub)
-    sub.add_argument("--uncertainty", metavar="FILE", help="write the error's standard deviation (K >= 2)")
+    sub.add_argument(
+        "--uncertainty", metavar="FILE", help="write the error's standard deviation (needs --samples 2 or more)"
+    )
     sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
     sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")

@@ -38,7 +38,7 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
     return prior
 
 
-def load_prior(prior: PlanePrior, model: str | None, device: torch.device, dtype: str) -> PlanePrior:
+def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device, dtype: str) -> PlanePrior:
     """Load weights into a prior, ready to sample; their SHA-256 stays with it as ``weights_sha256``.
 
     Raises:

@@ -225,7 +225,7 @@ class PlanePrior(nn.Module):
 
 
 class SlicePrior(Protocol):
-    """What is asked of a network: `bida.prior.PlanePrior`.
+    """What is asked of a network: `PlanePrior`.
 
     Attributes:
         alpha_bar: [T] float64.

@@ -13,6 +13,7 @@ from bida.experiment.methods import TRUTH, Choices, by_default, method, shown_as
 from bida.experiment.metrics import METRICS, metric
 from bida.io.bids import Animal
 from bida.physics.grid import AXES
+from bida.physics.slice_profile import measured_thickness
 
 OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
 
@@ -71,6 +72,7 @@ class Experiment:
                 raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
         if min(self.factors) <= 1:
             raise SettingsError(f"--factors: must be above 1, got {min(self.factors):g}; give for example 2.5 5")
+        measured_thickness(self.profile)
         if self.axis not in AXES:
             raise SettingsError(f"--axis: must be R, A or S, got {self.axis}; give the through-plane axis")
         for name, least in (("jobs", 1), ("atlases", 0)):

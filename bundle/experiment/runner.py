@@ -174,6 +174,9 @@ def score(name: str, part: str, case: Case, record: dict[str, Any]) -> bool:
         write_json(file, record, overwrite=True)
     start = time.perf_counter()
     rows = [[*row[:2], row.value if math.isfinite(row.value) else None, row.unit] for row in metric(name).score(case)]
+    unknown = {str(row[0]) for row in rows} - set(metric(name).shows)
+    if unknown:
+        raise SettingsError(f"{name}: a metric must show what it scores, it does not name {', '.join(sorted(unknown))}")
     record["scores"][part] = {"made_from": needs, "rows": rows, "seconds": time.perf_counter() - start}
     write_json(file, record, overwrite=True)
     return True

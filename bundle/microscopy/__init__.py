@@ -3,7 +3,15 @@
 Everything below may be imported; the MRI side and this one do not know each other. Start reading at `restore.py`.
 """
 
+from typing import TYPE_CHECKING
+
 import lazy_loader
+
+if TYPE_CHECKING:
+    from bida.microscopy.restore import restore_stack as restore_stack
+    from bida.microscopy.settings import MaskedSettings as MaskedSettings
+    from bida.microscopy.stacks.stack import read_stack as read_stack
+    from bida.microscopy.stacks.stack import write_stack as write_stack
 
 # what configurations and programs name, imported when it is first asked for
 __getattr__, __dir__, __all__ = lazy_loader.attach(

@@ -30,6 +30,9 @@ class Moments:
     def add(self, x: Any) -> None:
         """Take one in."""
         self.count += 1
+        if self.count == 1:
+            self.mean = x
+            return
         delta = x - self.mean
         self.mean = self.mean + delta / self.count
         self._spread = self._spread + delta * (x - self.mean)

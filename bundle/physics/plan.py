@@ -20,7 +20,7 @@ from bida.options import documented, option
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, SAME_GRID, AxisGrid, isotropic_axis, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid, like_grids
-from bida.physics.slice_profile import measured_thickness
+from bida.physics.slice_profile import PROFILES, measured_thickness
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
 MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model card's table
@@ -41,14 +41,37 @@ class PlanOptions:
         "MM",
         words=("auto", "inplane"),
     )
-    factor: float | None = option(None, "slice spacing over voxel size of the result, instead of its spacing", "F")
+    factor: float | None = option(None, "slice spacing over the result's voxel size, instead of --spacing", "F")
     axis: str | None = option(None, "through-plane axis; default: the coarsest", choices=tuple(AXES))
     thickness_mm: float | None = option(
         None, "slice thickness (FWHM), mm; default: the sidecar's, else the slice spacing", "MM", flag="thickness"
     )
     gap_mm: float | None = option(None, "slice spacing minus slice thickness, mm; negative: overlap", "MM", flag="gap")
-    profile: str = option("slr", "slice profile; a file has columns of mm and amplitude", "slr|gaussian|box|FILE")
+    profile: str | Path = option("slr", "slice profile; a file has columns of mm and amplitude", PROFILES)
     like: str | Path | None = option(None, "put the result on this file's grid", "FILE")
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a scan.
+
+        Raises:
+            SettingsError: An option is out of its range or contradicts another one.
+        """
+        if self.factor is not None:
+            if self.spacing != "auto":
+                raise SettingsError(
+                    f"--factor excludes --spacing, got {self.factor} and {self.spacing}; give one of them"
+                )
+            _number(self.factor, "--factor", above=1.0)
+        if self.spacing not in ("auto", "inplane"):
+            _number(self.spacing, "--spacing (auto, inplane or mm)", above=0.01)
+        if self.like is not None and (self.factor is not None or self.spacing != "auto"):
+            raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
+        if self.axis is not None and str(self.axis).upper() not in tuple(AXES):
+            raise SettingsError(f"--axis must be R, A or S, got {self.axis!r}; give one of those")
+        if self.thickness_mm is not None:
+            _number(self.thickness_mm, "--thickness")
+        if self.gap_mm is not None:
+            _number(self.gap_mm, "--gap", above=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -172,8 +195,6 @@ def _through_plane_axis(
             "super-resolution, or give --axis with --factor or --spacing"
         )
     if axis is not None:
-        if str(axis).upper() not in tuple(AXES):
-            raise SettingsError(f"--axis must be R, A or S, got {axis!r}; give one of those")
         asked = AXES.index(str(axis).upper())
         if spacing_mm[asked] < coarsest * (1 - EQUAL):
             warnings.append(f"axis {AXES[asked]} is not the coarsest of {_sizes(spacing_mm)}")
@@ -203,8 +224,7 @@ def _slice_sizes(
             f"{given} must be left out with a profile file, whose thickness is {measured:.4g} mm, "
             f"got {profile}; give --thickness and --gap together to set the slice spacing"
         )
-    thickness = None if thickness_mm is None else _number(thickness_mm, "--thickness")
-    gap = None if gap_mm is None else _number(gap_mm, "--gap", above=-math.inf)
+    thickness, gap = thickness_mm, gap_mm
     if thickness is not None and gap is not None:
         spacing = _number(thickness + gap, "slice spacing, --thickness plus --gap,")
     else:
@@ -265,9 +285,7 @@ def _result_spacing(
     inplane = min(size for k, size in enumerate(voxels) if k != axis)
     low, high = PRIOR_RANGE_MM
     if factor is not None:
-        if spacing != "auto":
-            raise SettingsError(f"--factor excludes --spacing, got {factor} and {spacing}; give one of them")
-        wanted = voxels[axis] / _number(factor, "--factor", above=1.0)
+        wanted = voxels[axis] / factor
     elif spacing == "auto":
         if low * (1 - EQUAL) <= inplane <= high * (1 + EQUAL):
             return inplane
@@ -280,7 +298,7 @@ def _result_spacing(
     elif spacing == "inplane":
         wanted = inplane
     else:
-        wanted = _number(spacing, "--spacing (auto, inplane or mm)", above=0.01)
+        wanted = float(spacing)
     if not low * (1 - EQUAL) <= wanted <= high * (1 + EQUAL):
         warnings.append(f"voxel size {wanted:.4g} mm is outside the prior's {low:g}-{high:g} mm")
     return wanted

@@ -54,7 +54,7 @@ def simulate_slices(
         raise SettingsError(f"volume must be [R, A, S], got shape {tuple(volume.shape)}")
     if axis not in (0, 1, 2):
         raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-    _check_settings(factor, noise, seed)
+    check_simulation(factor, noise, seed)
     measured = measured_thickness(profile)
     if measured is not None and thickness_mm is not None:
         raise SettingsError(
@@ -82,7 +82,12 @@ def simulate_slices(
     return (slices.numpy() if isinstance(volume, np.ndarray) else slices), geometry
 
 
-def _check_settings(factor: float, noise: float, seed: int) -> None:
+def check_simulation(factor: float, noise: float, seed: int) -> None:
+    """Check what is asked of a simulation.
+
+    Raises:
+        SettingsError: A value is out of its range.
+    """
     if not (math.isfinite(factor) and factor >= 1):
         raise SettingsError(f"factor must be >= 1 (slice spacing over voxel size), got {factor:g}")
     if not (math.isfinite(noise) and noise >= 0):

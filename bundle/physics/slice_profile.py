@@ -161,6 +161,7 @@ def from_file(path: str | Path) -> SliceProfile:
 
 
 NAMED = {"slr": slr, "gaussian": gaussian, "box": box}
+PROFILES = "|".join((*NAMED, "FILE"))  # as the help of a command says it
 
 
 def make_profile(spec: str, thickness_mm: float) -> SliceProfile:
@@ -174,7 +175,9 @@ def make_profile(spec: str, thickness_mm: float) -> SliceProfile:
     if spec in NAMED:
         return NAMED[spec](thickness_mm)
     if not os.path.isfile(spec):  # Path.is_file raises below a folder that may not be searched
-        raise SettingsError(f"profile must be slr, gaussian, box or a file of mm and amplitude, got {spec!r}")
+        raise SettingsError(
+            f"profile must be {', '.join(NAMED)} or a file of mm and amplitude, got {spec!r}; check the name"
+        )
     return from_file(spec)
 
 

@@ -40,10 +40,21 @@ def test_a_path_that_is_not_there_is_told_before_anything_heavy_is_imported(word
     assert errors.startswith("bida: error: nowhere") and errors.count("\n") == 1
 
 
-def test_an_option_out_of_range_too() -> None:
-    last, errors = outcome("superres", "nowhere.nii", "out.nii", "--steps", "0")
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--steps", "0"], "steps: must be at least 1, got 0"),
+        (["--model", "nope.pt"], "nope.pt: weights must exist, none found"),
+        (["--like", "nope.nii"], "nope.nii: must exist, nothing is there"),
+        (["--profile", "nope.txt"], "profile must be slr, gaussian, box or a file"),
+        (["--spacing", "0.2", "--factor", "5"], "--factor excludes --spacing"),
+        (["--thickness", "0"], "--thickness must be a number above 0"),
+    ],
+)
+def test_an_option_that_cannot_be_too(options: list[str], message: str) -> None:
+    last, errors = outcome("superres", "nowhere.nii", "out.nii", *options)
     assert last == "code=2 imported=[]"
-    assert errors == "bida: error: steps: must be at least 1, got 0\n"
+    assert errors.startswith(f"bida: error: {message}") and errors.count("\n") == 1
 
 
 def test_restoring_a_scan_takes_torch_alone(make_scan, tmp_path) -> None:

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError, WeightsError
-from bida.io.weights import load_weights, save_weights
+from bida.io.weights import load_weights, released_path, save_weights
 from bida.mri.pipeline import restore
 from bida.mri.settings import PRESETS, Settings
 from bida.mri.workflow import find_scans
@@ -125,9 +128,12 @@ def test_seed(make_scan):
 @pytest.mark.parametrize("codes", ["RAS", "PIR"])
 def test_like_gives_exactly_that_grid(make_scan, codes):
     like = nib.load(make_scan((20, 41, 18), (0.15, 0.15, 0.15), codes=codes, name="like.nii.gz"))
-    result = superres(make_scan((20, 9, 18), (0.15, 0.75, 0.15)), like=like.get_filename(), **FAST)
+    path = Path(like.get_filename())
+    result = superres(make_scan((20, 9, 18), (0.15, 0.75, 0.15)), like=path, model=released_path("model.pt"), **FAST)
     assert result.data.shape == like.shape
     np.testing.assert_array_equal(result.affine, like.affine)
+    result.save(path.with_name("result.nii"))
+    assert json.loads(path.with_name("result.json").read_text())["settings"]["like"] == str(path)
     np.testing.assert_allclose(result.data.mean(), like.get_fdata().mean(), rtol=0.02)
 
 

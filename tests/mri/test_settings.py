@@ -1,17 +1,21 @@
 """The one list of options: what the command, the bundle, Python and the plan take of it."""
 
 import inspect
+import json
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
 
 import bida
+from bida.cli.options import MACHINE, PLAN, PRIOR, STEPS
 from bida.cli.parser import parser
 from bida.errors import SettingsError
 from bida.mri.settings import SamplerOptions, Settings
@@ -87,3 +91,36 @@ def test_settings_are_what_the_plan_and_the_sampler_take():
 def test_settings_stand_alone():
     with pytest.raises(SettingsError, match="settings: must stand alone, got steps, preset too"):
         bida.superres("nowhere.nii", Settings(), steps=3, preset="paper")
+
+
+def test_paths_and_numbers_of_numpy_are_made_plain(tmp_path: Path) -> None:
+    settings = Settings(like=tmp_path / "a.nii", model=tmp_path / "m.pt", profile=Path("p.txt"), seed=np.int64(3))
+    assert json.loads(json.dumps(asdict(settings)))["like"] == str(tmp_path / "a.nii")
+    assert (type(settings.seed), settings.profile) == (int, "p.txt")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"self_check": "off"}, "self_check: must be True or False, got 'off'"),
+        ({"n4": "no"}, "n4: must be True or False, got 'no'"),
+        ({"n4": 0}, "n4: must be True or False, got 0"),
+        ({"steps": 2.5}, "steps: must be a whole number, got 2.5"),
+        ({"steps": True}, "steps: must be a whole number, got True"),
+        ({"noise": "a"}, "noise: must be a number, got 'a'"),
+        ({"volume": "0"}, "volume: must be a whole number, got '0'"),
+        ({"adapt": "x"}, "adapt: must be a number, got 'x'"),
+        ({"factor": 5, "spacing": 0.2}, "--factor excludes --spacing, got 5.0 and 0.2"),
+        ({"thickness_mm": 0}, "--thickness must be a number above 0, got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_settings(given: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        Settings(**given)
+
+
+def test_every_option_is_in_a_group_of_the_command_or_of_superres_alone() -> None:
+    """`bida info` and `bida adapt` take the groups that concern them."""
+    alone = {"self_check", "fusion", "eta", "noise", "seed", "batch_size", "bias_corrected", "adapt"}
+    groups = (PLAN, STEPS, PRIOR, MACHINE)
+    assert sorted([name for group in groups for name in group] + list(alone)) == sorted(NAMES)

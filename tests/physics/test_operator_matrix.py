@@ -12,7 +12,7 @@ from scipy.special import erf
 
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
-from bida.physics.slice_profile import make_profile
+from bida.physics.slice_profile import NAMED, make_profile
 
 D = 0.15  # mm
 FACTORS = (2, 2.5, 3.333, 4.7, 5, 8)
@@ -125,7 +125,7 @@ def test_condition_grows_with_overlap():
 
 @pytest.mark.parametrize("thickness", THICKNESS)
 @pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("profile", ["slr", "gaussian", "box"])
+@pytest.mark.parametrize("profile", list(NAMED))
 def test_ramp_gives_the_centre(profile, factor, thickness):
     """A ramp of voxels is a staircase: it is off the line by round(u) - u = sum_k (-1)^k sin(2 pi k u) / (pi k).
 

@@ -9,10 +9,11 @@ from monai.data import MetaTensor
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
+from bida.physics.slice_profile import NAMED
 
 D = 0.15  # mm
 FACTORS = (2, 2.5, 3.333, 4.7, 5, 8)
-PROFILES = ("slr", "gaussian", "box", "file")
+PROFILES = (*NAMED, "file")
 SIZES = (63, 64)
 THICKNESS = {"gap": 0.6, "full": 1.0, "overlap": 1.3}  # of the slice spacing
 CASES = [

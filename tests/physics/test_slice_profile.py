@@ -10,6 +10,7 @@ from scipy.special import erf
 
 from bida.errors import SettingsError
 from bida.physics.slice_profile import (
+    NAMED,
     SliceProfile,
     box,
     design_slr,
@@ -189,7 +190,7 @@ def test_unreadable_files_get_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("thickness", [0.0, -0.5, float("nan"), float("inf")])
-@pytest.mark.parametrize("make", [slr, gaussian, box])
+@pytest.mark.parametrize("make", list(NAMED.values()))
 def test_thickness_must_be_positive(make, thickness):
     with pytest.raises(SettingsError, match="slice thickness must be > 0 mm, got"):
         make(thickness)
@@ -203,6 +204,6 @@ def test_table_must_have_two_equal_columns():
 def test_measured_thickness_is_that_of_a_file_alone(tmp_path):
     (tmp_path / "measured.txt").write_text("-0.3 0\n0 1\n0.3 0\n")
     assert measured_thickness(str(tmp_path / "measured.txt")) == pytest.approx(0.3)  # a triangle: half its base
-    assert [measured_thickness(name) for name in ("slr", "gaussian", "box")] == [None] * 3
+    assert [measured_thickness(name) for name in NAMED] == [None] * len(NAMED)
     with pytest.raises(SettingsError, match="must be slr, gaussian, box or a file"):
         measured_thickness("sinc")
