@@ -75,6 +75,13 @@ def test_nothing_is_replaced_unless_asked(tmp_path, ending):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", ["mouse.1.ome.zarr", "mouse.1.zarr"])
+def test_a_zarr_image_has_its_own_name(tmp_path, name):
+    write_stack(tmp_path / name, stack())
+    attributes = json.loads((tmp_path / name / "zarr.json").read_text())["attributes"]
+    assert attributes["ome"]["multiscales"][0]["name"] == "mouse.1"
+
+
 def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path):
     (tmp_path / "thesis.zarr").mkdir()
     (tmp_path / "thesis.zarr" / "text").write_text("years of work")

@@ -71,8 +71,8 @@ def _scale(holder: Mapping[str, Any], axes: int) -> NDArray[np.float64]:
     return product
 
 
-def write_zarr(path: Path, data: NDArray, spacing_um: Sequence[float], channels: Sequence[str]) -> None:
-    """Write [C, Z, Y, X] as OME-Zarr 0.5 of one level into a folder that is not there yet."""
+def write_zarr(path: Path, data: NDArray, spacing_um: Sequence[float], channels: Sequence[str], name: str) -> None:
+    """Write [C, Z, Y, X] as OME-Zarr 0.5 of one level, an image with a name, into a folder that is not there yet."""
     group = zarr.open_group(path, mode="w-", zarr_format=3)
     chunks = tuple(min(size, most) for size, most in zip(data.shape, CHUNK))
     array = group.create_array("0", shape=data.shape, dtype=data.dtype, chunks=chunks, dimension_names=list("czyx"))
@@ -83,7 +83,7 @@ def write_zarr(path: Path, data: NDArray, spacing_um: Sequence[float], channels:
         "version": "0.5",
         "multiscales": [
             {
-                "name": path.stem,
+                "name": name,
                 "axes": [{"name": "c", "type": "channel"}, *space],
                 "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
             }

@@ -158,7 +158,9 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None
     spacing, names = stack.spacing_um, stack.channels
     if target.name.endswith(ZARR_SUFFIXES):
         with ome_zarr.atomic_folder(target) as temporary:
-            ome_zarr.write_zarr(temporary, stack.data, spacing, names)
+            ome_zarr.write_zarr(
+                temporary, stack.data, spacing, names, target.name.removesuffix(".zarr").removesuffix(".ome")
+            )
         return
     write = nifti.write_nifti if target.name.endswith(NIFTI_SUFFIXES) else ome_tiff.write_tiff
     with atomic(target) as temporary:
