@@ -10,6 +10,7 @@ import pytest
 
 from bida.cli.evaluate import experiment_of
 from bida.cli.parser import parser
+from bida.errors import SettingsError
 from bida.experiment.design import Experiment, command_line
 from bida.experiment.methods import Choices
 
@@ -24,7 +25,9 @@ from bida.experiment.methods import Choices
         {"choices": Choices(8, "weights.pt", 3, "cpu", "run-eclare --gpu 0", 60.5)},
     ],
 )
-def test_the_command_makes_the_experiment_again(changes):
+def test_the_command_makes_the_experiment_again(changes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my profile.csv").write_text("-0.3 0\n0 1\n0.3 0\n")
     planned = Experiment(Path("my data"), Path("out"), **changes)
     program, *arguments = shlex.split(command_line(planned))
     assert program == "bida"
@@ -34,6 +37,11 @@ def test_the_command_makes_the_experiment_again(changes):
         return [plain(one) for one in value] if isinstance(value, list | tuple) else str(value)
 
     assert {k: plain(v) for k, v in asdict(found).items()} == {k: plain(v) for k, v in asdict(planned).items()}
+
+
+def test_a_profile_that_is_not_there_is_refused_before_any_work():
+    with pytest.raises(SettingsError, match="profile must be slr, gaussian, box or a file"):
+        Experiment(Path("mice"), Path("out"), profile="sinc")
 
 
 def test_the_command_names_what_is_not_the_default():
