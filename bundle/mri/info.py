@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -102,15 +103,19 @@ def time_estimate(
 
     That is of whole slices: where there is background to skip, it takes less.
     """
+
+    @cache  # planes of one size take one time
+    def once(height: int, width: int) -> float:
+        return micro_batch_seconds(prior, planes[0], height, width, settings.guided)
+
     total = 0.0
     for plane in planes:
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
-        once = micro_batch_seconds(prior, plane, height, width, settings.guided)
         needed = shape[NORMAL[plane]] - (sum(padding[NORMAL[plane]]) if settings.fusion == "final" else 0)
-        total += once * math.ceil(needed / MICRO_BATCH)
+        total += once(height, width) * math.ceil(needed / MICRO_BATCH)
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
-        total += 2 * micro_batch_seconds(prior, planes[0], height, width, settings.guided)
+        total += 2 * once(height, width)
     return total * settings.steps * settings.samples + 60 * (settings.adapt or 0.0)
 
 
