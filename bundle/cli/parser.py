@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 0, 2 for an error that the user can mend, or 130 after Ctrl-C."""
     words = sys.argv[1:] if argv is None else list(argv)
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
-        gc.set_threshold(100_000, 50, 50)
+        gc.set_threshold(1_000_000, 10, 10)
     arguments = parser([word for word in words if word in COMMANDS]).parse_args(words)
     if not arguments.version and arguments.command is None:
         parser([]).print_help()
