@@ -71,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bida: stopped", file=sys.stderr)
         return 130
+    finally:
+        if argv is None:
+            gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
     return 0
 
 
