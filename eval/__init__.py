@@ -3,6 +3,7 @@
 Of the rest of bida only errors, io.weights and physics.grid may be imported.
 """
 
+from bida.eval.bricks import brick_index, slice_borders
 from bida.eval.metrics import consistency_residual, psnr, ssim
 from bida.eval.overlap import cdsc, dice, hd95_mm
 from bida.eval.sharpness import sharpness, stitching
@@ -26,6 +27,7 @@ __all__ = [
     "agreement",
     "axis_spectrum",
     "bootstrap_interval",
+    "brick_index",
     "cdsc",
     "compare",
     "consistency_residual",
@@ -43,6 +45,7 @@ __all__ = [
     "psnr",
     "seam_index",
     "sharpness",
+    "slice_borders",
     "slice_fid",
     "sliced_wasserstein",
     "smallest_p",
