@@ -44,10 +44,10 @@ def brick_index(volume: ArrayLike, axis: int, borders: ArrayLike, mask: ArrayLik
 
     A pair of neighbours along the axis belongs to a border that lies between their two centres, or on one of them: at
     factors that are no whole numbers some borders go through the middle of a voxel, and both its pairs are the
-    border's. The pairs of all borders give one mean. The other pairs are put together by how many whole voxels they
-    are from the nearest border, on either side, a mean each, and the median of these means is what the border's is
-    divided by. Means over the same slices, of structure that knows nothing of where borders lie, are alike: 1 is a
-    volume without bars, as a truth is; blind to scale, offset and sign of intensities.
+    border's. The pairs of all borders give one mean. The other pairs, from the first border to the last, are put
+    together by how many whole voxels they are from the nearest border, on either side, a mean each, and the median of
+    these means is what the borders' is divided by. Means over the same slices, of structure that knows nothing of
+    where borders lie, are alike: 1 is a volume without bars, as a truth is. Scale, offset and sign do not matter.
 
     Args:
         volume: array [R, A, S].
@@ -60,7 +60,7 @@ def brick_index(volume: ArrayLike, axis: int, borders: ArrayLike, mask: ArrayLik
 
     Raises:
         SettingsError: an argument is not as said, a value is NaN or Inf, or the mask holds no pair across a border, or
-            none within slices.
+            none within slices, between two borders.
     """
     x = np.asarray(volume, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -75,20 +75,26 @@ def brick_index(volume: ArrayLike, axis: int, borders: ArrayLike, mask: ArrayLik
     steps = np.where(both, np.abs(np.diff(x, axis=0)), 0.0).sum(axis=(1, 2))
     pairs = both.sum(axis=(1, 2))
     away = _away(x.shape[0], np.asarray(borders, dtype=np.float64))
-    means = {k: steps[away == k].sum() / pairs[away == k].sum() for k in np.unique(away) if pairs[away == k].any()}
+    counted = np.unique(away[(away >= 0) & (pairs > 0)])
+    means = {int(k): float(steps[away == k].sum() / pairs[away == k].sum()) for k in counted}
     across = means.pop(0, None)
     if across is None or not means:
         raise SettingsError(
             "bricks: the mask must hold neighbours across slice borders and within slices, got none; enlarge it"
         )
     within = float(np.median(list(means.values())))
-    return float(across) / within if within else (math.inf if across else 1.0)
+    return across / within if within else (math.inf if across else 1.0)
 
 
 def _away(voxels: int, borders: Float) -> NDArray[np.int64]:
-    """Return how many whole voxels each pair of neighbours [n - 1] is from the nearest border; 0: it holds one."""
+    """Return how many whole voxels each pair of neighbours [n - 1] is from the nearest border.
+
+    0 where it holds one, -1 before the first border and after the last.
+    """
     if borders.ndim != 1 or not borders.size or not np.isfinite(borders).all():
         raise SettingsError(f"bricks: borders must be a list of voxel indices, got {borders.tolist()}")
     middle = np.arange(voxels - 1) + 0.5
     distance = np.abs(middle[:, None] - borders).min(axis=1)
-    return np.where(distance <= 0.5 + ON_CENTRE, 0, np.maximum(np.rint(distance), 1)).astype(np.int64)
+    whole = np.maximum(np.floor(distance + 0.5 + ON_CENTRE), 1)  # a half is rounded up, on either side
+    between = (middle > borders.min()) & (middle < borders.max())
+    return np.where(distance <= 0.5 + ON_CENTRE, 0, np.where(between, whole, -1)).astype(np.int64)

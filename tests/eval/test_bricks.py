@@ -26,16 +26,21 @@ def acquired(volume, factor, axis=1):
 @pytest.mark.parametrize("axis", range(3))
 def test_against_the_definition_voxel_by_voxel(axis):
     rng = np.random.default_rng(axis)
-    volume, mask = rng.normal(size=(9, 10, 11)), rng.random((9, 10, 11)) > 0.3
-    borders = [2.5, 5.9]  # pairs 2 | 3 and 5 | 6
+    shape = [5, 6, 7]
+    shape[axis] = 16
+    volume, mask = rng.normal(size=shape), rng.random(shape) > 0.3
+    borders = [2.5, 5.9, 12.9]  # within the pairs 2 | 3, 5 | 6 and 12 | 13
     across, within = [], {1: [], 2: [], 3: []}  # by whole voxels from the nearest border
-    away = {0: 2, 1: 1, 3: 1, 4: 1, 6: 1, 7: 2, 8: 3, 9: 4}
+    away = {3: 1, 4: 1, 6: 1, 7: 2, 8: 3, 9: 3, 10: 2, 11: 1}
     for p in np.ndindex(volume.shape):
         q = tuple(np.add(p, np.eye(3, dtype=int)[axis]))
         if q[axis] < volume.shape[axis] and mask[p] and mask[q]:
             step = abs(volume[q] - volume[p])
-            (across if p[axis] in (2, 5) else within.setdefault(away[p[axis]], [])).append(step)
-    expected = np.mean(across) / np.median([np.mean(steps) for steps in within.values() if steps])
+            if p[axis] in (2, 5, 12):
+                across.append(step)
+            elif p[axis] in away:
+                within[away[p[axis]]].append(step)
+    expected = np.mean(across) / np.median([np.mean(steps) for steps in within.values()])
     assert brick_index(volume, axis, borders, mask) == pytest.approx(expected, rel=1e-12)
 
 
@@ -49,7 +54,7 @@ def test_structure_that_knows_nothing_of_borders_has_one(factor):
 @pytest.mark.parametrize("factor", [2.5, 3.3, 5.0])
 def test_bars_a_slice_high_show_as_large_as_they_are(factor):
     volume = smooth()
-    slices, geometry, borders = acquired(volume, factor)
+    _, geometry, borders = acquired(volume, factor)
     offsets = np.random.default_rng(1).normal(size=(SHAPE[0], geometry.slices, SHAPE[2]))
     bars = spline(offsets.astype(np.float32), geometry, order=0)
     found = [brick_index(volume + strength * bars, 1, borders) for strength in (0, 0.1, 0.2, 0.4)]
@@ -95,6 +100,7 @@ def test_what_lies_outside_the_mask_does_not_count():
     mask[5:25, 10:80, 6:30] = True
     borders = acquired(volume, 5.0)[2]
     expected = brick_index(volume, 1, borders, mask)
+    assert expected == pytest.approx(brick_index(volume[5:25, 10:80, 6:30], 1, borders - 10), rel=1e-12)
     assert brick_index(np.where(mask, volume, 1e6), 1, borders, mask) == pytest.approx(expected, rel=1e-12)
 
 
@@ -116,11 +122,12 @@ def test_copies_of_slices_have_no_end_and_what_is_flat_has_one(factor):
         ({"borders": [[1.5]]}, "borders must be a list"),
         ({"borders": [20.5]}, "neighbours across slice borders"),
         ({"borders": np.arange(8) + 0.5}, "and within slices"),
+        ({"borders": [3.5]}, "and within slices"),
         ({"mask": np.zeros((4, 8, 4))}, "neighbours across slice borders"),
     ],
 )
 def test_bad_requests_are_refused(change, message):
-    given = {"volume": np.random.default_rng(0).normal(size=(4, 8, 4)), "axis": 1, "borders": [3.5], **change}
+    given = {"volume": np.random.default_rng(0).normal(size=(4, 8, 4)), "axis": 1, "borders": [0.5, 3.5], **change}
     with pytest.raises(SettingsError, match=message) as error:
         brick_index(given["volume"], given["axis"], given["borders"], given.get("mask"))
     assert "\n" not in str(error.value)
