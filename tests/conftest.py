@@ -63,10 +63,9 @@ def world(shape: Sequence[int], affine: NDArray) -> NDArray:
 def inferer_of(
     micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **options: Any
 ) -> BiplanarInferer:
-    """Return an inferer of single options, which checks itself only where it is told to."""
-    return BiplanarInferer(
-        SamplerOptions(**{"self_check": False, **options}), micro_batch=micro_batch, progress=progress
-    )
+    """Return an inferer of single options: one draw, which checks itself only where it is told to."""
+    given = {"samples": 1, "self_check": False, **options}
+    return BiplanarInferer(SamplerOptions(**given), micro_batch=micro_batch, progress=progress)
 
 
 def smooth_phantom(shape: Sequence[int], affine: NDArray) -> NDArray:

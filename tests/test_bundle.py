@@ -17,7 +17,7 @@ from bida.io.weights import save_weights
 from bida.mri.inferer import BiplanarInferer
 
 CONFIG = str(ROOT / "configs" / "inference.yaml")
-FAST = {"steps": 2, "n4": False}
+FAST = {"n4": False}
 
 
 def workflow(**overrides):
@@ -45,8 +45,19 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     np.testing.assert_allclose(written.get_fdata(), expected.data, rtol=1e-5)
     record = json.loads((tmp_path / "out" / "scan_superres.json").read_text())
     assert expected.record["self_check"] is not None
+    assert (record["estimate"], record["steps"], record["samples"]) == ("mean", 1, 0)
     for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale", "uncertainty_floor"):
         assert record[key] == expected.record[key], key
+
+
+def test_draws_are_had_in_the_bundle_too(make_scan, tmp_path):
+    """`samples: 1` in a configuration gives what it gave when it was the default."""
+    path = make_scan()
+    draws = {"samples": 1, "steps": 2, "self_check": False, **FAST}
+    workflow(input=str(path), output_dir=str(tmp_path / "out"), **draws).run()
+    written = nib.load(tmp_path / "out" / "scan_superres.nii.gz").get_fdata()
+    np.testing.assert_allclose(written, superres(path, **draws).data, rtol=1e-5)
+    assert json.loads((tmp_path / "out" / "scan_superres.json").read_text())["estimate"] == "draws"
 
 
 def test_own_weights_of_another_network_in_the_bundle_too(make_scan, tmp_path):
@@ -75,8 +86,8 @@ def command(*arguments, cwd):
 @pytest.mark.slow
 @pytest.mark.parametrize("run_id", [["inference"], []])
 def test_command_line_from_another_directory(make_scan, tmp_path, run_id):
-    flags = ["--config_file", CONFIG, "--bundle_root", str(ROOT), "--input", str(make_scan()), "--steps", "2"]
-    run = command(*run_id, *flags, "--output_dir", str(tmp_path / "out"), cwd=tmp_path)
+    flags = ["--config_file", CONFIG, "--bundle_root", str(ROOT), "--input", str(make_scan())]
+    run = command(*run_id, *flags, "--n4", "False", "--output_dir", str(tmp_path / "out"), cwd=tmp_path)
     assert run.returncode == 0, run.stderr[-2000:]
     assert nib.load(tmp_path / "out" / "scan_superres.nii.gz").shape == (20, 40, 18)
 

@@ -100,7 +100,12 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def check_outputs(
-    scan: str, output: str, overwrite: bool, uncertainty: str | None = None, picture: str | None = None
+    scan: str,
+    output: str,
+    overwrite: bool,
+    uncertainty: str | None = None,
+    picture: str | None = None,
+    draws: Sequence[Path] = (),
 ) -> Path:
     """Check before any work that the scan is there, every file can be written and none is another; return the first.
 
@@ -111,6 +116,7 @@ def check_outputs(
     check_exists(scan)
     files = [check_output(output, overwrite=overwrite)]
     files.append(check_output(sidecar_path(output), overwrite=overwrite, suffixes=(".json",)))
+    files += [check_output(draw, overwrite=overwrite) for draw in draws]
     if uncertainty is not None:
         files.append(check_output(uncertainty, overwrite=overwrite))
     if picture is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bida.cli.options import add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
@@ -29,6 +30,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--uncertainty", metavar="FILE", help="write the error's standard deviation (needs --samples 2 or more)"
     )
+    sub.add_argument(
+        "--keep-draws", action="store_true", help="write each draw, too, beside the result: NAME_draw-1.nii.gz ..."
+    )
     sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
     sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -38,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Restore a scan, and write the volume, its record and what else was asked for."""
     settings = settings_of(arguments)
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
-    output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture)
+    kept = draw_paths(arguments.output, settings) if arguments.keep_draws else []
+    output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture, kept)
     if uncertainty is not None and settings.samples < 2:
         raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
     dtype = integer_type(arguments.input, settings) if arguments.keep_dtype else np.dtype(np.float32)
@@ -47,16 +52,33 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.mri.pipeline import restore
 
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
-    result = restore(arguments.input, settings, console_progress(), on_adapt=adapt_progress(), checkpoint=checkpoint)
+    draws: list[NDArray[np.float32]] = []
+    on_draw = draws.append if kept else None
+    result = restore(arguments.input, settings, console_progress(), on_draw, adapt_progress(), checkpoint)
     for warning in result.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
     result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
         write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
+    for path, draw in zip(kept, draws):
+        write_volume(path, draw, result.affine, result.header, dtype, overwrite=overwrite)
     checkpoint.unlink(missing_ok=True)
     if picture is not None:
         draw_preview(picture, arguments.input, settings, result)
-    print(summary(output, result))
+    print(summary(output, result, settings))
+
+
+def draw_paths(output: str, settings: Settings) -> list[Path]:
+    """Return the files of single draws beside a result, ``NAME_draw-1.nii.gz`` and so on.
+
+    Raises:
+        SettingsError: There are no draws.
+    """
+    if settings.is_mean:
+        raise SettingsError("--keep-draws: needs draws, got none; give --samples 4")
+    path = Path(output)
+    suffix = path.name.removeprefix(stem(path))
+    return [path.parent / f"{stem(path)}_draw-{number}{suffix}" for number in range(1, settings.samples + 1)]
 
 
 def integer_type(scan: str, settings: Settings) -> np.dtype:
@@ -73,7 +95,7 @@ def integer_type(scan: str, settings: Settings) -> np.dtype:
     return dtype
 
 
-def summary(output: Path, result: Result) -> str:
+def summary(output: Path, result: Result, settings: Settings) -> str:
     """Return the lines that end a run."""
     sizes = " x ".join(map(str, result.data.shape))
     spacing = " x ".join(f"{size:.4g}" for size in np.linalg.norm(result.affine[:3, :3], axis=0))
@@ -83,6 +105,7 @@ def summary(output: Path, result: Result) -> str:
     seconds = sum(result.record["seconds"].values())
     return (
         f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
+        f"it is {settings.estimate}{'; --samples K gives draws' if settings.is_mean else ''}\n"
         f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
         f"{gain(result.record['self_check'])}"
     )

@@ -22,13 +22,13 @@ VOXEL_MM = 0.15
 SOURCE = "bida demo, synthetic"
 
 
-def run_demo(folder: Path, factor: float = 5.0, samples: int = 1) -> str:
+def run_demo(folder: Path, factor: float = 5.0, samples: int = 0) -> str:
     """Make the sample, degrade it, restore it through ``configs/inference.yaml``, compare and draw.
 
     Args:
         folder: Where the files go; made where it does not exist.
         factor: Slice spacing over voxel size.
-        samples: Draws to average.
+        samples: Draws to average; 0 for the mean in one step.
 
     Returns:
         Lines that say how good the result is and where the files are.

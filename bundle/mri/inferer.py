@@ -28,7 +28,7 @@ class BiplanarInferer(BiplanarSampler, Inferer):
         geometry: SliceGeometry | None = None,
         padding: Padding | None = None,
     ) -> Tensor:
-        """Return the mean of the draws.
+        """Return the mean of what the scan can come from, in one step, or the mean of the draws.
 
         What the self-check found goes as JSON (`self_check`) into the meta of the inputs and of the result: MONAI's
         `Invertd` gives a result the meta of its inputs.

@@ -70,13 +70,13 @@ def restore(
     on_adapt: Report | None = None,
     checkpoint: Path | None = None,
 ) -> Result:
-    """Turn a thick-slice scan into an isotropic volume.
+    """Turn a thick-slice scan into an isotropic volume: the mean of what the scan can come from, in one step, or draws.
 
     Args:
         source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image.
         settings: Choices of the run; the defaults when None.
         progress: Called with (steps done, steps in all).
-        on_draw: Called with each draw, like the result's ``data``.
+        on_draw: Called with each draw, or with the mean, like the result's ``data``.
         on_adapt: Called after each step of an adaptation with (seconds done, seconds in all, loss).
         checkpoint: File from which an adaptation that was cut off goes on; whoever keeps the result removes it.
 
@@ -120,7 +120,7 @@ def restore(
 
 
 class UndoneDraws:
-    """Take each draw back to the scan's grid and intensities, and keep what is wanted of all of them.
+    """Take each draw, or the mean, back to the scan's grid and intensities, and keep what is wanted of all of them.
 
     Args:
         image: The network's input, [1, R, A, S].
@@ -197,6 +197,8 @@ def superres(
     model: str | Path | None = None,
 ) -> Result:
     """Turn a thick-slice scan into an isotropic volume.
+
+    It is the mean of what the scan can come from, in one step; with ``samples=K`` the mean of K draws.
 
     Args:
         source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image.

@@ -35,6 +35,9 @@ def describe(
     return {
         "source": meta.source,
         "settings": asdict(settings),
+        "estimate": "mean" if settings.is_mean else "draws",
+        "steps": settings.steps_taken,
+        "samples": settings.samples,
         "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
         "dtype_choice": choice.how,
@@ -76,7 +79,7 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
     if weight < 0.95:
         found.append(
             f"on the scan's own slices the bare priors gain {check['gain_db']:+.2f} dB on cubic + projection, so the "
-            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection; the draws' part of "
-            "an uncertainty map is smaller by the same share"
+            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection"
+            + ("; the draws' part of an uncertainty map is smaller by the same share" if settings.samples > 1 else "")
         )
     return found

@@ -12,7 +12,7 @@ from torch import Tensor
 from bida.diffusion.fusion import counted, fused_states
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.diffusion.prior import SlicePrior, relative_alpha_bar
-from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, sample
+from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, Noise, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT, content
@@ -29,11 +29,11 @@ from bida.physics.operators import SliceOperator
 
 @dataclass(frozen=True)
 class Restoration:
-    """Hold the result of K draws.
+    """Hold a result.
 
     Attributes:
-        mean: mean of the draws, [R, A, S].
-        std: standard deviation over the draws (ddof 1), [R, A, S]; None for one draw.
+        mean: the mean in one step, or the mean of the draws, [R, A, S].
+        std: standard deviation over the draws (ddof 1), [R, A, S]; None for fewer than two.
         residual: max |A mean - y| / (max y - min y).
         check: what the self-check found; None where there was none.
     """
@@ -46,7 +46,7 @@ class Restoration:
 
 @dataclass(frozen=True)
 class Draw:
-    """Hold one draw.
+    """Hold one draw, or the mean in one step.
 
     Attributes:
         volume: [R, A, S].
@@ -57,10 +57,51 @@ class Draw:
     weight: float
 
 
+@dataclass(frozen=True)
+class Chain:
+    """What the priors are asked for: the mean of what a scan can come from, in one step, or draws by several.
+
+    At the highest time a state holds nothing of the scan, so that one step from there gives the prior's mean; it starts
+    from the mean of the noise, zero, and has no chance in it. Draws start from noise.
+
+    Attributes:
+        pairs: the times (t, t_next) that are visited.
+        runs: how often: once for the mean, else once for each draw.
+        drawn: whether it is for draws.
+    """
+
+    pairs: list[tuple[int, int]]
+    runs: int
+    drawn: bool
+
+    @classmethod
+    def of(cls, options: SamplerOptions, network: SlicePrior) -> Chain:
+        """Return what the options ask of a network.
+
+        Raises:
+            SettingsError: the mean is asked of a network that is not shown the scan.
+        """
+        guided = options.guided and network.guided
+        if options.is_mean and not guided:
+            raise SettingsError(
+                "model: the mean in one step needs a prior that is shown the scan, these weights are of one that is "
+                "not; give --samples 1"
+            )
+        signal = relative_alpha_bar(network.alpha_bar) if guided else network.alpha_bar
+        start = first_time_above(signal, EPS_FLOOR) if network.prediction == "eps" else None
+        pairs = timestep_pairs(options.steps_taken, len(network.alpha_bar), start)
+        return cls(pairs, options.runs, not options.is_mean)
+
+    def initial(self, noise: Noise, shape: torch.Size, device: torch.device) -> Tensor:
+        """Return x_T of a state, [R, A, S]."""
+        return noise(INITIAL) if self.drawn else torch.zeros(shape, device=device)
+
+
 class BiplanarSampler:
     """Restore an isotropic volume from a scan with the priors of two planes.
 
-    Each plane that contains the through-plane axis is sampled with DDNM, or DDNM+ where the scan's noise is given.
+    By default it is the mean of what the scan can come from, in one step; draws are made by a chain of steps. Each
+    plane that contains the through-plane axis is sampled with DDNM, or DDNM+ where the scan's noise is given.
 
     Args:
         options: how the priors are sampled; the defaults when None. Their noise is on the scan's own intensities where
@@ -93,13 +134,13 @@ class BiplanarSampler:
         check: SelfCheck | None = None,
         on_draw: Callable[[Draw], None] | None = None,
     ) -> Restoration:
-        """Restore a volume: draw, hand each draw on, average.
+        """Restore a volume: its mean in one step; or draw, hand each draw on, average.
 
         Args:
             scan: the scan's slices.
             network: the priors of the planes.
             check: what the self-check found, by whose weight each draw leans on the guide.
-            on_draw: called with each draw, as it is made.
+            on_draw: called with each draw, as it is made, or with the mean.
         """
         moments = Moments()
         for draw in self.draws(scan, network, 1.0 if check is None else check.weight):
@@ -113,9 +154,9 @@ class BiplanarSampler:
 
     @torch.no_grad()
     def draws(self, scan: Measurement, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
-        """Yield the draws one by one.
+        """Yield the mean, or the draws one by one.
 
-        Each is drawn towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
+        Each is taken towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
         plane's prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
         The means of several draws differ by less, so that w is then somewhat high.
         """
@@ -135,7 +176,7 @@ class BiplanarSampler:
 
     @torch.no_grad()
     def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:
-        """Return what the self-check finds, as many draws averaged as in a run; None where the options leave it out."""
+        """Return what the self-check finds of what a run makes, mean or draws; None where the options leave it out."""
         if not self.options.self_check:
             return None
 
@@ -156,7 +197,7 @@ class BiplanarSampler:
         noise: float = 0.0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[list[Tensor]]:
-        """Yield draws for a scan by the priors of some planes: the volumes [R, A, S] whose mean is the result.
+        """Yield the mean, or draws, for a scan by the priors of some planes: the volumes [R, A, S] to be averaged.
 
         They are one for each plane under the fusion "final", else one. The noise is in the units of the scan's y.
         """
@@ -164,9 +205,7 @@ class BiplanarSampler:
         A = SliceOperator.build(geometry)
         condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
         seen = shown(y, geometry) if options.guided and network.guided else None
-        signal = network.alpha_bar if seen is None else relative_alpha_bar(network.alpha_bar)
-        start = first_time_above(signal, EPS_FLOOR) if network.prediction == "eps" else None
-        pairs = timestep_pairs(options.steps, len(network.alpha_bar), start)
+        chain = Chain.of(options, network)
         batches, held = (options.batch_size, self.micro_batch), content(y, A)
         denoisers = []
         for plane in planes:
@@ -175,13 +214,13 @@ class BiplanarSampler:
             inside = scan.inside_slices(plane) if fusion == "final" else None
             denoisers.append(PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside))
         states = fused_states(fusion, planes, denoisers)
-        report = counted(progress, options.samples * len(states) * len(pairs))
+        report = counted(progress, chain.runs * len(states) * len(chain.pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
         keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
-        for draw in range(options.samples):
+        for draw in range(chain.runs):
             volumes = []
             for stream, plane, denoise in states:
-                drawn = partial(keyed, plane, options.seed, draw, stream)
-                x_T = drawn(INITIAL)
-                volumes.append(sample(x_T, report(denoise), pairs, network.alpha_bar, condition, drawn, options.eta))
+                z = partial(keyed, plane, options.seed, draw, stream)
+                x_T = chain.initial(z, shape, y.device)
+                volumes.append(sample(x_T, report(denoise), chain.pairs, network.alpha_bar, condition, z, options.eta))
             yield volumes

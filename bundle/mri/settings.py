@@ -20,6 +20,16 @@ NUMBERS: dict[str, tuple[Any, type, str]] = {
     "int": (Integral, int, "a whole number"),
     "float": (Real, float, "a number"),
 }
+DRAW_STEPS = 4  # of a draw, where none are given
+# what the mean in one step allows of an option, and why it has no use for the rest; draws take all of it
+MEAN_ALLOWS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "steps": ((None, 1), "it is made in one step"),
+    "fusion": (("final", "step"), "in turns one step would take one plane alone"),
+    "eta": ((0.0,), "it has no noise"),
+    "guided": ((True,), "one step without the guide is no estimate"),
+    "grain": ((False,), "a mean has no grain"),
+    "noise": ((0.0,), "the scan's noise is taken into account over several steps"),
+}
 PRESETS: dict[str, dict[str, Any]] = {
     # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end, the
     # priors of scans as they are and not shown the scan
@@ -58,10 +68,15 @@ def _plain(name: str, kind: str, value: Any) -> Any:
 @documented
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How the priors are sampled."""
+    """How a result is made by the priors: the mean of what the scan can come from, in one step, or draws."""
 
-    steps: int = option(4, "sampling steps", "N")
-    samples: int = option(1, "draws to average; more: less error, more time", "K")
+    samples: int = option(
+        0,
+        "draws, whose mean is the result and whose spread the uncertainty; 0 for the mean of what the scan can come "
+        "from, in one step",
+        "K",
+    )
+    steps: int | None = option(None, f"sampling steps of a draw ({DRAW_STEPS}); the mean takes one", "N")
     fusion: str = option(
         "final",
         "how the two planes are joined: final, two volumes averaged at the end; step, one volume, averaged at each "
@@ -92,9 +107,10 @@ class SamplerOptions:
         """
         for one in fields(self):  # of those that inherit, too
             object.__setattr__(self, one.name, _plain(one.name, str(one.type), getattr(self, one.name)))
-        for name, least in {"steps": 1, "samples": 1, "batch_size": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name}: must be at least {least}, got {getattr(self, name)}; raise it")
+        for name, least in {"steps": 1, "samples": 0, "batch_size": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SettingsError(f"{name}: must be at least {least}, got {value}; raise it")
         fusions = options_of(type(self))["fusion"].choices
         if self.fusion not in fusions:
             raise SettingsError(f"fusion: must be one of {', '.join(fusions)}, got {self.fusion!r}; give one of them")
@@ -102,6 +118,35 @@ class SamplerOptions:
             raise SettingsError(f"eta: must be from 0 to 1, got {self.eta}; 0 is without noise")
         if not 0 <= self.noise < math.inf:
             raise SettingsError(f"noise: must be a number >= 0, got {self.noise}; 0 is for none")
+        if self.is_mean:
+            for name, (allowed, reason) in MEAN_ALLOWS.items():
+                if getattr(self, name) not in allowed:
+                    raise SettingsError(
+                        f"{name}: {getattr(self, name)} is for draws, not for the mean: {reason}; give --samples 1"
+                    )
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the result is the mean in one step, and not made of draws."""
+        return self.samples == 0
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps of the mean, or of each draw."""
+        return 1 if self.is_mean else self.steps or DRAW_STEPS
+
+    @property
+    def runs(self) -> int:
+        """How often the priors are gone through: once for the mean, else once for each draw."""
+        return max(self.samples, 1)
+
+    @property
+    def estimate(self) -> str:
+        """What the result is, in words."""
+        if self.is_mean:
+            return "the mean of what the scan can come from, in one step"
+        draws = "one draw" if self.samples == 1 else f"the mean of {self.samples} draws"
+        return f"{draws} of {self.steps_taken} step{'s' if self.steps_taken > 1 else ''}"
 
 
 @documented

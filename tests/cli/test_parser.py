@@ -10,7 +10,7 @@ import pytest
 from bida.cli.parser import main, parser
 from bida.io.weights import released_path, sha256
 
-FAST = ["--steps", "2", "--no-n4"]
+FAST = ["--no-n4"]
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def scan(make_scan):
 
 def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, capsys):
     out, std, png = tmp_path / "sr.nii.gz", tmp_path / "std.nii.gz", tmp_path / "sr.png"
-    options = [*FAST, "--samples", "2", "--uncertainty", str(std), "--preview", str(png), "--seed", "7"]
-    assert main(["superres", scan, str(out), *options]) == 0
+    options = f"--samples 2 --steps 2 --uncertainty {std} --keep-draws --preview {png} --seed 7".split()
+    assert main(["superres", scan, str(out), *FAST, *options]) == 0
     image = nib.load(out)
     assert image.shape == (20, 40, 18)
     assert image.get_data_dtype() == np.float32
@@ -30,9 +30,15 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert nib.load(std).shape == image.shape
     assert nib.load(std).get_fdata().max() > 0
     assert png.read_bytes().startswith(b"\x89PNG")
+    draws = [nib.load(tmp_path / f"sr_draw-{k}.nii.gz") for k in (1, 2)]
+    values = np.stack([draw.get_fdata() for draw in draws])
+    np.testing.assert_allclose(values.mean(axis=0), image.get_fdata(), rtol=1e-5)
+    assert np.abs(values[0] - values[1]).max() > 0
+    np.testing.assert_array_equal(draws[1].affine, image.affine)
     record = json.loads((tmp_path / "sr.json").read_text())
     assert record["settings"]["seed"] == 7
     assert record["settings"]["samples"] == 2
+    assert (record["estimate"], record["steps"], record["samples"]) == ("draws", 2, 2)
     assert record["weights_sha256"] == sha256(released_path("model.pt"))
     assert record["slice_geometry"]["slices"] == 8
     assert record["slice_thickness_from"] == "assumed"
@@ -42,11 +48,22 @@ def test_superres_writes_volume_record_uncertainty_and_picture(scan, tmp_path, c
     assert {"bida", "torch", "monai"} <= set(record["versions"])
     printed = capsys.readouterr().out
     assert "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm" in printed
+    assert "it is the mean of 2 draws of 2 steps\n" in printed
     assert "degraded again" in printed
     check = record["self_check"]
     assert 0 <= check["weight"] <= check["weight_of_result"] <= 1 and check["plane"] == "coronal"
     assert f"the priors have a weight of {check['weight_of_result']:.0%} in the result" in printed
     assert record["uncertainty_scale"] > 0
+
+
+def test_the_mean_in_one_step_is_the_default_and_said(scan, tmp_path, capsys):
+    for number, extra in enumerate(([], ["--steps", "1", "--seed", "3"])):
+        assert main(["superres", scan, str(tmp_path / f"{number}.nii.gz"), *FAST, *extra]) == 0
+        assert "it is the mean of what the scan can come from, in one step" in capsys.readouterr().out
+        record = json.loads((tmp_path / f"{number}.json").read_text())
+        assert (record["estimate"], record["steps"], record["samples"]) == ("mean", 1, 0)
+    first, second = (nib.load(tmp_path / f"{number}.nii.gz").get_fdata() for number in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_the_self_check_can_be_left_out(scan, tmp_path, capsys):
@@ -59,9 +76,9 @@ def test_the_self_check_can_be_left_out(scan, tmp_path, capsys):
 
 
 def test_info_reports_the_self_check_on_request(scan, capsys):
-    assert main(["info", scan, "--steps", "2"]) == 0
+    assert main(["info", scan]) == 0
     assert "self-check" not in capsys.readouterr().out
-    assert main(["info", scan, "--steps", "2", "--self-check"]) == 0
+    assert main(["info", scan, "--self-check"]) == 0
     printed = capsys.readouterr().out
     assert "dB on cubic + projection, on 4 coronal slices made thick in their plane" in printed
     assert "weight of a prior" in printed and "familiarity" in printed
@@ -90,12 +107,15 @@ def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--uncertainty", "std.nii.gz"], "--uncertainty: needs at least 2 draws, got 1; give --samples 4"),
+        (["--uncertainty", "std.nii.gz"], "--uncertainty: needs at least 2 draws, got 0; give --samples 4"),
+        (["--keep-draws"], "--keep-draws: needs draws, got none; give --samples 4"),
+        (["--steps", "8"], "steps: 8 is for draws, not for the mean: it is made in one step; give --samples 1"),
+        (["--no-guided"], "guided: False is for draws, not for the mean: one step without the guide is no estimate"),
         (["--factor", "5", "--spacing", "0.2"], "--factor excludes --spacing"),
         (["--model", "nowhere.pt"], "nowhere.pt: weights must exist"),
         (["--profile", "nowhere.txt"], "nowhere.txt"),
         (["--device", "abacus"], "device: must be one that this machine has, got 'abacus'"),
-        (["--samples", "0"], "samples: must be at least 1, got 0"),
+        (["--samples", "-1"], "samples: must be at least 0, got -1"),
         (["--keep-dtype"], "--keep-dtype: the scan must hold integers"),
         (["--preview", "sr.jpg"], "sr.jpg: output must end in .png"),
         (["--samples", "2", "--uncertainty", "{out}"], "output must be a file of its own"),
@@ -193,7 +213,7 @@ def test_help_answers_at_once():
 
 
 def test_options_not_given_stay_away():
-    own = {"preset", "uncertainty", "keep_dtype", "preview", "overwrite"}
+    own = {"preset", "uncertainty", "keep_draws", "keep_dtype", "preview", "overwrite"}
     assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version", *own}
 
 

@@ -16,11 +16,15 @@ from bida.errors import SettingsError
 from bida.mri.content import CONSTANT
 from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.measurement import Measurement
+from bida.mri.sampler import Chain
+from bida.mri.settings import SamplerOptions
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES, planes_containing
+from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
 
 SHAPE = (20, 24, 12)
+SHARE = {"axial": 0.9, "coronal": 0.7, "sagittal": 0.4}  # of the guide in the mean of the guided ones
 VARIANCE = {"axial": 0.02, "coronal": 0.05, "sagittal": 0.01}  # of the pointwise priors; x0 stays inside [-1, 1]
 
 
@@ -170,6 +174,56 @@ def test_the_network_sees_one_shape_filled_up_with_zeros():
         assert not x[real:].any() and x[:real].flatten(1).any(dim=1).all()
 
 
+class ExactGuidedPrior(PointwisePrior):
+    """The prior N(m, v) in every voxel, m a share of the guide that differs between planes; it keeps its times."""
+
+    guided = True
+
+    def predict(self, x, t, plane, guide=None, grain=True, along=0):
+        ab = float(self.alpha_bar[t])
+        m = SHARE[plane] * guide[:, :1]
+        x0, e = wiener(x - math.sqrt(ab) * m, ab, VARIANCE[plane])
+        self.seen.append((plane, t, x.clone()))
+        return m + x0, e
+
+
+@pytest.mark.parametrize("fusion", ["final", "step"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_mean_is_that_of_the_priors_with_what_was_measured(axis, fusion):
+    """For a Gaussian prior that is A+ y + (I - A+ A) m, whatever the seed, and it takes one pass a plane."""
+    geometry = geometry_of(axis)
+    inputs, passes = scan_of(geometry), []
+    y, A, planes = SliceOperator.build(geometry).forward(inputs[0, 0]), SliceOperator.build(geometry), []
+    results = []
+    for seed in (0, 9):
+        prior = ExactGuidedPrior()
+        inferer = inferer_of(samples=0, seed=seed, fusion=fusion, progress=lambda *done: passes.append(done))
+        results.append(inferer.restore(Measurement.of(inputs, 4, geometry), prior))
+        assert {t for _, t, _ in prior.seen} == {999}
+        planes = list(dict.fromkeys(plane for plane, _, _ in prior.seen))
+    assert torch.equal(results[0].mean, results[1].mean)
+    assert results[0].std is None
+    assert passes[-1] == ((2, 2) if fusion == "final" else (1, 1)) and len(passes) == 2 * passes[-1][1]
+    assert sorted(planes) == sorted(planes_containing(axis))
+    m = sum(SHARE[plane] * guide(y, geometry) for plane in planes) / 2
+    torch.testing.assert_close(results[0].mean, A.project(m, y), rtol=0, atol=1e-5)
+
+
+def test_many_draws_come_to_the_mean():
+    """One step from pure noise differs from the mean by the noise alone, which averages out."""
+    geometry = geometry_of(1)
+    scan, prior = Measurement.of(scan_of(geometry), 4, geometry), ExactGuidedPrior()
+    mean = inferer_of(samples=0).restore(scan, prior).mean
+    off = [(inferer_of(samples=k, steps=8).restore(scan, prior).mean - mean).square().mean().sqrt() for k in (1, 64)]
+    assert off[1] < off[0] / 6  # 1 / 8 expected
+
+
+def test_the_mean_needs_a_prior_that_is_shown_the_scan():
+    geometry = geometry_of(1)
+    with pytest.raises(SettingsError, match=r"model: the mean in one step needs a prior .*; give --samples 1"):
+        inferer_of(samples=0)(scan_of(geometry), PointwisePrior(), geometry=geometry)
+
+
 def test_draws_give_mean_and_standard_deviation():
     geometry = geometry_of(2)
     inputs = scan_of(geometry)
@@ -298,6 +352,8 @@ def test_a_network_of_the_noise_starts_where_it_can_tell_the_signal(monkeypatch,
         prior = PlanePrior(TinyNet(), prediction, guided=True)
         inferer_of(steps=2, guided=guided)(scan_of(geometry), prior, geometry=geometry)
     (first, _, later, _), alpha_bar = starts, prior.alpha_bar
+    if guided:
+        assert Chain.of(SamplerOptions(), prior).pairs == [(later, -1)]
     signal = relative_alpha_bar(alpha_bar) if guided else alpha_bar  # of what is diffused: with a guide, what it lacks
     assert first == 999
     assert signal[later] > EPS_FLOOR >= signal[later + 1]
@@ -325,7 +381,7 @@ def test_it_serves_a_monai_evaluator():
     "settings, message",
     [
         ({"steps": 0}, "steps: must be at least 1, got 0"),
-        ({"samples": 0}, "samples: must be at least 1, got 0"),
+        ({"samples": -1}, "samples: must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
         ({"micro_batch": -1}, "micro_batch: must be at least 1, got -1"),
         ({"fusion": "mean"}, "fusion: must be one of final, step, alternate, got 'mean'"),

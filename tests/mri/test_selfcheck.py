@@ -147,6 +147,8 @@ def test_the_note_is_of_the_weight_in_the_result(of_result, said):
     check = SelfCheck(-0.5, 0.3, 0.4, "coronal", 4, 1.0, weight_of_result=of_result)
     found = check_warnings(Settings(), check.record())
     assert (said in found[0]) if said else not found
+    of_draws = check_warnings(Settings(samples=4), check.record())
+    assert ["uncertainty map" in text for text in found + of_draws] == ([False, True] if said else [])
 
 
 def test_slices_are_spread_over_those_with_content():

@@ -29,10 +29,10 @@ PROGRAM = """
 from monai.bundle import ConfigParser
 from bida.cli.parser import main
 from bida import Settings
-print("python", Settings().steps, sep="=")
+print("python", Settings().batch_size, sep="=")
 bundle = ConfigParser()
 bundle.read_config(CONFIG)
-print("bundle", bundle.get_parsed_content("inferer").options.steps, sep="=")
+print("bundle", bundle.get_parsed_content("inferer").options.batch_size, sep="=")
 main(["superres", "--help"])
 """
 
@@ -69,14 +69,14 @@ def test_a_default_is_written_once(tmp_path: Path):
         (package / folder).symlink_to(ROOT / folder)
     source = package / "mri" / "settings.py"
     text = source.read_text(encoding="utf-8")
-    default = SamplerOptions().steps
-    assert text.count(f"steps: int = option({default},") == 1
-    source.write_text(text.replace(f"steps: int = option({default},", "steps: int = option(13,"), encoding="utf-8")
+    line = f"batch_size: int = option({SamplerOptions().batch_size},"
+    assert text.count(line) == 1
+    source.write_text(text.replace(line, "batch_size: int = option(13,"), encoding="utf-8")
     code = f"CONFIG = {str(ROOT / 'configs' / 'inference.yaml')!r}\n{PROGRAM}"
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert "python=13" in run.stdout and "bundle=13" in run.stdout, run.stderr
-    assert "sampling steps (13)" in " ".join(run.stdout.split())
+    assert "slices at once; changes no result (13)" in " ".join(run.stdout.split())
 
 
 def test_none_is_as_not_given():
@@ -117,6 +117,37 @@ def test_paths_and_numbers_of_numpy_are_made_plain(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_with_the_settings(given: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings(**given)
+
+
+def test_the_mean_is_the_default_and_draws_are_asked_for() -> None:
+    assert Settings().is_mean and Settings().steps_taken == 1
+    assert Settings(steps=1).is_mean and Settings(fusion="step").is_mean
+    for samples in (1, 4):
+        draws = Settings(samples=samples, steps=None)
+        assert not draws.is_mean and draws.steps_taken == 4
+    assert Settings(samples=2, steps=1).steps_taken == 1  # a draw in one step is no mean of the noise
+    paper = Settings.of("paper")
+    assert (paper.samples, paper.steps_taken, paper.guided, paper.grain) == (1, 16, False, True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"steps": 8},
+        {"fusion": "alternate"},
+        {"eta": 0.5},
+        {"guided": False},
+        {"grain": True},
+        {"noise": 3.0},
+    ],
+)
+def test_what_the_mean_has_no_use_for_is_refused_with_a_cure(given: dict) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(SettingsError, match=rf"{name}: {value} is for draws, not for the mean: .*; give --samples 1$"):
+        Settings(**given)
+    assert getattr(Settings(samples=1, **given), name) == value
+    with pytest.raises(SettingsError, match="is for draws, not for the mean"):
+        Settings.of("paper", samples=0)
 
 
 def test_every_option_is_in_a_group_of_the_command_or_of_superres_alone() -> None:
