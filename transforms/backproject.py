@@ -13,8 +13,8 @@ from bida.transforms.base import ScanImage, VolumeStep, geometry_of, noted, repl
 class BackProject(VolumeStep):
     """Map slices y [1, R, A, S] to A+ y on the result's grid; the affine follows.
 
-    Backward leaves the volume on that grid: it is the product. It puts `sampler_residual`, max |A x - y| / range(y) in
-    the space in which the volume was sampled, into the meta.
+    Backward leaves the volume on that grid: it is the product. It puts `sampler_residual`, max |A x - y| / range(y) of
+    the slices that hold a measurement in the space in which the volume was sampled, into the meta.
     """
 
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
@@ -32,5 +32,4 @@ class BackProject(VolumeStep):
         """Keep the result's grid, and measure how far A x is from the slices."""
         operator = SliceOperator.build(geometry_of(image))
         y = record["slices"].to(image.data.device)
-        residual = (operator.forward(image.data, dim=operator.axis + 1) - y).abs().max() / (y.max() - y.min())
-        return noted(image, sampler_residual=float(residual))
+        return noted(image, sampler_residual=operator.residual(image.data, y, dim=operator.axis + 1))

@@ -17,7 +17,8 @@ class MatchScan(VolumeStep):
 
         x - A+ (A x - y)
 
-    and puts `scan_residual`, max |A x - y| / range(y), into the meta. Where the in-plane grid was resampled, or the
+    and puts `scan_residual`, max |A x - y| / range(y) over the slices that hold a measurement, into the meta. Where
+    `CorrectSlices` comes before, y is the scan as that left it. Where the in-plane grid was resampled, or the
     result stays on bias-corrected intensities (`CorrectBias(restore=False)`), y is no longer what A x should be: the
     result stays as it is, without that entry.
     """
@@ -35,5 +36,4 @@ class MatchScan(VolumeStep):
         dim = operator.axis + 1
         y = record["scan"].to(image.data.device)
         x = operator.project(image.data, y, dim=dim)
-        residual = (operator.forward(x, dim=dim) - y).abs().max() / (y.max() - y.min())
-        return replaced(image, x, scan_residual=float(residual))
+        return replaced(image, x, scan_residual=operator.residual(x, y, dim))

@@ -29,6 +29,7 @@ class SliceGeometry:
         profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.
         offset_mm: centre of the voxel grid minus centre of the slices.
         pad_before, pad_after: voxels that were added at either end for a network; no slice sees them.
+        missing: indices of slices that hold no measurement (empty or spoilt), in order; at least two are left.
 
     Raises:
         SettingsError: a value is out of its range.
@@ -44,6 +45,7 @@ class SliceGeometry:
     offset_mm: float = 0.0
     pad_before: int = 0
     pad_after: int = 0
+    missing: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the values plain and check them."""
@@ -61,6 +63,15 @@ class SliceGeometry:
             raise SettingsError(
                 f"slice spacing must be >= voxel size, got {self.slice_spacing_mm:g} < {self.voxel_mm:g} mm; "
                 "ask for a smaller spacing"
+            )
+        if list(self.missing) != sorted(set(self.missing) & set(range(self.slices))):
+            raise SettingsError(
+                f"missing must be indices of slices, 0 to {self.slices - 1}, each once and in order, got {self.missing}"
+            )
+        if self.missing and self.slices - len(self.missing) < 2:
+            raise SettingsError(
+                f"missing must leave two slices or more, got {len(self.missing)} of {self.slices}; "
+                "the scan holds too little to restore"
             )
 
     @property
@@ -85,6 +96,15 @@ class SliceGeometry:
     def unpadded(self) -> SliceGeometry:
         """Return the same geometry without padding."""
         return replace(self, pad_before=0, pad_after=0)
+
+    def complete(self) -> SliceGeometry:
+        """Return the same geometry with a measurement in every slice."""
+        return replace(self, missing=())
+
+    @property
+    def acquired(self) -> tuple[int, ...]:
+        """Indices of the slices that hold a measurement."""
+        return tuple(index for index in range(self.slices) if index not in self.missing)
 
     def to_json(self) -> str:
         """Return the geometry as a JSON object on one line."""
@@ -116,8 +136,12 @@ class SliceGeometry:
 def _coerce(geometry: SliceGeometry, name: str, kind: str) -> None:
     """Turn a numpy scalar into a plain number, so that geometries compare, hash and serialise alike."""
     value = getattr(geometry, name)
+    plain: int | float | str | tuple[int, ...]
     try:
-        plain = number.index(value) if kind == "int" else float(value) if kind == "float" else str(value)
+        if kind.startswith("tuple"):
+            plain = tuple(number.index(one) for one in value)
+        else:
+            plain = number.index(value) if kind == "int" else float(value) if kind == "float" else str(value)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{name} must be {kind}, got {value!r}") from error
     if isinstance(plain, float) and not np.isfinite(plain):

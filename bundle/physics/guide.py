@@ -2,7 +2,8 @@
 
 It is the cubic interpolation of the slices, projected so that its slices are the scan's: C y + A+ (y - A C y), with C
 the B-spline's matrix. It is linear in y and looks alike for every profile, thickness and factor, and where anatomy is
-strange to the prior it is what there is to hold on to.
+strange to the prior it is what there is to hold on to. Where slices are missing, C is that of the slices filled in from
+their neighbours.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from torch import Tensor
 
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AxisGrid
-from bida.physics.interpolation import interpolation_matrix
+from bida.physics.interpolation import filled, filling_matrix, interpolation_matrix
 from bida.physics.operators import SliceOperator, apply_along
 
 
 @lru_cache(maxsize=64)
 def guide_matrix(geometry: SliceGeometry) -> NDArray[np.float64]:
-    """Return G = C + A+ (I - A C), [N, m]; voxels of the padding hold the value of the outermost ones."""
+    """Return G = C + A+ (I - A C), [N, m]; voxels of the padding hold the value of the outermost ones.
+
+    Where slices are missing, C is the spline after `filling_matrix`: no missing slice has a part in the guide.
+    """
     operator = SliceOperator.build(geometry)
     inside = slice(geometry.pad_before, geometry.pad_before + geometry.voxels)
     A, pinv = operator.matrix[:, inside], operator.pinv_matrix[inside]
     grid = AxisGrid(geometry.voxels, geometry.voxel_mm, geometry.offset_mm)
     C = interpolation_matrix(geometry.slices, geometry.slice_spacing_mm, grid)
+    C = C @ filling_matrix(geometry.slices, geometry.missing)
     G = C + pinv @ (np.eye(geometry.slices) - A @ C)
     return np.pad(G, ((geometry.pad_before, geometry.pad_after), (0, 0)), mode="edge")
 
@@ -60,13 +65,15 @@ def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None) -> Tensor:
 
     Returns:
         Tensor [4, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
-        log2 of slice spacing over voxel size, halved.
+        log2 of slice spacing over voxel size, halved. In A+ y missing slices count as interpolated ones: zeros are a grey that
+        no prior was shown.
     """
     axis = geometry.axis if dim is None else dim
     g = guide(y, geometry, axis)
     place = torch.from_numpy(slice_phase(geometry)).to(g).reshape([-1 if k == axis else 1 for k in range(g.ndim)])
     factor = torch.full_like(g, math.log2(geometry.factor) / 2)
-    return torch.stack([g, SliceOperator.build(geometry).pinv(y, axis), place.expand_as(g), factor])
+    measured = SliceOperator.build(geometry.complete()).pinv(filled(y, geometry, axis), axis)
+    return torch.stack([g, measured, place.expand_as(g), factor])
 
 
 def slice_phase(geometry: SliceGeometry) -> NDArray[np.float64]:

@@ -8,10 +8,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import SAME_GRID, AxisGrid
-from bida.physics.operators import SliceOperator
+from bida.physics.operators import SliceOperator, apply_along
 
 
 @lru_cache(maxsize=64)
@@ -35,6 +36,56 @@ def interpolation_matrix(voxels: int, spacing_mm: float, grid: AxisGrid, order: 
     return ndimage.map_coordinates(unit, where, order=order, mode="nearest")
 
 
+@lru_cache(maxsize=64)
+def filling_matrix(slices: int, missing: tuple[int, ...], order: int = 3) -> NDArray[np.float64]:
+    """Return F [m, m]: F y is y with the missing slices interpolated from the others; its rows sum to 1.
+
+    The column of a missing slice is zero. Beyond the outermost slice that is held, its value holds.
+
+    Args:
+        slices: number of slices, m.
+        missing: indices of those to interpolate.
+        order: 0 takes the nearest slice, 1 is linear, 3 a cubic spline through all that are held.
+    """
+    held = np.setdiff1d(np.arange(slices), missing)
+    where = np.clip(np.array(missing, dtype=np.float64), held[0], held[-1])
+    unit = np.eye(len(held))
+    if order == 0:
+        values = unit[np.abs(where[:, None] - held).argmin(axis=1)]
+    elif order == 1 or len(held) < 3:
+        values = np.stack([np.interp(where, held, column) for column in unit], axis=1)
+    else:
+        from scipy.interpolate import CubicSpline
+
+        values = CubicSpline(held, unit)(where)
+    F = np.eye(slices)
+    rows = np.array(missing, dtype=np.intp)
+    F[rows[:, None], held] = values
+    F[rows, rows] = 0.0
+    return F
+
+
+def filled(y: Tensor, geometry: SliceGeometry, dim: int | None = None, order: int = 3) -> Tensor:
+    """Return slices whose missing ones are interpolated from the others.
+
+    Args:
+        y: slices [..., m, ...], float32 or float64; what the missing ones hold is of no account.
+        geometry: of the slices.
+        dim: axis of the slices; that of a [R, A, S] volume by default.
+        order: of the interpolation, see `filling_matrix`.
+
+    Returns:
+        Tensor [..., m, ...]; y itself where none is missing.
+    """
+    if not geometry.missing:
+        return y
+    axis = geometry.axis if dim is None else dim
+    lost = torch.tensor(geometry.missing, device=y.device)
+    fill = filling_matrix(geometry.slices, geometry.missing, order)[list(geometry.missing)]
+    values = apply_along(fill, y.index_fill(axis, lost, 0.0), axis, "slices")
+    return y.index_copy(axis, lost, values.to(y.dtype)).as_subclass(Tensor)
+
+
 def changed_axes(shape: Sequence[int], spacing_mm: Sequence[float], grids: Sequence[AxisGrid]) -> list[int]:
     """Return the axes whose grid differs from the one a volume has."""
     return [
@@ -50,18 +101,20 @@ def spline(slices: NDArray[np.float32], geometry: SliceGeometry, order: int) -> 
     """Interpolate thick slices on the isotropic grid by a B-spline, as if they were thin.
 
     Args:
-        slices: The scan [R, A, S], thick along ``geometry.axis``.
+        slices: The scan [R, A, S], thick along ``geometry.axis``; missing ones are interpolated first.
         geometry: Slices and grid.
         order: 0 takes the nearest slice, 1 is linear, 3 cubic.
 
     Returns:
         Volume [R, A, S], float32, its in-plane grid the scan's.
     """
+    # by the same order: a nearest slice must be one that was measured
+    held = filled(torch.from_numpy(slices), geometry, order=order).numpy()
     spacing = [1.0, 1.0, 1.0]  # in-plane units do not matter, the grid stays
     grids = [AxisGrid(size, 1.0) for size in slices.shape]
     spacing[geometry.axis] = geometry.slice_spacing_mm
     grids[geometry.axis] = AxisGrid(geometry.voxels, geometry.voxel_mm, geometry.offset_mm)
-    return resample(slices, spacing, grids, order).astype(np.float32)
+    return resample(held, spacing, grids, order).astype(np.float32)
 
 
 def cubic(slices: NDArray[np.float32], geometry: SliceGeometry) -> NDArray[np.float32]:

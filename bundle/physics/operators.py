@@ -5,7 +5,8 @@ A is a small dense matrix. Row i weighs the voxels by the part of slice i's prof
     w_ij = integral over voxel j of p(z - c_i) dz,    A_ij = w_ij / sum_j w_ij
     z_j = offset + (j - (n-1)/2) D,    c_i = (i - (m-1)/2) s        (mm from the centre of the scan's field of view)
 
-What falls outside the field of view is dropped and the row renormalised.
+What falls outside the field of view is dropped and the row renormalised. A slice without a measurement is a row that A
+does not have: it stays in the shapes as a row of zeros, so that A x is 0 there and A+ y takes nothing from there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class MatrixOperator:
     the shapes below A is [m, N], padding included.
 
     Args:
-        matrix: A [m, n], float64.
+        matrix: A [m, n], float64; a row of zeros measures nothing, and A+ has zeros in its column.
         axis: the axis that A acts on where a method is not told.
         padding: voxels before and after the n, which A does not see.
 
@@ -46,7 +47,12 @@ class MatrixOperator:
     def __init__(self, matrix: Float, axis: int, padding: tuple[int, int] = (0, 0)) -> None:
         """Decompose A into singular values."""
         self.axis = axis
-        U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
+        measured = matrix.any(axis=1)
+        U, s, Vt = np.linalg.svd(matrix[measured], full_matrices=False)
+        if not measured.all():
+            # decomposed without the rows of zeros, so that theirs in U are zero exactly
+            U, short = np.zeros((len(matrix), U.shape[1])), U
+            U[measured] = short
         kept = s > RCOND * s[0]
         # padded after the decomposition, so that the padding's columns are zero exactly and padding changes no result
         around = ((0, 0), padding)
@@ -99,7 +105,7 @@ class MatrixOperator:
 class SliceOperator(MatrixOperator):
     """The linear operator A of one geometry, along the through-plane axis of a [R, A, S] volume.
 
-    Its shapes: N = geometry.padded_voxels and m = geometry.slices.
+    Its shapes: N = geometry.padded_voxels and m = geometry.slices; the rows of ``geometry.missing`` are zeros.
 
     Attributes:
         geometry: what A describes.
@@ -118,6 +124,21 @@ class SliceOperator(MatrixOperator):
     def build(geometry: SliceGeometry) -> SliceOperator:
         """Return the operator of a geometry; asked again, the same object (a profile file is read once)."""
         return SliceOperator(geometry)
+
+    def residual(self, x: Tensor, y: Tensor, dim: int | None = None, least: float = 0.0) -> float:
+        """Return max |A x - y| / (max y - min y) over the slices that hold a measurement.
+
+        Args:
+            x: volume [..., N, ...].
+            y: slices [..., m, ...].
+            dim: axis of the slices; that of a [R, A, S] volume by default.
+            least: what the range of y counts as at least.
+        """
+        along = self.axis if dim is None else dim
+        rows = torch.tensor(self.geometry.acquired, device=y.device)
+        held = _plain(y).index_select(along, rows)
+        again = self.forward(x, along).index_select(along, rows)
+        return float((again - held).abs().max() / (held.max() - held.min()).clamp(min=least))
 
 
 def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Tensor:
@@ -158,7 +179,9 @@ def _degradation_matrix(geometry: SliceGeometry) -> Float:
             f"every slice must reach into the voxel grid, {low:g} to {high:g} mm from the centre of the scan, "
             f"got slice {outside[0]} at {centres[outside[0]]:g} mm; give a grid that covers the scan"
         )
-    return weights / total
+    matrix: Float = weights / total
+    matrix[list(geometry.missing)] = 0.0
+    return matrix
 
 
 def _plain(x: Tensor) -> Tensor:

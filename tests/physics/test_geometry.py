@@ -24,6 +24,17 @@ def test_geometry_round_trips():
     assert SliceGeometry.from_json(loose.to_json()) == loose
 
 
+def test_missing_slices_round_trip():
+    g = SliceGeometry(1, 7, 0.5, 0.5, 18, 0.2, missing=(np.int64(2), 5))
+    assert SliceGeometry.from_json(g.to_json()) == g and hash(SliceGeometry.from_json(g.to_json())) == hash(g)
+    assert SliceGeometry(1, 7, 0.5, 0.5, 18, 0.2, missing=[2, 5]) == g  # as JSON has it
+    assert (g.missing, g.acquired) == ((2, 5), (0, 1, 3, 4, 6))
+    assert g.complete() == SliceGeometry(1, 7, 0.5, 0.5, 18, 0.2)
+    assert g.padded(1, 2).missing == g.unpadded().missing == (2, 5)
+    old = g.complete().to_json().replace(', "missing": []', "")  # as written before there were any
+    assert "missing" not in old and SliceGeometry.from_json(old) == g.complete()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "3", '{"axis": 1}', '{"axis": 1, "colour": 2}'])
 def test_geometry_refuses_other_json(text):
     with pytest.raises(SettingsError, match="must be the JSON object that to_json writes"):
@@ -44,6 +55,13 @@ def test_geometry_refuses_other_json(text):
         ({"slice_spacing_mm": 0.1}, "slice spacing must be >= voxel size, got 0.1 < 0.2 mm"),
         ({"pad_before": -1}, "pad_before must be >= 0, got -1"),
         ({"offset_mm": float("inf")}, "offset_mm must be finite, got inf"),
+        ({"missing": (7,)}, r"missing must be indices of slices, 0 to 6, each once and in order, got \(7,\)"),
+        ({"missing": (-1,)}, "missing must be indices of slices, 0 to 6"),
+        ({"missing": (3, 2)}, "missing must be indices of slices, 0 to 6"),
+        ({"missing": (2, 2)}, "missing must be indices of slices, 0 to 6"),
+        ({"missing": (2.5,)}, r"missing must be tuple\[int, ...\], got \(2.5,\)"),
+        ({"missing": 2}, r"missing must be tuple\[int, ...\], got 2"),
+        ({"missing": (0, 1, 2, 4, 5, 6)}, "missing must leave two slices or more, got 6 of 7"),
     ],
 )
 def test_geometry_checks_itself(change, message):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,3 +75,33 @@ def test_the_phase_is_one_at_slice_centres_and_minus_one_between_them(geometry):
     distance = np.abs(z[:, None] - geometry.slice_centres_mm()).min(axis=1) / geometry.slice_spacing_mm
     near = distance <= 0.5  # beyond the last slices the wave goes on
     np.testing.assert_allclose(slice_phase(padded)[2:-3][near], np.cos(2 * np.pi * distance)[near], atol=1e-9)
+
+
+@pytest.mark.parametrize("missing", [(2,), (0, 4), (1, 2)])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: g.profile)
+def test_missing_slices_have_no_part_in_it(geometry, missing):
+    gap = replace(geometry.padded(3, 2), missing=missing)
+    A, G, held = SliceOperator.build(gap).matrix, guide_matrix(gap), list(gap.acquired)
+    assert not G[:, list(missing)].any()
+    np.testing.assert_allclose((A @ G)[held], np.eye(gap.slices)[held], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(G.sum(axis=1), 1, rtol=0, atol=1e-10)
+    y = torch.randn(3, gap.slices, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if geometry.axis != 1:
+        y = y.movedim(1, geometry.axis)
+    expected = project(cubic(y.numpy().astype(np.float32), gap.unpadded()), y.numpy().astype(np.float32), gap)
+    got = guide(y, gap).narrow(gap.axis, 3, gap.voxels)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=5e-6)
+
+
+def test_a_scan_that_neighbours_tell_loses_nothing_by_a_gap():
+    """A cubic along the axis is what a cubic spline fills in, so all that a prior is shown is as without a gap."""
+    whole = GEOMETRIES[0]
+    c = torch.from_numpy(whole.slice_centres_mm())
+    y = (1 + 0.3 * c - 0.2 * c**2 + 0.1 * c**3).reshape(1, -1, 1).expand(2, -1, 3)
+    gap = replace(whole, missing=(2,))
+    lost = y.clone()
+    lost[:, 2] = 0
+    for with_gap, without in zip(shown(lost, gap)[1:], shown(y, whole)[1:]):
+        torch.testing.assert_close(with_gap, without, rtol=0, atol=1e-10)
+    # the guide is not held to a slice that is not there, so it may differ by what the projection there does
+    torch.testing.assert_close(guide(lost, gap), guide(y, whole), rtol=0, atol=0.02)

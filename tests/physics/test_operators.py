@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -218,3 +219,52 @@ def test_project_demands_matching_slices():
     op = SliceOperator.build(geometry())
     with pytest.raises(SettingsError, match=r"shape of A x, \(2, 26, 3\), got \(1, 26, 3\)"):
         op.project(torch.zeros(2, 64, 3), torch.zeros(1, 26, 3))
+
+
+@pytest.mark.parametrize("pad", [(0, 0), (3, 8)])
+@pytest.mark.parametrize("missing", [(2,), (0, 5, 6), (4, 12)])
+def test_a_missing_slice_is_a_row_that_is_not_there(missing, pad):
+    """Oracle: numpy's pseudo-inverse of the matrix without those rows."""
+    whole = SliceOperator.build(geometry(factor=5, pad=pad))
+    found = SliceOperator.build(dataclasses.replace(whole.geometry, missing=missing))
+    held = list(found.geometry.acquired)
+    short = whole.matrix[held]
+    assert found.matrix.shape == whole.matrix.shape and found.pinv_matrix.shape == whole.pinv_matrix.shape
+    assert found.rank == len(held) and found.U.shape == (whole.geometry.slices, len(held))
+    np.testing.assert_array_equal(found.matrix[held], short)
+    close(found.pinv_matrix[:, held], np.linalg.pinv(short), EPS64)
+    for zeros in (found.matrix[list(missing)], found.pinv_matrix[:, list(missing)].T, found.U[list(missing)]):
+        assert not zeros.any()
+    close(found.U @ np.diag(found.singular_values) @ found.Vt, found.matrix, EPS64)
+    x, y = normal(3, whole.geometry.padded_voxels, 4), normal(3, whole.geometry.slices, 4, seed=1)
+    other = y.clone()
+    other[:, list(missing)] = 1e6  # what is there is of no account
+    assert torch.equal(found.pinv(y), found.pinv(other))
+    projected = found.project(x, y)
+    close(projected, found.project(x, other), EPS64 * 1e6)
+    again = found.forward(projected)
+    close(again[:, held], y[:, held], EPS64)
+    assert not again[:, list(missing)].any()
+    close(found.from_range(found.to_range(x)), found.pinv(found.forward(x)), EPS64)
+
+
+def test_what_only_a_missing_slice_saw_is_the_priors():
+    whole = geometry("box", 5, 60)
+    found = SliceOperator.build(dataclasses.replace(whole, missing=(6,)))
+    x, y = normal(2, 60, 3), normal(2, 12, 3, seed=1)
+    projected = found.project(x, y)
+    assert torch.equal(projected[:, 30:35], x[:, 30:35])
+    assert (projected[:, :30] - x[:, :30]).abs().min() > 0
+
+
+def test_the_residual_is_that_of_slices_that_were_measured():
+    found = SliceOperator.build(dataclasses.replace(geometry(factor=5), missing=(3,)))
+    y = normal(2, 13, 3)
+    x = found.project(normal(2, 64, 3, seed=1), y)
+    y[:, 3] = 1e3
+    assert found.residual(x, y) < EPS64
+    y[1, 5, 2] += 0.5
+    held = y[:, list(found.geometry.acquired)]
+    assert found.residual(x, y) == pytest.approx(0.5 / float(held.max() - held.min()))
+    assert found.residual(x.mT, y.mT, dim=2) == pytest.approx(found.residual(x, y))
+    assert found.residual(x, y, least=100.0) == pytest.approx(0.005)
