@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options, with the methods, the metrics and the defaults that there are."""
-    from bida.experiment.design import Experiment
+    from bida.experiment.design import CLEAN_WORD, Experiment
     from bida.experiment.methods import METHODS, Choices
     from bida.experiment.metrics import METRICS
 
@@ -29,6 +29,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      help="results; finished cells are kept there and reused")  # fmt: skip
     sub.add_argument("--factors", nargs="+", type=float, metavar="F",
                      help=f"slice spacing over voxel size ({listed(default['factors'])})")  # fmt: skip
+    sub.add_argument("--snr", nargs="+", metavar="SNR",
+                     help="add Rician noise to the thick slices, each its own: mean in tissue over its standard "
+                          f"deviation; {CLEAN_WORD}: none ({CLEAN_WORD})")  # fmt: skip
     sub.add_argument("--methods", nargs="+", metavar="NAME",
                      help=f"{listed(default['methods'])} (all these), {listed(others)}")  # fmt: skip
     sub.add_argument("--metrics", nargs="+", metavar="NAME",
@@ -49,7 +52,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                           f"({listed(default['strippers'])})")  # fmt: skip
     sub.add_argument("--atlases", type=int, metavar="N",
                      help=f"training animals whose labels are carried over ({default['atlases']})")  # fmt: skip
-    sub.add_argument("--samples", type=int, metavar="K", help=f"draws of bida, averaged ({default['samples']})")
+    sub.add_argument("--samples", type=int, metavar="K", help=f"draws of bida-draws, averaged ({default['samples']})")
     sub.add_argument("--model", metavar="FILE", help="other weights than the released ones")
     sub.add_argument("--seed", type=int, metavar="N", help=f"seed of all noise ({default['seed']})")
     sub.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda ... ({default['device']})")

@@ -64,9 +64,14 @@ class Case:
 
     @cached_property
     def regions(self) -> dict[str, NDArray[np.bool_] | None]:
-        """Return the regions of PSNR and SSIM: the whole field of view, and the brain where its mask is known."""
+        """Return the regions of PSNR and SSIM: the whole field of view, the brain where its mask is known, the tissue.
+
+        The tissue of a brain-extracted scan with a mask is its brain, and not told twice.
+        """
         found: dict[str, NDArray[np.bool_] | None] = {"whole": None}
-        return found if self.truth.mask is None else {**found, "brain": self.truth.mask}
+        if self.truth.mask is not None:
+            found["brain"] = self.truth.mask
+        return found if self.truth.tissue is self.truth.mask else {**found, "tissue": self.truth.tissue}
 
     def kept(self, name: str, make: Callable[[], NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
         """Return an array of whole numbers that was made before, or make it and keep it as NIfTI of a type."""

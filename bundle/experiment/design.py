@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bida.errors import SettingsError
 from bida.experiment.methods import TRUTH, Choices, by_default, method, shown_as
@@ -15,6 +16,8 @@ from bida.io.bids import Animal
 from bida.physics.grid import AXES
 from bida.physics.slice_profile import measured_thickness
 
+CLEAN = math.inf  # the SNR of slices to which no noise is added
+CLEAN_WORD = "clean"  # which is how it is typed, and stands in tables
 OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
 
 
@@ -26,6 +29,8 @@ class Experiment:
         data: BIDS data set of isotropic scans.
         output: folder of the results.
         factors: slice spacings over the voxel size.
+        snr: signal-to-noise ratios of the thick slices: the mean in tissue over the standard deviation of the Rician
+            noise of one acquired slice; ``clean`` or infinity, as which it is kept, for slices without.
         methods: names in ``bida.experiment.methods.METHODS``.
         metrics: names in ``bida.experiment.metrics.METRICS``.
         subjects: BIDS labels; those of ``split`` when None.
@@ -43,6 +48,7 @@ class Experiment:
     data: Path
     output: Path
     factors: Sequence[float] = (2.5, 5.0)
+    snr: Sequence[float | str] = (CLEAN,)
     methods: Sequence[str] = by_default()
     metrics: Sequence[str] = tuple(METRICS)
     subjects: Sequence[str] | None = None
@@ -66,7 +72,11 @@ class Experiment:
             method(name)
         for name in self.metrics:
             metric(name)
-        for name in ("factors", "methods", "metrics", "strippers"):
+        try:
+            object.__setattr__(self, "snr", tuple(snr_of(one) for one in self.snr))
+        except ValueError as error:
+            raise SettingsError(f"--snr: {error}; give for example clean 20 10") from error
+        for name in ("factors", "snr", "methods", "metrics", "strippers"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
@@ -75,13 +85,24 @@ class Experiment:
         measured_thickness(self.profile)
         if self.axis not in AXES:
             raise SettingsError(f"--axis: must be R, A or S, got {self.axis}; give the through-plane axis")
-        for name, least in (("jobs", 1), ("atlases", 0)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"--{name}: must be at least {least}, got {getattr(self, name)}; correct it")
+        for name, value, least in (
+            ("jobs", self.jobs, 1),
+            ("atlases", self.atlases, 0),
+            ("samples", self.choices.samples, 1),
+            ("seed", self.choices.seed, 0),
+        ):
+            if value < least:
+                raise SettingsError(f"--{name}: must be at least {least}, got {value}; correct it")
         from bida.experiment.case import stripper_of  # imported last: it takes seconds
 
         for name in self.strippers:
             stripper_of(name, self.choices.timeout_s)
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Return every factor at every SNR, in the order shown."""
+        levels = [snr_of(one) for one in self.snr]
+        return sorted((Condition(f, snr) for f in self.factors for snr in levels), key=lambda one: one.order)
 
 
 def command_line(experiment: Experiment) -> str:
@@ -94,13 +115,37 @@ def command_line(experiment: Experiment) -> str:
             if given.name == "choices" or given.default == (tuple(value) if several else value):
                 continue
             name = OPTIONS.get(given.name, given.name)
-            words += ["--no-n4"] if name == "n4" else [f"--{name}", *map(_word, value if several else [value])]
+            word = snr_text if name == "snr" else _word
+            words += ["--no-n4"] if name == "n4" else [f"--{name}", *map(word, value if several else [value])]
     return shlex.join(words)
 
 
 def _word(value: Any) -> str:
     """Return a value as it is typed: 5, not 5.0, where that is the same number."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def snr_of(given: float | str) -> float:
+    """Return an SNR from a number or a text; `CLEAN` for ``clean`` and for an empty text.
+
+    Raises:
+        ValueError: It is no number above 0.
+    """
+    found = CLEAN if given in (CLEAN_WORD, "") else float(given)
+    if not found > 0:
+        raise ValueError(f"an SNR must be above 0 or {CLEAN_WORD}, got {given}")
+    return found
+
+
+def snr_text(snr: float) -> str:
+    """Return an SNR as it is typed and stands in tables."""
+    return CLEAN_WORD if snr == CLEAN else _word(float(snr))
+
+
+def cell_name(factor: float, snr: float, what: str) -> str:
+    """Return what a method's cell, or a file, of a factor and SNR is called in messages and folders."""
+    noise = "" if snr == CLEAN else f"snr{snr_text(snr)}_"
+    return f"{factor:g}x_{noise}{what}"
 
 
 def threads_each(jobs: int) -> int:
@@ -110,18 +155,35 @@ def threads_each(jobs: int) -> int:
     return max(1, usable_cores() // jobs)
 
 
+class Condition(NamedTuple):
+    """What slices were like: their spacing over the voxel size, and their SNR, `CLEAN` for no noise added."""
+
+    factor: float
+    snr: float = CLEAN
+
+    def __str__(self) -> str:
+        """Return it as it is printed: 5×, or 5×, SNR 10."""
+        return f"{self.factor:g}\u00d7" + ("" if self.snr == CLEAN else f", SNR {snr_text(self.snr)}")
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """Return what conditions are sorted by: the finest first, and of each the cleanest first."""
+        return self.factor, -self.snr
+
+
 @dataclass(frozen=True)
 class Job:
-    """One method on one animal at one factor; the truth itself, scored where that means something, has no factor."""
+    """One method on one animal at one factor and SNR; the truth, scored where that means something, has no factor."""
 
     animal: Animal
     method: str
     factor: float | None = None
+    snr: float = CLEAN
 
     @property
     def name(self) -> str:
         """Return what it is called in messages and folders."""
-        return TRUTH if self.factor is None else f"{self.factor:g}x_{self.method}"
+        return TRUTH if self.factor is None else cell_name(self.factor, self.snr, self.method)
 
     @property
     def cost(self) -> float:

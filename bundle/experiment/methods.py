@@ -5,7 +5,7 @@ A new method is one entry of `METHODS`. What restores is imported when it runs, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class Choices:
     """Choices that some methods take, with their defaults.
 
     Attributes:
-        samples: draws of ``bida``, whose mean is taken.
+        samples: draws of ``bida-draws``, whose mean is taken, at least 1.
         model: weights of the priors; the released ones when None.
         seed: of all noise.
         device: where networks run.
@@ -74,6 +74,7 @@ class Method:
     Attributes:
         run: thick slices and choices to a volume [R, A, S] on the truth's grid.
         meaning: what it is, in words, for the report.
+        label: its name in tables, figures and sentences, where its key is not said as it is.
         colour: in every figure; those of Okabe and Ito's palette are told apart by colour-blind readers.
         depends_on: names of the choices that change its result.
         cost: seconds for a mouse of 112 x 128 x 80 voxels on two cores, for the progress bar alone.
@@ -85,6 +86,7 @@ class Method:
 
     run: Callable[[ThickScan, Choices], Volume]
     meaning: str
+    label: str = ""
     colour: str = "#7A6A53"
     depends_on: tuple[str, ...] = ()
     cost: float = 1.0
@@ -197,30 +199,46 @@ METHODS: dict[str, Method] = {  # in the order shown
         depends_on=("model", "seed"),
         cost=25,
     ),
-    "bida-1": Method(
+    "bida-draw": Method(
         lambda thick, choices: _restored(thick, choices, samples=1),
-        "one draw of bida",
+        "one draw of the same priors, by a chain of steps",
+        label="bida, one draw",
         colour="#8C510A",
         depends_on=("model", "seed"),
         cost=25,
     ),
-    "bida": Method(
+    "bida-draws": Method(
         lambda thick, choices: _restored(thick, choices, samples=choices.samples),
-        "two diffusion priors under the scan's own slice profile; the mean of several draws",
-        colour="#D55E00",
-        depends_on=("samples", "model", "seed"),
-        cost=100,
-        main=True,
-    ),
-    "bida-bare": Method(
-        lambda thick, choices: _restored(thick, choices, samples=choices.samples, self_check=False),
-        "bida without the self-check: the priors alone",
-        colour="#B2182B",
+        "the mean of several draws of the same priors, as many as --samples says",
+        label="bida, mean of draws",
+        colour="#E08214",
         depends_on=("samples", "model", "seed"),
         cost=100,
         by_default=False,
     ),
+    "bida-bare": Method(
+        lambda thick, choices: _restored(thick, choices, samples=0, self_check=False),
+        "bida mean without the self-check: the priors alone",
+        label="bida mean, no self-check",
+        colour="#B2182B",
+        depends_on=("model", "seed"),
+        cost=10,
+        by_default=False,
+    ),
+    "bida": Method(
+        lambda thick, choices: _restored(thick, choices, samples=0),
+        "what bida superres gives by default: the mean that two diffusion priors expect under the scan's own slice "
+        "profile, in one step",
+        label="bida mean",
+        colour="#D55E00",
+        depends_on=("model", "seed"),
+        cost=10,
+        main=True,
+    ),
 }
+# what tables of 0.1 name, and what those rows are; their "bida" was the mean of several draws
+OLD_NAMES = {"bida-1": "bida-draw", "bida": "bida-draws", "bida-bare": "bida-draws-bare"}
+REFERENCES = ("bida", "bida-draws", "bida-draw")  # the first of them that there is, is compared with the others
 _TRUTH = Method(
     _not_run,
     "the isotropic scan itself: the truth, from which the thick slices were made",
@@ -242,10 +260,21 @@ def method(name: str) -> Method:
         SettingsError: There is no such method.
     """
     if name not in METHODS:
-        raise SettingsError(f"--methods: must be among {', '.join(METHODS)}, got {name}; correct it")
+        cure = f"it is {OLD_NAMES[name]} now" if name in OLD_NAMES else "correct it"
+        raise SettingsError(f"--methods: must be among {', '.join(METHODS)}, got {name}; {cure}")
     return METHODS[name]
 
 
 def shown_as(name: str) -> Method:
     """Return what tables and figures say of a method, of the truth, or of a name that this version does not know."""
     return _TRUTH if name == TRUTH else METHODS.get(name, Method(_not_run, ""))
+
+
+def label_of(name: str) -> str:
+    """Return what a method is called in tables, figures and sentences."""
+    return shown_as(name).label or name
+
+
+def reference_of(methods: Sequence[str]) -> str:
+    """Return the method that the others are compared with, where none is named: bida's, else the last of them."""
+    return next((name for name in REFERENCES if name in methods), methods[-1])

@@ -141,6 +141,17 @@ def _over_truth(name: str, case: Case, measure: Callable[[Any, int], float]) -> 
     return [Score(name, axis, ratio, "ratio to HR") for axis, ratio in zip(AXES, ratios)]
 
 
+def score_bricks(case: Case) -> list[Score]:
+    """Return how much the volume steps at the borders of the acquired slices, beside within them, in tissue."""
+    if case.thick is None:
+        return []
+    from bida.eval import brick_index, slice_borders
+
+    geometry = case.thick.geometry
+    borders = slice_borders(geometry.slice_centres_mm(), geometry.voxel_centres_mm())
+    return [Score("bricks", "", brick_index(case.volume, geometry.axis, borders, case.truth.tissue), "ratio")]
+
+
 def score_residual(case: Case) -> list[Score]:
     """Return how far the volume, degraded again, is from the slices, as a share of their range."""
     if case.thick is None:
@@ -259,6 +270,20 @@ METRICS: dict[str, Metric] = {  # in the order shown
             )
         },
     ),
+    "bricks": Metric(
+        score_bricks,
+        {
+            "bricks": Quantity(
+                "Brick index",
+                decimals=2,
+                better=-1,
+                meaning="mean difference of neighbouring voxels across the borders of slices, over that within slices, "
+                "in tissue; 1 is without bars one slice high; none is given where nothing changes within slices",
+                main=True,
+                compared=True,
+            )
+        },
+    ),
     "residual": Metric(
         score_residual,
         {
@@ -293,7 +318,17 @@ METRICS: dict[str, Metric] = {  # in the order shown
         inputs=inputs_volumes,
     ),
 }
-_SECONDS = Quantity("Time", "s", 1, better=-1, meaning="time of the method for one scan on this machine", main=True)
+_TIMES = {
+    "seconds": Quantity("Time", "s", 1, better=-1, meaning="of the method for one scan on this machine", main=True),
+    "cpu_seconds": Quantity(
+        "CPU time",
+        "s",
+        1,
+        better=-1,
+        meaning="the same summed over processor cores, of programs that it ran too",
+        main=True,
+    ),
+}
 
 
 def metric(name: str) -> Metric:
@@ -313,8 +348,8 @@ def parts(name: str, strippers: Sequence[str]) -> dict[str, Sequence[str]]:
 
 
 def quantities() -> dict[str, Quantity]:
-    """Return all numbers that metrics give, and the time that every method takes, in the order shown."""
-    return {**{name: one for metric in METRICS.values() for name, one in metric.shows.items()}, "seconds": _SECONDS}
+    """Return all numbers that metrics give, and the times that every method takes, in the order shown."""
+    return {name: one for metric in METRICS.values() for name, one in metric.shows.items()} | _TIMES
 
 
 def quantity(name: str) -> Quantity:

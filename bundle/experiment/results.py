@@ -1,6 +1,7 @@
 """Results of an evaluation as tidy rows: the CSV file, and the numbers of each cell.
 
-A row is a mapping with the keys of `COLUMNS`: one number, of one method, for one animal at one factor.
+A row is a mapping with the keys of `COLUMNS`: one number, of one method, for one animal at one factor and noise level.
+Tables of 0.1, without the column `snr`, are read too: as of slices without noise, under the methods' present names.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 import pandas as pd
 
 from bida.errors import ScanError, SettingsError
-from bida.experiment.methods import METHODS, TRUTH
+from bida.experiment.design import CLEAN, Condition, snr_of, snr_text
+from bida.experiment.methods import METHODS, OLD_NAMES, TRUTH
 from bida.experiment.metrics import quantities, quantity
 from bida.io.files import atomic
 
-COLUMNS = ("subject", "group", "factor", "method", "metric", "region", "value", "unit")
+COLUMNS = ("subject", "group", "factor", "snr", "method", "metric", "region", "value", "unit")
+OLD_COLUMNS = tuple(name for name in COLUMNS if name != "snr")
 DASH = "\u2013"  # where there is no number
 Row = Mapping[str, Any]
 
@@ -31,6 +34,17 @@ class Cell(NamedTuple):
     metric: str
     region: str
     method: str
+    snr: float = CLEAN
+
+
+def condition_of(entry: Mapping[str, Any]) -> Condition:
+    """Return the condition of a row, or of an entry of the summary, where None stands for no noise."""
+    return Condition(float(entry["factor"]), CLEAN if entry["snr"] is None else float(entry["snr"]))
+
+
+def conditions_of(entries: Iterable[Mapping[str, Any]]) -> list[Condition]:
+    """Return the conditions of rows, or of entries of the summary, in the order shown."""
+    return sorted({condition_of(entry) for entry in entries}, key=lambda condition: condition.order)
 
 
 Table = dict[Cell, dict[str, float]]
@@ -50,20 +64,21 @@ def write_results(path: str | Path, rows: Iterable[Row]) -> None:
             raise SettingsError(f"{path}: row {number} must have the columns {', '.join(COLUMNS)}; see {odd}")
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float})
     frame["factor"] = [f"{float(factor):g}" for factor in frame["factor"]]
+    frame["snr"] = [snr_text(float(snr)) for snr in frame["snr"]]
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Read rows from the CSV of `write_results`; factor and value come as float.
+    """Read rows from the CSV of `write_results`, or of 0.1; factor, SNR (`CLEAN` for no noise) and value come as float.
 
     Raises:
-        ScanError: The file cannot be read, its columns are others, or a factor or value is no number.
+        ScanError: The file cannot be read, its columns are others, or a factor, SNR or value is no number.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, OLD_COLUMNS):
                 raise ScanError(
                     f"{path}: columns must be {', '.join(COLUMNS)}, got {reader.fieldnames}; evaluate again"
                 )
@@ -74,13 +89,17 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 
 def _parsed(path: str | Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
-        raise ScanError(f"{path}: a line must have {len(COLUMNS)} values, line {line} has not; evaluate again")
+        raise ScanError(f"{path}: a line must have a value a column, line {line} has not; evaluate again")
+    found: dict[str, Any] = dict(row)
+    if "snr" not in row:
+        found |= {"snr": "", "method": OLD_NAMES.get(row["method"], row["method"])}
     try:
-        return {**row, "factor": float(row["factor"]), "value": float(row["value"] or "nan")}
+        numbers = {"factor": float(row["factor"]), "snr": snr_of(found["snr"]), "value": float(row["value"] or "nan")}
     except ValueError as error:
         raise ScanError(
-            f"{path}: factor and value must be numbers, line {line} has '{error}'; evaluate again"
+            f"{path}: factor, snr and value must be numbers, line {line} has '{error}'; evaluate again"
         ) from error
+    return {name: {**found, **numbers}[name] for name in COLUMNS}
 
 
 def tabulate(rows: Iterable[Row]) -> Table:
@@ -90,15 +109,17 @@ def tabulate(rows: Iterable[Row]) -> Table:
         SettingsError: Two rows give the same number.
     """
     rows, cell = list(rows), list(Cell._fields)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"factor": float, "value": float})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"factor": float, "snr": float, "value": float})
     for row in frame[frame.duplicated([*cell, "subject"])].itertuples():
-        told = row.factor, row.metric, row.region, row.method
+        told = row.factor, snr_text(row.snr), row.metric, row.region, row.method
         raise SettingsError(f"results: each number must stand once, {row.subject} has two of {told}; remove one")
     frame = frame[np.isfinite(frame["value"])]
     orders = {"metric": [*quantities(), *frame["metric"]], "region": frame["region"], "method": methods_of(rows)}
     for column, values in orders.items():
         frame[column] = pd.Categorical(frame[column], list(dict.fromkeys(values)))
-    groups = frame.sort_values([*cell, "subject"]).groupby(cell, sort=False, observed=True)
+    # from the cleanest to the noisiest; infinity is a group of its own, as NaN would not be
+    by = {"factor": True, "snr": False, "metric": True, "region": True, "method": True, "subject": True}
+    groups = frame.sort_values(list(by), ascending=list(by.values())).groupby(cell, sort=False, observed=True)
     return {Cell(*key): dict(zip(group["subject"], group["value"])) for key, group in groups}
 
 

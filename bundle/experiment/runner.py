@@ -4,8 +4,8 @@ A job is one method on one animal at one factor, a cell of the table. What it ma
 its own, beside what it was made from; a later run reuses it where that has not changed, and computes what is missing.
 
     OUT/<subject>/truth/<subject>.nii.gz   the prepared scan
-    OUT/<subject>/<factor>x_slices.nii.gz  the thick slices
-    OUT/<subject>/<factor>x_<method>/      volume.nii.gz, masks, labels, cell.json
+    OUT/<subject>/<factor>x_slices.nii.gz  the thick slices; <factor>x_snr<SNR>_slices.nii.gz with noise
+    OUT/<subject>/<factor>x_<method>/      volume.nii.gz, masks, labels, cell.json; <factor>x_snr<SNR>_<method>
     OUT/<subject>/hr/                      masks, labels and cell.json of the prepared scan itself
     OUT/results.csv  summary.json  failures.json  report.html
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 import traceback
@@ -28,8 +29,8 @@ import torch
 from tqdm import tqdm
 
 from bida.errors import BidaError, SettingsError
-from bida.experiment.case import Case
-from bida.experiment.design import Experiment, Job, threads_each
+from bida.experiment.case import Case, short_hash
+from bida.experiment.design import CLEAN, Condition, Experiment, Job, cell_name, snr_text, threads_each
 from bida.experiment.methods import METHODS, TRUTH, ThickScan
 from bida.experiment.metrics import metric, parts
 from bida.experiment.report.collect import collect, time_spent, write_outputs
@@ -42,6 +43,7 @@ from bida.io.scan import read_scan, read_sidecar
 from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
+from bida.physics.rician import add_noise, sigma_of_snr
 from bida.provenance import versions
 
 
@@ -62,7 +64,7 @@ def run(experiment: Experiment) -> Path:
     subjects = None if experiment.subjects is None else list(experiment.subjects)
     animals = choose_animals(Path(experiment.data), subjects, experiment.split)
     jobs = [
-        Job(animal, name, factor) for animal in animals for factor in experiment.factors for name in experiment.methods
+        Job(animal, name, *one) for animal in animals for one in experiment.conditions for name in experiment.methods
     ]
     truths = [Job(animal, TRUTH) for animal in animals]
     failures: list[dict[str, str]] = []
@@ -137,6 +139,7 @@ def failure_of(job: Job, part: str, error: Exception | str) -> dict[str, str]:
     found = {"subject": job.animal.subject, "cell": f"{job.animal.subject} {job.name}", "part": part, "error": text}
     if part in ("method", "process") and job.factor is not None:
         found |= {"method": job.method, "factor": f"{job.factor:g}"}
+        found |= {} if job.snr == CLEAN else {"snr": snr_text(job.snr)}
     if isinstance(error, Exception) and not isinstance(error, BidaError):
         found["error"] = f"{type(error).__name__}: {text}"
         found["traceback"] = "".join(traceback.format_exception(error))
@@ -149,13 +152,15 @@ def scoring(experiment: Experiment, job: Job) -> Iterator[tuple[str, Callable[[]
     truth, inputs = truth_of(experiment, job.animal)
     place = folder / job.name
     if job.factor is None:
-        for factor in experiment.factors:  # here, so that jobs that run side by side find them
-            thick_scan_of(experiment, factor, truth, folder, inputs)
+        for condition in experiment.conditions:  # here, so that jobs that run side by side find them
+            thick_scan_of(experiment, condition, truth, folder, inputs)
         record = kept(place, inputs) or {"made_from": inputs, "scores": {}}
+        record["head"] = truth.is_head
         case = case_of(experiment, job, truth, truth.data, None)
     else:
-        thick = thick_scan_of(experiment, job.factor, truth, folder, inputs)
-        inputs = {**inputs, **simulation_inputs(experiment, job.factor), "method": job.method}
+        condition = Condition(job.factor, job.snr)
+        thick = thick_scan_of(experiment, condition, truth, folder, inputs)
+        inputs = {**inputs, **simulation_inputs(experiment, condition, truth), "method": job.method}
         inputs |= METHODS[job.method].fingerprint(experiment.choices)
         record = kept(place, inputs) or make(experiment, job, thick, place, inputs)
         case = case_of(experiment, job, truth, read_scan(place / "volume.nii.gz").data, thick)
@@ -200,26 +205,46 @@ def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, A
     return truth, inputs
 
 
-def simulation_inputs(experiment: Experiment, factor: float) -> dict[str, Any]:
-    """Return what thick slices depend on, beside the truth."""
-    profile = {"profile": experiment.profile}
+def simulation_inputs(experiment: Experiment, condition: Condition, truth: Truth) -> dict[str, Any]:
+    """Return what thick slices depend on, beside the truth; the mask says where its tissue is."""
+    found: dict[str, Any] = {"factor": condition.factor, "axis": experiment.axis, "profile": experiment.profile}
     if Path(experiment.profile).is_file():
-        profile["profile_sha256"] = sha256(experiment.profile)
-    return {"factor": factor, "axis": experiment.axis, **profile}
+        found["profile_sha256"] = sha256(experiment.profile)
+    if condition.snr != CLEAN:
+        noise = {"snr": condition.snr, "seed": noise_seed(experiment.choices.seed, truth.subject, condition.factor)}
+        found["noise"] = {**noise, "mask": truth.files.get("mask")}
+    return found
+
+
+def noise_seed(seed: int, subject: str, factor: float) -> int:
+    """Return the seed of an animal's noise at a factor, the same at every SNR, so that only its size differs there."""
+    return int(short_hash(f"{seed} {subject} {factor:g}"), 16)
 
 
 def thick_scan_of(
-    experiment: Experiment, factor: float, truth: Truth, folder: Path, truth_inputs: dict[str, Any]
+    experiment: Experiment, condition: Condition, truth: Truth, folder: Path, truth_inputs: dict[str, Any]
 ) -> ThickScan:
-    """Return the thick slices of an animal at a factor, simulated where they are missing or of other inputs."""
-    path, mark = folder / f"{factor:g}x_slices.nii.gz", folder / f"{factor:g}x_slices_from.json"
-    inputs = {**truth_inputs, **simulation_inputs(experiment, factor)}
+    """Return an animal's thick slices of a factor and SNR, simulated where they are missing or of other inputs."""
+    factor, snr = condition
+    path, mark = (folder / cell_name(factor, snr, name) for name in ("slices.nii.gz", "slices_from.json"))
+    inputs = {**truth_inputs, **simulation_inputs(experiment, condition, truth)}
     if not (path.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == inputs):
+        mark.unlink(missing_ok=True)
         simulate_file(truth.path, path, factor, experiment.axis, profile=experiment.profile, overwrite=True)
+        if snr != CLEAN:
+            make_noisy(path, truth, snr, inputs["noise"]["seed"])
         write_json(mark, inputs, overwrite=True)
     scan = read_scan(path)
     geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
     return ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
+
+
+def make_noisy(path: Path, truth: Truth, snr: float, seed: int) -> None:
+    """Add Rician noise to the slices in a file, which every slice has by itself, and tell its sidecar of it."""
+    scan, sigma = read_scan(path), sigma_of_snr(truth.data, snr, truth.tissue)
+    write_volume(path, add_noise(scan.data, sigma, seed, kind="rician"), scan.affine, overwrite=True)
+    record = {**scan.sidecar, "noise": sigma, "noise_kind": "rician", "snr": snr, "seed": seed}
+    write_json(sidecar_path(path), record, overwrite=True)
 
 
 def kept(place: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
@@ -239,15 +264,21 @@ def make(experiment: Experiment, job: Job, thick: ThickScan, place: Path, inputs
     Raises:
         SettingsError: Its volume is not on the truth's grid.
     """
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu_seconds()
     volume = METHODS[job.method].run(thick, experiment.choices)
-    seconds = time.perf_counter() - start
+    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": cpu_seconds() - before}
     if volume.shape != tuple(thick.truth_shape):
         raise SettingsError(f"{job.method}: must give the truth's grid {thick.truth_shape}, got {volume.shape}")
     write_volume(make_folder(place) / "volume.nii.gz", volume, thick.truth_affine, overwrite=True)
-    record = {"made_from": inputs, "seconds": seconds, "threads": torch.get_num_threads(), "scores": {}}
+    record = {"made_from": inputs, **spent, "threads": torch.get_num_threads(), "scores": {}}
     write_json(place / "cell.json", record, overwrite=True)
     return record
+
+
+def cpu_seconds() -> float:
+    """Return the seconds that processor cores worked for this process and the programs that it ran to their end."""
+    found = os.times()
+    return found.user + found.system + found.children_user + found.children_system
 
 
 def case_of(experiment: Experiment, job: Job, truth: Truth, volume: Any, thick: ThickScan | None) -> Case:

@@ -14,24 +14,36 @@ import numpy as np
 from bida.errors import SettingsError
 from bida.eval.statistics import bootstrap_interval, compare, holm, smallest_p
 from bida.eval.structures import agreement
-from bida.experiment.methods import TRUTH
+from bida.experiment.design import Condition
+from bida.experiment.methods import TRUTH, label_of, reference_of
 from bida.experiment.metrics import quantity
-from bida.experiment.results import Cell, Row, Table, groups_of, methods_of, signed, tabulate
+from bida.experiment.results import (
+    Cell,
+    Row,
+    Table,
+    condition_of,
+    conditions_of,
+    groups_of,
+    methods_of,
+    signed,
+    tabulate,
+)
 
 Pair = tuple[str, float, float]  # animal, volume, reference volume, mm^3
-FAMILY = "every other method at every factor, for one metric in one region"
+FAMILY = "every other method at every factor and noise level, for one metric in one region"
 
 
-def summarise(rows: Sequence[Row], reference: str = "bida", level: float = 0.001) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], reference: str | None = None, level: float = 0.001) -> dict[str, Any]:
     """Return what the rows show, as JSON can hold it: a number that does not exist is None.
 
     Args:
         rows: See `COLUMNS`.
-        reference: The method that every other one is compared with, paired by animal.
+        reference: The method that every other one is compared with, paired by animal; bida's where None.
         level: Of significance, after Holm's correction over the `FAMILY`.
 
     Returns:
-        ``cells`` (mean, SD, median, range, bootstrap interval of the mean for each factor, metric, region, method),
+        ``cells`` (mean, SD, median, range, bootstrap interval of the mean for each factor, metric, region, method and
+        SNR, which is None for slices without noise),
         ``group_cells`` (the same for each group where there are several), ``comparisons``, ``structures`` (bias and
         95% limits of agreement of their volumes, mean Dice), and what they rest on.
 
@@ -42,7 +54,8 @@ def summarise(rows: Sequence[Row], reference: str = "bida", level: float = 0.001
         raise SettingsError("results: a summary needs at least one row, got none")
     if not 0 < level < 1:
         raise SettingsError(f"level: must be between 0 and 1, got {level:g}")
-    table, groups = tabulate(rows), groups_of(rows)
+    table, groups, methods = tabulate(rows), groups_of(rows), methods_of(rows)
+    reference = reference or reference_of([name for name in methods if name != TRUTH] or methods)
     subjects = sorted({subject for members in groups.values() for subject in members})
     needed = next(n for n in count(1) if smallest_p(n) < level)
     summary = {
@@ -55,7 +68,8 @@ def summarise(rows: Sequence[Row], reference: str = "bida", level: float = 0.001
         "pairs_needed": needed,
         "groups": groups,
         "factors": sorted({float(row["factor"]) for row in rows}),
-        "methods": methods_of(rows),
+        "conditions": [condition._asdict() for condition in conditions_of(rows)],
+        "methods": methods,
         "cells": [
             cell._asdict() | describe(list(values.values()))
             for cell, values in table.items()
@@ -126,10 +140,14 @@ def worded(entry: Mapping[str, Any]) -> str:
 
 def finding(entry: Mapping[str, Any]) -> str:
     """Return on how many animals the reference is above or below the other method, and by how much."""
-    n, metric = entry["n"], quantity(entry["metric"])
+    n, metric, ours, theirs = (
+        entry["n"],
+        quantity(entry["metric"]),
+        *map(label_of, (entry["reference"], entry["method"])),
+    )
     counts = {"above": entry["above"], "below": entry["below"], "equal to": n - entry["above"] - entry["below"]}
     first, *others = sorted((word for word, times in counts.items() if times), key=lambda word: -counts[word])
-    text = f"{entry['reference']} {first} {entry['method']} on {counts[first]} of {n} animal{'s' * (n > 1)}"
+    text = f"{ours} {first} {theirs} on {counts[first]} of {n} animal{'s' * (n > 1)}"
     text += "".join(f", {word.removesuffix(' to')} on {counts[word]}" for word in others)
     ends = dict.fromkeys(signed(entry[key], metric.decimals) for key in ("smallest", "largest"))
     unit = f" {metric.unit}" if metric.unit else ""
@@ -176,11 +194,11 @@ def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pa
     measured = _measured(table)
     regions = list(dict.fromkeys(cell.region for cell in table if cell.metric == "structure_volume"))
     found = {}
-    for (factor, method), subjects in measured.items():
+    for (condition, method), subjects in measured.items():
         if against == method == TRUTH:
             continue
         for region in regions:
-            cell = Cell(factor, "structure_volume", region, method)
+            cell = Cell(condition.factor, "structure_volume", region, method, condition.snr)
             truth = table.get(cell._replace(method=TRUTH), {})
             reference = truth if against == TRUTH else {s: own.get((s, region), 0.0) for s in subjects}
             volumes = table.get(cell, {})
@@ -190,12 +208,12 @@ def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pa
     return found
 
 
-def _measured(table: Table) -> dict[tuple[float, str], list[str]]:
-    """Return (factor, method) to the animals in which it measured any structure."""
-    found: dict[tuple[float, str], set[str]] = {}
+def _measured(table: Table) -> dict[tuple[Condition, str], list[str]]:
+    """Return (condition, method) to the animals in which it measured any structure."""
+    found: dict[tuple[Condition, str], set[str]] = {}
     for cell, volumes in table.items():
         if cell.metric == "structure_volume":
-            found.setdefault((cell.factor, cell.method), set()).update(volumes)
+            found.setdefault((condition_of(cell._asdict()), cell.method), set()).update(volumes)
     return {key: sorted(subjects) for key, subjects in found.items()}
 
 
@@ -221,6 +239,7 @@ def _agreement(against: str, cell: Cell, pairs: Sequence[Pair], overlaps: Sequen
     return {
         "against": against,
         "factor": cell.factor,
+        "snr": cell.snr,
         "method": cell.method,
         "structure": cell.region,
         "n": size.n,

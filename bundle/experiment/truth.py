@@ -1,9 +1,13 @@
-"""What the experiment takes as true: an isotropic scan, prepared as the paper does, with its brain and structures."""
+"""What the experiment takes as true: an isotropic scan, prepared as the paper does, with its brain and structures.
+
+An animal's scan, a template (a folder tpl-*), brain-extracted or with the head.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,9 @@ from bida.transforms.load import LoadScan
 from bida.transforms.orient import OrientRAS
 
 ISOTROPIC = 1.05  # largest voxel size over the smallest; headers round, and animals are cut to a tenth of a voxel
+EXTRACTED = 0.4  # share of voxels that are exactly zero, above which a scan counts as brain-extracted
+BEYOND_BRAIN = 0.2  # share of the foreground outside the brain mask, above which a scan counts as a head
+HEADS = "heads"  # the group of those that the data set gives no group
 PERCENTILES = (1.0, 99.0)  # of the truth; the range between them is the data range of PSNR and SSIM
 
 
@@ -34,7 +41,7 @@ class Truth:
 
     Attributes:
         subject: BIDS label.
-        group: its genotype or group, empty where the data set names none.
+        group: its genotype or group; where the data set names none, ``heads`` for a head, else empty.
         path: the prepared volume, NIfTI in RAS.
         data: [R, A, S] float32.
         affine: 4 x 4, voxel index to mm.
@@ -62,6 +69,29 @@ class Truth:
         """Intensity between the 1st and the 99th percentile."""
         low, high = np.percentile(self.data, PERCENTILES)
         return float(high - low)
+
+    @cached_property
+    def foreground(self) -> NDArray[np.bool_]:
+        """What is brighter than Otsu's threshold, [R, A, S].
+
+        Source: Otsu, IEEE Trans. Syst. Man Cybern. 9(1):62-66, 1979; computed by scikit-image.
+        """
+        # imported here: names and words of the experiment come without it
+        from skimage.filters import threshold_otsu
+
+        return np.asarray(self.data > threshold_otsu(self.data))
+
+    @cached_property
+    def is_head(self) -> bool:
+        """Whether the scan shows more than a brain: foreground beyond the brain mask, or, without one, no black air."""
+        if self.mask is None:
+            return float((self.data == 0).mean()) <= EXTRACTED
+        return bool((self.foreground & ~self.mask).sum() > BEYOND_BRAIN * self.foreground.sum())
+
+    @property
+    def tissue(self) -> NDArray[np.bool_]:
+        """Where noise is measured against, [R, A, S]: a brain-extracted scan's mask, else the foreground."""
+        return self.foreground if self.mask is None or self.is_head else self.mask
 
 
 def choose_animals(data: Path, subjects: list[str] | None, split: str | None) -> list[Animal]:
@@ -96,7 +126,8 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
 
     Args:
         animal: the scan.
-        data: its BIDS data set, whose ``derivatives/masks`` and ``derivatives/labels`` are read too.
+        data: its BIDS data set, whose ``derivatives/masks`` and ``derivatives/labels`` are read too; a brain mask may
+            also lie beside the scan, as templates have it (``tpl-x_desc-brain_mask.nii.gz``).
         folder: where the prepared volume goes, as ``<subject>.nii.gz``; one that is there is read instead.
         spacing_mm: voxel size to come to; its own when None.
         n4: divide the bias field out (N4), as the paper does.
@@ -123,11 +154,11 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
             volume, affine = resample(volume, sizes, grids), resampled_affine(affine, volume.shape, sizes, grids)
         write_volume(path, volume, affine)
     scan = read_scan(path)
-    files = {"mask": derivative(data, animal, "masks", "mask"), "labels": derivative(data, animal, "labels", "dseg")}
+    files = {"mask": _mask_file(data, animal), "labels": derivative(data, animal, "labels", "dseg")}
     arrays = {
         name: whole_numbers(file, scan.data.shape, scan.affine) for name, file in files.items() if file is not None
     }
-    return Truth(
+    truth = Truth(
         animal.subject,
         group_of(data, animal.subject),
         path,
@@ -137,6 +168,13 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
         arrays.get("labels"),
         {name: sha256(file) for name, file in files.items() if file is not None},
     )
+    return truth if truth.group or not truth.is_head else replace(truth, group=HEADS)
+
+
+def _mask_file(data: Path, animal: Animal) -> Path | None:
+    """Return the file of an animal's own brain mask, among the derivatives or beside the scan; None for none."""
+    beside = sorted(animal.path.parent.glob(f"{animal.subject}_*desc-brain_mask.nii*"))
+    return derivative(data, animal, "masks", "mask") or next(iter(beside), None)
 
 
 def whole_numbers(file: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int32]:

@@ -20,6 +20,8 @@ from bida.experiment.methods import Choices
     [
         {},
         {"factors": [2.5, 5.0], "methods": ["cubic", "bida"], "metrics": ["psnr"], "subjects": ["sub-01", "sub-02"]},
+        {"snr": ["clean", 20.0, 7.5], "methods": ["cubic"]},
+        {"snr": [10.0], "choices": Choices(timeout_s=float("inf"))},
         {"split": "test", "axis": "S", "spacing_mm": 0.123456789, "n4": False, "profile": "my profile.csv"},
         {"strippers": ["threshold", "command:rbm {in} {out}"], "atlases": 0, "jobs": 2},
         {"choices": Choices(8, "weights.pt", 3, "cpu", "run-eclare --gpu 0", 60.5)},

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,12 @@ from small_experiment import experiment, value
 from bida.cli.parser import parser
 from bida.errors import SettingsError
 from bida.experiment import Choices, Experiment, run
-from bida.experiment.methods import METHODS, TRUTH, Method, method, shown_as
+from bida.experiment.design import CLEAN
+from bida.experiment.methods import METHODS, TRUTH, Method, label_of, method, reference_of, shown_as
 from bida.experiment.metrics import METRICS, Metric, Quantity, Score, quantities, quantity
 from bida.experiment.report.figures import _box_figure
 from bida.experiment.results import COLUMNS, methods_of, shown, tabulate
+from bida.mri.settings import Settings
 from bida.physics.interpolation import cubic
 
 WORDS = "cubic, with a tenth of the light gone"
@@ -68,7 +71,7 @@ def test_a_method_is_entered_once(data, tmp_path, dim, capsys, monkeypatch):
 
 
 def test_a_method_has_its_colour_in_figures(dim):
-    rows = [dict(zip(COLUMNS, ("a", "", 5.0, name, "psnr", "whole", 20.0, "dB"))) for name in ("dim", "cubic")]
+    rows = [dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, name, "psnr", "whole", 20.0, "dB"))) for name in ("dim", "cubic")]
     (axes,) = _box_figure(rows, "psnr", "whole", None).axes
     colours = [patch.get_edgecolor()[:3] for patch in axes.patches]
     assert colours[1] == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255)) != colours[0]
@@ -98,6 +101,46 @@ def test_a_metric_is_entered_once(data, tmp_path, offset, capsys):
     assert {entry["metric"] for entry in entries} == {"psnr", "offset"}
 
 
+@pytest.mark.parametrize(
+    "name, samples, others",
+    [
+        ("bida", 0, {}),
+        ("bida-draw", 1, {}),
+        ("bida-draws", 3, {}),
+        ("bida-bare", 0, {"self_check": False}),
+    ],
+)
+def test_rows_of_bida_are_what_their_names_say(name, samples, others, monkeypatch):
+    """The mean is what superres gives where nothing is said; draws change the number of draws alone."""
+    asked = []
+
+    def stand_in(scan, settings):
+        asked.append(settings)
+        return SimpleNamespace(data=np.zeros((2, 2, 2)), affine=np.eye(4))
+
+    monkeypatch.setattr("bida.mri.pipeline.restore", stand_in)
+    thick = SimpleNamespace(path="scan.nii.gz", truth="truth.nii.gz", geometry=SimpleNamespace(profile="slr"))
+    METHODS[name].run(thick, Choices(samples=3))
+    plain = Settings(like="truth.nii.gz", n4=False)
+    assert Settings().samples == 0, "the default of superres is the mean"
+    assert asked == [replace(plain, samples=samples, **others)]
+
+
+def test_the_mean_and_one_draw_are_shown_by_default_and_the_mean_in_every_montage():
+    assert {"bida", "bida-draw"} <= set(Experiment.methods) and "bida-draws" not in Experiment.methods
+    assert METHODS["bida"].main and label_of("bida") == "bida mean"
+    assert reference_of(["cubic", "bida-draw", "bida"]) == "bida" and reference_of(["bida", "x"][1:]) == "x"
+    labels = [label_of(name) for name in METHODS]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_name_of_0_1_is_refused_with_the_present_one():
+    with pytest.raises(SettingsError, match="got bida-1; it is bida-draw now"):
+        method("bida-1")
+    with pytest.raises(SettingsError, match="--samples: must be at least 1, got 0"):
+        Experiment("data", "out", choices=Choices(samples=0))
+
+
 def test_the_truth_is_no_method_that_can_be_asked_for():
     assert TRUTH not in METHODS and shown_as(TRUTH).meaning
     with pytest.raises(SettingsError, match=f"got {TRUTH}"):
@@ -106,7 +149,7 @@ def test_the_truth_is_no_method_that_can_be_asked_for():
 
 def test_what_older_tables_name_is_still_shown():
     rows = [
-        dict(zip(COLUMNS, ("a", "", 5.0, name, metric, "", 1.0, "")))
+        dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, name, metric, "", 1.0, "")))
         for name in (TRUTH, "forgotten", "bida")
         for metric in ("seconds", "lost", "psnr")
     ]
@@ -117,7 +160,7 @@ def test_what_older_tables_name_is_still_shown():
 
 def test_every_name_of_a_number_is_given_by_one_metric():
     names = [name for metric in METRICS.values() for name in metric.shows]
-    assert len(set(names)) == len(names) and set(quantities()) == {*names, "seconds"}
+    assert len(set(names)) == len(names) and set(quantities()) == {*names, "seconds", "cpu_seconds"}
 
 
 def test_the_help_shows_the_defaults_of_the_experiment(capsys, monkeypatch):
@@ -137,7 +180,7 @@ def test_the_bundle_has_the_defaults_of_the_experiment():
     config.read_config(str(files("bida.configs") / "evaluate.yaml"))
     config["dataset_dir"], config["output_dir"] = "data", "out"
     found, plain = config.get_parsed_content("experiment"), Experiment("data", "out")
-    for name in ("factors", "methods", "metrics", "strippers"):
+    for name in ("factors", "snr", "methods", "metrics", "strippers"):
         assert list(getattr(found, name)) == list(getattr(plain, name))
     for name in ("subjects", "split", "axis", "spacing_mm", "n4", "profile", "atlases", "jobs", "choices"):
         assert getattr(found, name) == getattr(plain, name)

@@ -5,17 +5,30 @@ import json
 import math
 import random
 import statistics
+from pathlib import Path
 
 import pytest
 from scipy import stats
 
 from bida.errors import ScanError, SettingsError
-from bida.experiment.results import COLUMNS, Cell, methods_of, read_results, shown, signed, tabulate, write_results
+from bida.experiment.design import CLEAN, Condition
+from bida.experiment.results import (
+    COLUMNS,
+    OLD_COLUMNS,
+    Cell,
+    conditions_of,
+    methods_of,
+    read_results,
+    shown,
+    signed,
+    tabulate,
+    write_results,
+)
 from bida.experiment.summary import summarise, worded
 
 
-def row(subject, method, value, metric="psnr", region="brain", factor=5.0, group="", unit="dB"):
-    values = (subject, group, factor, method, metric, region, value, unit)
+def row(subject, method, value, metric="psnr", region="brain", factor=5.0, group="", unit="dB", snr=CLEAN):
+    values = (subject, group, factor, snr, method, metric, region, value, unit)
     return dict(zip(COLUMNS, values))
 
 
@@ -28,13 +41,14 @@ def only(entries, **wanted):
     return found
 
 
+ROOT = Path(__file__).resolve().parents[2]
 THREE = several("bida", [27.0, 28.0, 30.0]) + several("cubic", [26.0, 26.5, 29.5])
 
 
 def test_rows_come_back_as_they_were(tmp_path):
     rows = [
         row("sub-01", "bida", 0.1 + 0.2, group='a "b", c\nd', factor=2.5),
-        row("sub-02", "cubic", -math.inf, group="\u00e9"),
+        row("sub-02", "cubic", -math.inf, group="\u00e9", snr=20.0),
         row("sub-03", "cubic", 1e-300),
     ]
     nothing = row("sub-04", "cubic", math.nan)
@@ -45,7 +59,74 @@ def test_rows_come_back_as_they_were(tmp_path):
     with open(tmp_path / "results.csv", newline="", encoding="utf-8") as file:
         plain = list(csv.reader(file))
     assert tuple(plain[0]) == COLUMNS
-    assert plain[1][2] == "2.5" and plain[4][-2] == "", "any reader takes an empty value for a missing one"
+    assert plain[1][2:4] == ["2.5", "clean"] and plain[2][3] == "20"
+    assert plain[4][-2] == "", "any reader takes an empty value for a missing one"
+
+
+def test_a_table_of_0_1_is_read_as_clean_and_under_present_names(tmp_path):
+    old = ["sub-01,WT,2.5,bida-1,psnr,whole,1.5,dB", "sub-01,WT,2.5,bida,psnr,whole,2.5,dB"]
+    old += ["sub-01,WT,2.5,cubic,psnr,whole,0.5,dB", "sub-01,WT,2.5,bida-bare,psnr,whole,0.7,dB"]
+    (tmp_path / "old.csv").write_text("\n".join([",".join(OLD_COLUMNS), *old]) + "\n", encoding="utf-8")
+    rows = read_results(tmp_path / "old.csv")
+    assert {r["snr"] for r in rows} == {CLEAN} and {tuple(r) for r in rows} == {COLUMNS}
+    assert {r["method"]: r["value"] for r in rows} == {
+        "bida-draw": 1.5,
+        "bida-draws": 2.5,
+        "cubic": 0.5,
+        "bida-draws-bare": 0.7,
+    }
+    write_results(tmp_path / "new.csv", rows)
+    assert read_results(tmp_path / "new.csv") == rows
+    assert summarise(rows)["reference"] == "bida-draws", "there is no row of the mean in one step"
+
+
+@pytest.mark.parametrize("name", ["results.csv", "volumes.csv"])
+def test_the_tables_in_the_documentation_are_read(name):
+    rows = read_results(ROOT / "docs" / "evaluation" / name)
+    summary = summarise(rows)
+    assert summary["n"] == 3 and len(rows) > 700
+    assert summary["reference"] in ("bida", "bida-draws") and summary["reference"] in summary["methods"]
+    assert "bida-1" not in summary["methods"]
+
+
+def test_cells_of_another_noise_are_kept_apart():
+    noisy = several("bida", [20.0, 21.0, 22.0], snr=10.0) + several("cubic", [21.0, 22.0, 23.0], snr=10.0)
+    table = tabulate([*noisy, *THREE])
+    assert list(table) == [
+        Cell(5.0, "psnr", "brain", "cubic"),
+        Cell(5.0, "psnr", "brain", "bida"),
+        Cell(5.0, "psnr", "brain", "cubic", 10.0),
+        Cell(5.0, "psnr", "brain", "bida", 10.0),
+    ], "without noise first"
+    summary = summarise([*noisy, *THREE])
+    assert [(c["method"], c["snr"], c["mean"]) for c in summary["cells"] if c["method"] == "bida"] == [
+        ("bida", None, pytest.approx(85 / 3)),
+        ("bida", 10.0, 21.0),
+    ]
+    assert [(e["snr"], e["n"], e["above"], e["below"], e["family_size"]) for e in summary["comparisons"]] == [
+        (None, 3, 3, 0, 2),
+        (10.0, 3, 0, 3, 2),
+    ], "one family for Holm, pairs of one noise"
+    assert all(e["p"] == 0.25 and e["p_holm"] == 0.5 for e in summary["comparisons"])
+    assert summary["conditions"] == [{"factor": 5.0, "snr": None}, {"factor": 5.0, "snr": 10.0}]
+    json.dumps(summary, allow_nan=False)
+
+
+def test_conditions_stand_from_fine_to_coarse_and_from_clean_to_noisy():
+    rows = [row("a", "bida", 1.0, factor=f, snr=s) for f in (5.0, 2.5) for s in (10.0, CLEAN, 20.0)]
+    found = conditions_of(rows)
+    assert found == [Condition(f, s) for f in (2.5, 5.0) for s in (CLEAN, 20.0, 10.0)]
+    assert [str(one) for one in found[:3]] == ["2.5\u00d7", "2.5\u00d7, SNR 20", "2.5\u00d7, SNR 10"]
+
+
+def test_volumes_of_structures_are_paired_within_a_noise_level():
+    rows = structure("a", "bida", 11.0, 10.0) + structure("a", "hr", 10.0, 0.0)
+    rows += [one | {"snr": 10.0} for one in structure("a", "bida", 8.0, -20.0) + structure("a", "hr", 10.0, 0.0)]
+    found = summarise(rows)["structures"]
+    for snr, bias in ((None, 10.0), (10.0, -20.0)):
+        for against in ("labels", "hr"):
+            entry = only(found, against=against, method="bida", structure="cortex", snr=snr)
+            assert (entry["n"], entry["bias_percent"]) == (1, pytest.approx(bias))
 
 
 def test_bad_rows_leave_no_file(tmp_path):
@@ -62,8 +143,10 @@ def test_bad_rows_leave_no_file(tmp_path):
     [
         ("", "columns must be"),
         ("subject,value\na,1\n", "columns must be"),
-        (",".join(COLUMNS) + "\na,,5,bida,psnr,brain,high,dB\n", "line 2 has .*'high'"),
-        (",".join(COLUMNS) + "\na,,5,bida\n", "line 2"),
+        (",".join(COLUMNS) + "\na,,5,clean,bida,psnr,brain,high,dB\n", "line 2 has .*'high'"),
+        (",".join(COLUMNS) + "\na,,5,loud,bida,psnr,brain,1,dB\n", "line 2 has .*'loud'"),
+        (",".join(COLUMNS) + "\na,,5,-1,bida,psnr,brain,1,dB\n", "line 2 has .*above 0 or clean, got -1"),
+        (",".join(COLUMNS) + "\na,,5,clean,bida\n", "line 2"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):
@@ -166,20 +249,20 @@ def claims(ours, theirs, **more):
 
 def test_three_animals_claim_no_significance():
     assert claims([25.0, 25.0, 25.0], [23.84, 24.09, 24.0]) == (
-        "bida above cubic on 3 of 3 animals (+0.91 to +1.16 dB); 3 pairs cannot reach p < 0.001 "
+        "bida mean above cubic on 3 of 3 animals (+0.91 to +1.16 dB); 3 pairs cannot reach p < 0.001 "
         "(smallest possible 0.25), so no significance is claimed"
     )
 
 
 def test_claims_name_what_was_seen():
     assert claims([2.0], [1.0]).startswith(
-        "bida above cubic on 1 of 1 animal (+1.00 dB); 1 pair cannot reach p < 0.001"
+        "bida mean above cubic on 1 of 1 animal (+1.00 dB); 1 pair cannot reach p < 0.001"
     )
     assert claims([1, 1, 3], [2, 2, 2]).startswith(
-        "bida below cubic on 2 of 3 animals, above on 1 (\u22121.00 to +1.00 dB);"
+        "bida mean below cubic on 2 of 3 animals, above on 1 (\u22121.00 to +1.00 dB);"
     )
     assert claims([1, 1, 3], [1, 1, 2]).startswith(
-        "bida equal to cubic on 2 of 3 animals, above on 1 (0.00 to +1.00 dB);"
+        "bida mean equal to cubic on 2 of 3 animals, above on 1 (0.00 to +1.00 dB);"
     )
     assert "(\u22120.50 to \u22120.25 mm; lower is better);" in claims([0.5, 0.5], [1, 0.75], metric="hd95", unit="mm")
 

@@ -6,12 +6,15 @@ import statistics
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import product
 
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
 from bida.errors import ScanError, SettingsError
+from bida.experiment.design import CLEAN
+from bida.experiment.methods import label_of
 from bida.experiment.report.figures import _bland_altman_figure, _box_figure, bland_altman, box_plots
 from bida.experiment.report.sections import template, write_report
 from bida.experiment.results import COLUMNS, shown
@@ -24,17 +27,17 @@ UNITS = {"psnr": "dB", "seconds": "s", "hd95": "mm"}
 SUBJECTS = {"sub-08": "WT", "sub-14": "UT", "sub-21": "WT"}
 
 
-def make_rows(subjects=SUBJECTS, methods=("cubic", "bida"), factors=(2.5, 5.0), metrics=("psnr",)):
+def make_rows(subjects=SUBJECTS, methods=("cubic", "bida"), factors=(2.5, 5.0), metrics=("psnr",), levels=(CLEAN,)):
     """Rows of random numbers that no two methods share."""
     generator = np.random.default_rng(2)
     regions = {"psnr": "brain", "cdsc": "builtin", "hd95": "builtin", "sharpness": "A"}
     rows = []
     for subject, group in subjects.items():
-        for factor in factors:
+        for factor, snr in product(factors, levels):
             for method in methods:
                 for metric in metrics:
                     value = float(generator.uniform(0.1, 0.9) * (30 if metric == "psnr" else 1))
-                    head = (subject, group, factor, method, metric, regions.get(metric, ""), value)
+                    head = (subject, group, factor, snr, method, metric, regions.get(metric, ""), value)
                     rows.append(dict(zip(COLUMNS, (*head, UNITS.get(metric, "")))))
     return rows
 
@@ -47,7 +50,7 @@ def structures(subjects=SUBJECTS, methods=("bida", "hr")):
             for size, name in ((2.0, "1"), (30.0, "2")):
                 error = float(generator.normal(0, 5))
                 for metric, value in (("structure_error", error), ("structure_volume", size * (1 + error / 100))):
-                    rows.append(dict(zip(COLUMNS, (subject, group, 5.0, method, metric, name, value, ""))))
+                    rows.append(dict(zip(COLUMNS, (subject, group, 5.0, CLEAN, method, metric, name, value, ""))))
     return rows
 
 
@@ -128,7 +131,7 @@ def test_main_table_holds_mean_and_deviation_of_the_rows(page, rows, metric, col
         t for t in page.tables if t["caption"].startswith(f"{factor:g}\u00d7: mean") and column in t["lines"][0]
     ]
     place = table["lines"][0].index(column)
-    (line,) = [line for line in table["lines"] if line[0] == method]
+    (line,) = [line for line in table["lines"] if line[0] == label_of(method)]
     assert line[place] == expected
 
 
@@ -145,7 +148,7 @@ def test_every_number_of_every_animal_is_there(page, rows):
                     for r in rows
                     if (r["subject"], r["factor"], r["method"]) == (subject, factor, method)
                 }
-                assert found[subject, method] == [values[m] for m in ("psnr", "cdsc", "hd95", "seconds")]
+                assert found[subject, label_of(method)] == [values[m] for m in ("psnr", "cdsc", "hd95", "seconds")]
 
 
 def test_tests_and_claims_are_those_of_the_summary(page, rows):
@@ -167,7 +170,7 @@ def test_tests_and_claims_are_those_of_the_summary(page, rows):
 
 def test_volumes_of_structures_are_the_rows_own(page, rows):
     errors = values_of(rows, 5.0, "bida", "structure_error")
-    line = page.table("All structures pooled, against the animals' own")["bida"]
+    line = page.table("All structures pooled, against the animals' own")["bida mean"]
     assert line["volumes (animals)"] == "6 (3)"
     assert line["mean |error| (%)"] == f"{np.abs(errors).mean():.1f}"
     assert line["bias (%)"] == f"{np.mean(errors):+.1f}".replace("-", "\u2212")
@@ -230,7 +233,7 @@ def test_groups_are_told_apart(page, rows):
     wanted = [
         r["value"] for r in rows if (r["group"], r["factor"], r["method"], r["metric"]) == ("WT", 5.0, "bida", "psnr")
     ]
-    cell = page.table("WT, 5\u00d7: mean")["bida"]["PSNR, brain (dB)"]
+    cell = page.table("WT, 5\u00d7: mean")["bida mean"]["PSNR, brain (dB)"]
     assert cell == f"{statistics.mean(wanted):.2f} \u00b1 {statistics.stdev(wanted):.2f}"
 
 
@@ -248,19 +251,19 @@ def test_missing_cells_leave_a_gap(tmp_path):
     failures += [{"subject": name, "method": "selfsr", "error": "no GPU"} for name in SUBJECTS]
     page = write(tmp_path, rows, failures=failures, montages=())
     table = page.table("5\u00d7: mean")
-    assert set(table) == {"cubic (n = 2)", "bida", "selfsr"}
+    assert set(table) == {"cubic (n = 2)", "bida mean", "selfsr"}
     assert table["selfsr"]["PSNR, brain (dB)"] == "\u2013"
     assert "4 parts of the evaluation failed" in page.text and "no GPU" in page.text
     figure = _box_figure(rows, "psnr", "brain", ["cubic", "bida", "selfsr"])
     for axes, label in zip(figure.axes, ("cubic", "cubic (n = 2)")):
         assert [text.get_text() for text in axes.texts] == ["no result"]
         assert axes.texts[0].get_position()[0] == 2
-        assert [text.get_text() for text in axes.get_xticklabels()] == [label, "bida", "selfsr"]
+        assert [text.get_text() for text in axes.get_xticklabels()] == [label, "bida mean", "selfsr"]
 
 
 def test_only_one_method_and_no_failure(tmp_path):
     page = write(tmp_path, make_rows(methods=("bida",)))
-    assert "bida was compared with no other method" in page.text and "Failures" not in page.text
+    assert "bida mean was compared with no other method" in page.text and "Failures" not in page.text
 
 
 def test_boxes_show_every_animal(rows):
@@ -278,7 +281,7 @@ def test_boxes_show_every_animal(rows):
 
 def test_agreement_is_drawn_at_bias_and_limits(rows):
     figure = _bland_altman_figure(rows)
-    assert [axes.get_title() for axes in figure.axes] == ["bida", "hr"]
+    assert [axes.get_title() for axes in figure.axes] == ["bida mean", "hr"]
     for axes, method in zip(figure.axes, ("bida", "hr")):
         errors = values_of(rows, 5.0, method, "structure_error")
         mean, spread = statistics.mean(errors), 1.96 * statistics.stdev(errors)

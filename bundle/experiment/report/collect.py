@@ -15,13 +15,24 @@ import torch
 
 from bida.device import usable_cores
 from bida.experiment.case import fingerprint
-from bida.experiment.design import Experiment, Job, command_line, threads_each
-from bida.experiment.methods import METHODS, TRUTH, method
+from bida.experiment.design import (
+    CLEAN_WORD,
+    Condition,
+    Experiment,
+    Job,
+    cell_name,
+    command_line,
+    snr_of,
+    snr_text,
+    threads_each,
+)
+from bida.experiment.methods import METHODS, TRUTH, label_of, method, reference_of
 from bida.experiment.metrics import parts
 from bida.experiment.report.montage import TRUTH_PANEL, montage
 from bida.experiment.report.sections import write_report
-from bida.experiment.results import write_results
+from bida.experiment.results import shown, write_results
 from bida.experiment.summary import summarise
+from bida.experiment.truth import EXTRACTED, HEADS
 from bida.io.bids import group_of
 from bida.io.files import write_json
 from bida.io.nifti import ras
@@ -49,16 +60,24 @@ VALIDATION_NOTE = (
     "PSNR and SSIM take the range between the truth's 1st and 99th percentile as data range; 'whole' is the scan's "
     "field of view without any padding, 'brain' the data set's own brain mask."
 )
+TISSUE_NOTE = (
+    "'tissue' is what is brighter than Otsu's threshold in the truth, for scans without a brain mask and for heads."
+)
+NOISE_NOTE = (
+    "SNR is the truth's mean in tissue over the standard deviation of the Rician noise of one acquired slice; each has "
+    "its own. The reference of every figure is the truth, which does not have that noise."
+)
 
 
 def collect(experiment: Experiment, truths: Sequence[Job], jobs: Sequence[Job]) -> list[Row]:
-    """Return the tidy rows of all finished jobs; those of the truth itself stand beside every factor."""
+    """Return the tidy rows of all finished jobs; those of the truth itself stand beside every factor and SNR."""
     rows: list[Row] = []
     for job in jobs:
-        rows += rows_of(experiment, job, job.factor)
+        if job.factor is not None:
+            rows += rows_of(experiment, job, Condition(job.factor, job.snr))
     for job in truths:
-        for factor in experiment.factors:
-            rows += rows_of(experiment, job, factor)
+        for condition in experiment.conditions:
+            rows += rows_of(experiment, job, condition)
     return rows
 
 
@@ -96,17 +115,17 @@ def time_spent(experiment: Experiment, jobs: Sequence[Job], wall_s: float, reuse
     }
 
 
-def rows_of(experiment: Experiment, job: Job, factor: float | None) -> list[Row]:
-    """Return the rows of one job, none where it was not finished."""
+def rows_of(experiment: Experiment, job: Job, condition: Condition) -> list[Row]:
+    """Return the rows of one job, as of a factor and SNR; none where it was not finished."""
     record = record_of(experiment, job.animal.subject, job.name)
     if record is None:
         return []
-    group = group_of(Path(experiment.data), job.animal.subject)
-    head = {"subject": job.animal.subject, "group": group, "factor": factor, "method": job.method}
+    truth = record_of(experiment, job.animal.subject, TRUTH) or {}
+    group = group_of(Path(experiment.data), job.animal.subject) or (HEADS if truth.get("head") else "")
+    head = {"subject": job.animal.subject, "group": group, **condition._asdict(), "method": job.method}
     names = [part for name in experiment.metrics for part in parts(name, experiment.strippers)]
     scores = [score for name in names for score in record["scores"].get(name, {}).get("rows", [])]
-    if "seconds" in record:
-        scores.append(["seconds", "", record["seconds"], "s"])
+    scores += [[name, "", record[name], "s"] for name in ("seconds", "cpu_seconds") if name in record]
     return [
         {**head, "metric": name, "region": region, "value": math.nan if value is None else value, "unit": unit}
         for name, region, value, unit in scores
@@ -119,8 +138,7 @@ def write_outputs(
     """Write results.csv, summary.json and report.html; return the report. See `time_spent` for the last argument."""
     output = Path(experiment.output)
     write_results(output / "results.csv", rows)
-    reference = "bida" if "bida" in experiment.methods else experiment.methods[-1]
-    summary = summarise(rows, reference) | {"time": dict(spent)}
+    summary = summarise(rows, reference_of(experiment.methods)) | {"time": dict(spent)}
     write_json(output / "summary.json", summary, overwrite=True)
     report = output / "report.html"
     write_report(
@@ -148,7 +166,10 @@ def settings_of(experiment: Experiment, spent: Mapping[str, Any]) -> dict[str, A
         "voxel size": "the scans' own" if experiment.spacing_mm is None else f"{experiment.spacing_mm:g} mm",
         "bias field": "divided out first (N4)" if experiment.n4 else "left as it is",
         "slice profile": experiment.profile,
-        "draws of bida": experiment.choices.samples,
+        "SNR of the slices": ", ".join(map(snr_text, map(snr_of, experiment.snr))).replace(
+            CLEAN_WORD, "no noise added"
+        ),
+        **({"draws of bida-draws": experiment.choices.samples} if "bida-draws" in experiment.methods else {}),
         "seed": experiment.choices.seed,
         "skull strippers": ", ".join(experiment.strippers),
         "weights of the prior": sha256(experiment.choices.model or released_path("model.pt"))[:12],
@@ -166,6 +187,8 @@ def settings_of(experiment: Experiment, spent: Mapping[str, Any]) -> dict[str, A
 def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     """Return the limits that a reader must know."""
     notes = [VALIDATION_NOTE]
+    notes += [TISSUE_NOTE] * any(row.get("region") == "tissue" for row in rows)
+    notes += [NOISE_NOTE] * any(snr_text(snr_of(snr)) != CLEAN_WORD for snr in experiment.snr)
     subjects = sorted({row["subject"] for row in rows})
     if "cdsc" in experiment.metrics:
         notes += [STRIPPER_NOTE.format(name=name) for name in experiment.strippers if name != PAPERS_STRIPPER]
@@ -184,44 +207,47 @@ def without_atlases(experiment: Experiment, subject: str) -> bool:
 
 
 def extracted(experiment: Experiment, subject: str) -> bool:
-    """Return whether more than two fifths of an animal's prepared scan are exactly zero."""
+    """Return whether an animal's scan is brain-extracted: more than two fifths exactly zero, and not of a head."""
+    if (record_of(experiment, subject, TRUTH) or {}).get("head"):
+        return False
     file = Path(experiment.output) / subject / "truth" / f"{subject}.nii.gz"
-    return file.exists() and float((read_scan(file).data == 0).mean()) > 0.4
+    return file.exists() and float((read_scan(file).data == 0).mean()) > EXTRACTED
 
 
 def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
-    """Draw thick slices, methods and truth of every animal and factor, with the first stripper's outlines."""
+    """Draw thick slices, main methods and truth of every animal, factor and SNR, with the first stripper's outlines."""
     pictures, main = [], [name for name, one in METHODS.items() if one.main and name in experiment.methods]
     for subject in sorted({row["subject"] for row in rows}):
         folder = Path(experiment.output) / subject
-        for factor in experiment.factors:
-            panels = {"LR": panel(folder / f"{factor:g}x_slices.nii.gz")}
+        for condition in experiment.conditions:
+            panels = {"LR": panel(folder / cell_name(*condition, "slices.nii.gz"))}
             masks, captions = {}, {}
             for name in (*main, TRUTH_PANEL):
-                place = folder / (TRUTH if name == TRUTH_PANEL else f"{factor:g}x_{name}")
+                place = folder / (TRUTH if name == TRUTH_PANEL else cell_name(*condition, name))
                 file = folder / "truth" / f"{subject}.nii.gz" if name == TRUTH_PANEL else place / "volume.nii.gz"
                 if not file.exists():
                     continue
-                panels[name] = panel(file)
+                column = label_of(name)
+                panels[column] = panel(file)
                 mask = place / f"mask_{fingerprint(experiment.strippers[0])}.nii.gz"
                 if "cdsc" in experiment.metrics and mask.exists():
-                    masks[name] = read_mask(mask)
-                if text := caption(rows, subject, factor, name):
-                    captions[name] = text
-            title = f"{subject}, {factor:g}x"
+                    masks[column] = read_mask(mask)
+                if text := caption(rows, subject, condition, name):
+                    captions[column] = text
+            title = f"{subject}, {condition}"
             pictures.append((title, montage(panels, TRUTH_PANEL, masks, captions, title)))
     return pictures
 
 
-def caption(rows: Sequence[Row], subject: str, factor: float, method: str) -> str:
-    """Return a method's PSNR on an animal, empty where there is none."""
-    found = [
-        row["value"]
+def caption(rows: Sequence[Row], subject: str, condition: Condition, method: str) -> str:
+    """Return a method's PSNR and brick index on an animal, without what there is not."""
+    found = {
+        (row["metric"], row["region"]): shown(row["metric"], row["value"])
         for row in rows
-        if (row["subject"], row["factor"], row["method"], row["metric"], row["region"])
-        == (subject, factor, method, "psnr", "whole")
-    ]
-    return f"{found[0]:.2f} dB" if found else ""
+        if (row["subject"], row["factor"], row["snr"], row["method"]) == (subject, *condition, method)
+    }
+    texts = {("psnr", "whole"): "{} dB", ("bricks", ""): "bricks {}"}
+    return ", ".join(text.format(found[key]) for key, text in texts.items() if key in found)
 
 
 def panel(file: Path) -> Any:

@@ -11,9 +11,10 @@ import numpy as np
 from bida.drawing import _figure, png
 from bida.errors import SettingsError
 from bida.eval.structures import agreement
-from bida.experiment.methods import shown_as
+from bida.experiment.design import Condition
+from bida.experiment.methods import label_of, shown_as
 from bida.experiment.metrics import quantity
-from bida.experiment.results import Row, methods_of, signed, tabulate
+from bida.experiment.results import Row, condition_of, conditions_of, methods_of, signed, tabulate
 from bida.experiment.summary import structure_pairs
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MARKERS = "osD^vP*X"  # one an animal, while there are so few
 
 
 def box_plots(rows: Sequence[Row], metric: str, region: str, methods: Sequence[str] | None = None) -> bytes:
-    """Return box plots of one metric by method, a panel a factor, with every animal's point on top.
+    """Return box plots of one metric by method, a column a factor, a row an SNR, with every animal's point on top.
 
     Args:
         rows: See ``bida.experiment.results.COLUMNS``.
@@ -45,22 +46,21 @@ def _box_figure(rows: Sequence[Row], metric: str, region: str, methods: Sequence
     if not table:
         raise SettingsError(f"box_plots: needs rows of {metric} {region}".rstrip() + ", got none")
     names = list(methods or methods_of(picked))
-    factors = sorted({cell.factor for cell in table})
+    factors, levels = sorted({cell.factor for cell in table}), sorted({cell.snr for cell in table}, reverse=True)
     subjects = sorted({subject for values in table.values() for subject in values})
-    figure = _figure(0.9 + len(factors) * (0.55 * len(names) + 0.6), 3.4)
-    grid = figure.subplots(1, len(factors), squeeze=False, sharey=True)[0]
-    for axes, factor in zip(grid, factors):
-        values = [
-            next((v for c, v in table.items() if (c.factor, c.method) == (factor, name)), dict[str, float]())
-            for name in names
-        ]
-        _boxes(axes, names, values, subjects)
-        axes.set_title(f"{factor:g}\u00d7", fontsize=10, fontweight="bold")
+    found = {(condition_of(cell._asdict()), cell.method): values for cell, values in table.items()}
+    figure = _figure(0.9 + len(factors) * (0.55 * len(names) + 0.6), 3.4 * len(levels))
+    grid = figure.subplots(len(levels), len(factors), squeeze=False, sharey=True)
     described = quantity(metric)
     where = f", {region}" if region else ""
-    grid[0].set_ylabel(f"{described.label}{where}" + (f" ({described.unit})" if described.unit else ""), fontsize=9)
+    for row, snr in zip(grid, levels):
+        for axes, factor in zip(row, factors):
+            condition = Condition(factor, snr)
+            _boxes(axes, names, [found.get((condition, name), {}) for name in names], subjects)
+            axes.set_title(str(condition), fontsize=10, fontweight="bold")
+        row[0].set_ylabel(f"{described.label}{where}" + (f" ({described.unit})" if described.unit else ""), fontsize=9)
     if 1 < len(subjects) <= len(MARKERS):
-        grid[-1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.2)
+        grid[0, -1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.2)
     return figure
 
 
@@ -90,7 +90,8 @@ def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Mapping[str, float
     for place, found in zip(places, values):
         if not found:
             axes.text(place, 0.5, "no result", transform=axes.get_xaxis_transform(), **gap)
-    labels = [f"{n} (n = {len(v)})" if 0 < len(v) < len(subjects) else n for n, v in zip(names, values)]
+    few_of = [f" (n = {len(found)})" if 0 < len(found) < len(subjects) else "" for found in values]
+    labels = [label_of(name) + text for name, text in zip(names, few_of)]
     axes.set_xticks(places, labels, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="y", labelsize=8)
@@ -102,8 +103,8 @@ def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Mapping[str, float
 def bland_altman(rows: Sequence[Row]) -> bytes:
     """Return the error of structure volumes against the animals' own labels, over structure size, as PNG.
 
-    A column a method, a row a factor. A point is one structure of one animal; the lines are the bias and the 95% limits
-    of agreement of all of them, in % of the animal's own volume.
+    A column a method, a row a factor and SNR. A point is one structure of one animal; the lines are the bias and the
+    95% limits of agreement of all of them, in % of the animal's own volume.
 
     Raises:
         SettingsError: No row has the volume and error of a structure.
@@ -117,20 +118,19 @@ def _bland_altman_figure(rows: Sequence[Row]) -> Figure:
     pairs = structure_pairs(tabulate(rows))
     if not pairs:
         raise SettingsError("bland_altman: needs rows of structure_volume and structure_error, got none")
-    found = {(cell.factor, cell.method) for cell in pairs}
-    factors, names = (
-        sorted({factor for factor, _ in found}),
-        [n for n in methods_of(rows) if n in {m for _, m in found}],
-    )
-    figure = _figure(0.8 + 1.65 * len(names), 0.7 + 1.9 * len(factors))
-    grid = figure.subplots(len(factors), len(names), squeeze=False, sharex=True, sharey=True)
-    for row, factor in zip(grid, factors):
+    found: dict[tuple[Condition, str], list[tuple[str, float, float]]] = {}
+    for cell, some in pairs.items():
+        found.setdefault((condition_of(cell._asdict()), cell.method), []).extend(some)
+    conditions = conditions_of(cell._asdict() for cell in pairs)
+    names = [name for name in methods_of(rows) if name in {method for _, method in found}]
+    figure = _figure(0.8 + 1.65 * len(names), 0.7 + 1.9 * len(conditions))
+    grid = figure.subplots(len(conditions), len(names), squeeze=False, sharex=True, sharey=True)
+    for row, condition in zip(grid, conditions):
         for axes, name in zip(row, names):
-            points = [p for cell, ps in pairs.items() if (cell.factor, cell.method) == (factor, name) for p in ps]
-            _agreement(axes, points, shown_as(name).colour)
-        row[0].set_ylabel(f"{factor:g}\u00d7\nvolume error (%)", fontsize=8)
+            _agreement(axes, found.get((condition, name), []), shown_as(name).colour)
+        row[0].set_ylabel(f"{condition}\nvolume error (%)", fontsize=8)
     for axes, name in zip(grid[0], names):
-        axes.set_title(name, fontsize=9)
+        axes.set_title(label_of(name), fontsize=9)
     figure.supxlabel("volume of the structure in the animal's own labels (mm\u00b3)", fontsize=8)
     return figure
 

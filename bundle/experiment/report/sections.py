@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from bida.experiment.methods import TRUTH, shown_as
+from bida.experiment.design import CLEAN, snr_text
+from bida.experiment.methods import TRUTH, label_of, shown_as
 from bida.experiment.metrics import METRICS, quantities, quantity
 from bida.experiment.report.figures import bland_altman, box_plots
 from bida.experiment.report.tables import (
@@ -19,17 +20,16 @@ from bida.experiment.report.tables import (
     Entry,
     Summary,
     animals,
-    by_factor,
+    by_condition,
     each_structure,
     failed,
     groups,
     others,
     pooled,
     tests,
-    times,
     title,
 )
-from bida.experiment.results import Row, tabulate
+from bida.experiment.results import Row, condition_of, conditions_of, tabulate
 from bida.experiment.summary import finding
 from bida.io.files import atomic
 
@@ -74,29 +74,32 @@ def write_report(
     """
     lost = [str(failure["method"]) for failure in failures if "method" in failure]
     methods = [name for name in dict.fromkeys((*summary["methods"], *lost)) if name != TRUTH]
-    cells, factors, structures = summary["cells"], summary["factors"], summary["structures"]
-    comparisons = summary["comparisons"]
+    cells, structures, comparisons = summary["cells"], summary["structures"], summary["comparisons"]
+    conditions = conditions_of(summary["conditions"])
     text = template().render(
         summary=summary,
         truth=TRUTH,
-        factors=[times(factor) for factor in factors],
+        ours=label_of(summary["reference"]),
+        factors=[f"{factor:g}\u00d7" for factor in summary["factors"]],
+        noise=[snr_text(snr) for snr in dict.fromkeys(one.snr for one in conditions) if snr != CLEAN],
+        clean=any(one.snr == CLEAN for one in conditions),
         said=[*_findings(comparisons), *_volumes(summary)],
         notes=notes,
         command=command,
         settings=[(name, one if isinstance(one, str) else json.dumps(one)) for name, one in settings.items()],
-        methods=[(name, shown_as(name).meaning) for name in (*methods, TRUTH) if shown_as(name).meaning],
+        methods=[_meaning(name) for name in (*methods, TRUTH) if shown_as(name).meaning],
         quantities=[(one.label, one.meaning + DIRECTION[one.better]) for one in map(quantity, _measured(summary))],
-        results=by_factor(cells, factors, methods, [name for name, one in quantities().items() if one.main]),
+        results=by_condition(cells, conditions, methods, [name for name, one in quantities().items() if one.main]),
         boxes=_boxes(rows, methods),
         montages=_montages(montages),
         first_tests=tests(comparisons, first=True),
         other_tests=tests(comparisons, first=False),
-        claims=[f"{title(e['metric'], e['region'])}, {times(e['factor'])}: {e['claim']}." for e in comparisons],
+        claims=[f"{title(e['metric'], e['region'])}, {condition_of(e)}: {e['claim']}." for e in comparisons],
         pooled=pooled(structures) if structures else [],
         agreement=_agreement(rows) if any(entry["against"] == "labels" for entry in structures) else None,
-        structures=[each_structure(structures, factor) for factor in factors],
+        structures=[each_structure(structures, condition) for condition in conditions],
         others=others(summary, methods),
-        groups=[f"{group or NO_GROUP}: {', '.join(members)}" for group, members in summary["groups"].items()],
+        groups=_groups(summary["groups"]),
         group_tables=groups(summary, methods),
         animals=animals(rows, summary, methods),
         failures=failed(failures),
@@ -113,28 +116,41 @@ def template() -> Any:
 
 def _findings(comparisons: Sequence[Entry]) -> list[str]:
     """Return what the paper's two measures show against the main rivals, with the test's word where it has one."""
-    inside = any((entry["metric"], entry["region"]) == ("psnr", "brain") for entry in comparisons)
+    inside = any(entry["metric"] == "psnr" and entry["region"] in ("brain", "tissue") for entry in comparisons)
     passed_over = ("psnr", "whole") if inside else None  # black background flatters every method
     found = []
-    for entry in sorted(comparisons, key=lambda entry: (entry["metric"] != "psnr", entry["region"], entry["factor"])):
+    for entry in sorted(
+        comparisons, key=lambda entry: (entry["metric"] != "psnr", entry["region"], condition_of(entry).order)
+    ):
         place = entry["metric"], entry["region"]
         if quantity(entry["metric"]).first and shown_as(entry["method"]).main and place != passed_over:
             said = finding(entry) if entry["smallest_p"] >= entry["level"] else entry["claim"]
-            found.append(f"{title(*place)}, {times(entry['factor'])}: {said}.")
+            found.append(f"{title(*place)}, {condition_of(entry)}: {said}.")
     return found
 
 
 def _volumes(summary: Summary) -> list[str]:
     found = []
-    for factor in summary["factors"]:
+    for condition in conditions_of(summary["conditions"]):
         errors = [
-            f"{entry['absolute_percent']:.1f}% {entry['method']}"
+            f"{entry['absolute_percent']:.1f}% {label_of(entry['method'])}"
             for entry in summary["structures"]
-            if (entry["against"], entry["structure"], entry["factor"]) == ("labels", "", factor)
+            if (entry["against"], entry["structure"], condition_of(entry)) == ("labels", "", condition)
         ]
         if errors:
-            found.append(f"Volumes of structures, {times(factor)}: mean absolute error {', '.join(errors)}.")
+            found.append(f"Volumes of structures, {condition}: mean absolute error {', '.join(errors)}.")
     return found
+
+
+def _groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the animals of each group, nothing where no group has a name."""
+    return [f"{group or NO_GROUP}: {', '.join(members)}" for group, members in groups.items() if any(groups)]
+
+
+def _meaning(name: str) -> tuple[str, str]:
+    """Return what a method is called, and what it is, with its name in --methods where that is another."""
+    label = label_of(name)
+    return label, shown_as(name).meaning + ("" if label == name else f" (--methods {name})")
 
 
 def _measured(summary: Summary) -> list[str]:
@@ -151,7 +167,7 @@ def _boxes(rows: Sequence[Row], methods: Sequence[str]) -> list[Picture]:
     return [
         _picture(
             box_plots(rows, metric, region, methods),
-            f"Box plots of {title(metric, region)} by method, a panel a factor",
+            f"Box plots of {title(metric, region)} by method, a column a factor, a row an SNR",
             f"{title(metric, region)}. Boxes: median and quartiles; a marker an animal, joined by a line.",
         )
         for metric, region in dict.fromkeys((c.metric, c.region) for c in tabulate(rows) if quantity(c.metric).first)
@@ -164,6 +180,6 @@ def _montages(montages: Sequence[tuple[str, bytes]]) -> list[Picture]:
 
 
 def _agreement(rows: Sequence[Row]) -> Picture:
-    shows = "Volume error over structure size, a column a method, a row a factor"
+    shows = "Volume error over structure size, a column a method, a row a factor and SNR"
     lines = "A point is a structure of an animal; the lines and numbers are bias and 95% limits of agreement."
     return _picture(bland_altman(rows), shows, f"{shows}. {lines}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bida.experiment.methods import TRUTH
+from bida.experiment.design import Condition
+from bida.experiment.methods import TRUTH, label_of
 from bida.experiment.metrics import quantities, quantity
-from bida.experiment.results import DASH, Row, shown, signed, tabulate
+from bida.experiment.results import DASH, Row, condition_of, conditions_of, shown, signed, tabulate
 
 Summary = Mapping[str, Any]
 Entry = Mapping[str, Any]
@@ -30,36 +31,36 @@ def title(metric: str, region: str, unit: bool = False) -> str:
     return known.label + (f", {region}" if region else "") + (f" ({known.unit})" if unit and known.unit else "")
 
 
-def times(factor: float) -> str:
-    """Return a factor as it is printed."""
-    return f"{factor:g}\u00d7"
-
-
-def by_factor(
-    cells: Sequence[Entry], factors: Sequence[float], methods: Sequence[str], metrics: Iterable[str], who: str = ""
+def by_condition(
+    cells: Sequence[Entry],
+    conditions: Sequence[Condition],
+    methods: Sequence[str],
+    metrics: Iterable[str],
+    who: str = "",
 ) -> list[Sheet]:
-    """Return a table a factor: a line a method, mean ± SD of every metric and region, a dash where there is none."""
+    """Return a table a factor and SNR: a line a method, mean ± SD of every metric and region, a dash for none."""
     wanted = list(metrics)
     columns = list(dict.fromkeys((c["metric"], c["region"]) for c in cells if c["metric"] in wanted))
     columns.sort(key=lambda column: wanted.index(column[0]))
-    found = {(c["factor"], c["metric"], c["region"], c["method"]): c for c in cells}
+    found = {(condition_of(c), c["metric"], c["region"], c["method"]): c for c in cells}
     n = max((cell["n"] for cell in cells), default=0)
     head = ["method", *(title(*column, unit=True) for column in columns)]
     spread = "mean \u00b1 standard deviation over animals" if n > 1 else "one animal"
     return [
         Sheet(
-            f"{who}{times(factor)}: {spread}",
+            f"{who}{condition}: {spread}",
             head,
-            [_line(name, [found.get((factor, *column, name)) for column in columns], n) for name in methods],
+            [_line(name, [found.get((condition, *column, name)) for column in columns], n) for name in methods],
         )
-        for factor in (factors if columns else ())
+        for condition in (conditions if columns else ())
     ]
 
 
 def _line(method: str, cells: Sequence[Entry | None], n: int) -> list[str]:
     """Return a method's line; where animals are missing it says how many there are, beside the name if it can."""
     most = max((cell["n"] for cell in cells if cell), default=n)
-    line = [method if most == n else f"{method} (n = {most})"]
+    name = label_of(method)
+    line = [name if most == n else f"{name} (n = {most})"]
     for cell in cells:
         text = shown(cell["metric"], cell["mean"]) if cell else DASH
         text += f" \u00b1 {shown(cell['metric'], cell['sd'])}" if cell and cell["sd"] is not None else ""
@@ -77,12 +78,12 @@ def tests(comparisons: Sequence[Entry], first: bool) -> list[Sheet]:
 
 
 def _tests(entries: Sequence[Entry], caption: str) -> Sheet:
-    ours, decimals = entries[0]["reference"], quantity(entries[0]["metric"]).decimals
+    ours, decimals = label_of(entries[0]["reference"]), quantity(entries[0]["metric"]).decimals
     head = ["against", "factor", "pairs", "mean difference", "95% interval", f"{ours} larger on", "effect", "p"]
     lines = [
         [
-            entry["method"],
-            times(entry["factor"]),
+            label_of(entry["method"]),
+            str(condition_of(entry)),
             str(entry["n"]),
             signed(entry["mean_difference"], decimals),
             limits(entry["low"], entry["high"], decimals),
@@ -124,8 +125,8 @@ def pooled(structures: Sequence[Entry]) -> list[Sheet]:
 
 def _pooled(entry: Entry) -> list[str]:
     return [
-        entry["method"],
-        times(entry["factor"]),
+        label_of(entry["method"]),
+        str(condition_of(entry)),
         f"{entry['n']} ({entry['animals']})",
         f"{entry['absolute_percent']:.1f}",
         signed(entry["bias_percent"], 1),
@@ -134,9 +135,9 @@ def _pooled(entry: Entry) -> list[str]:
     ]
 
 
-def each_structure(structures: Sequence[Entry], factor: float) -> Sheet:
+def each_structure(structures: Sequence[Entry], condition: Condition) -> Sheet:
     """Return the agreement of every structure's volumes with the animals' own labels, a column a method."""
-    own = [e for e in structures if e["against"] == "labels" and e["structure"] and e["factor"] == factor]
+    own = [e for e in structures if e["against"] == "labels" and e["structure"] and condition_of(e) == condition]
     methods = list(dict.fromkeys(entry["method"] for entry in own))
     found = {(entry["structure"], entry["method"]): entry for entry in own}
     lines = []
@@ -144,8 +145,8 @@ def each_structure(structures: Sequence[Entry], factor: float) -> Sheet:
         line = [found.get((structure, method)) for method in methods]
         size = max((entry["animals"], entry["reference_mm3"]) for entry in line if entry)[1]
         lines.append([structure, f"{size:.3g}", *(_bias(entry) for entry in line)])
-    caption = f"{times(factor)}: bias (limits of agreement), %, against the animals' own labels"
-    return Sheet(caption, ["structure", "mean size (mm\u00b3)", *methods], lines)
+    caption = f"{condition}: bias (limits of agreement), %, against the animals' own labels"
+    return Sheet(caption, ["structure", "mean size (mm\u00b3)", *map(label_of, methods)], lines)
 
 
 def _bias(entry: Entry | None) -> str:
@@ -158,7 +159,7 @@ def _bias(entry: Entry | None) -> str:
 def others(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
     """Return the tables of all metrics that are neither of the main table nor of structures."""
     metrics = dict.fromkeys(cell["metric"] for cell in summary["cells"] if not quantity(cell["metric"]).main)
-    return by_factor(summary["cells"], summary["factors"], [*methods, TRUTH], metrics)
+    return by_condition(summary["cells"], conditions_of(summary["conditions"]), [*methods, TRUTH], metrics)
 
 
 def groups(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
@@ -167,9 +168,9 @@ def groups(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
         sheet
         for group, animals in summary["groups"].items()
         if len(animals) > 1
-        for sheet in by_factor(
+        for sheet in by_condition(
             [cell for cell in summary["group_cells"] if cell["group"] == group],
-            summary["factors"],
+            conditions_of(summary["conditions"]),
             methods,
             [name for name, one in quantities().items() if one.compared],
             f"{group or NO_GROUP}, ",
@@ -178,31 +179,31 @@ def groups(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
 
 
 def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> list[Sheet]:
-    """Return the numbers of each animal, a table a factor."""
+    """Return the numbers of each animal, a table a factor and SNR."""
     numbers = tabulate(rows)
     columns = list(dict.fromkeys((cell.metric, cell.region) for cell in numbers if quantity(cell.metric).main))
     values = {
-        (cell.factor, cell.method, subject, cell.metric, cell.region): value
+        (condition_of(cell._asdict()), cell.method, subject, cell.metric, cell.region): value
         for cell, found in numbers.items()
         for subject, value in found.items()
     }
     head = ["animal", "method", *(title(*column, unit=True) for column in columns)]
     return [
         Sheet(
-            times(factor),
+            str(condition),
             head,
             [
                 [
                     subject,
-                    method,
-                    *(shown(m, values.get((factor, method, subject, m, region))) for m, region in columns),
+                    label_of(method),
+                    *(shown(m, values.get((condition, method, subject, m, region))) for m, region in columns),
                 ]
                 for subject in summary["subjects"]
                 for method in methods
             ],
             words=2,
         )
-        for factor in (summary["factors"] if columns else ())
+        for condition in (conditions_of(summary["conditions"]) if columns else ())
     ]
 
 
