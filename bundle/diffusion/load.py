@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bida.device import choose_dtype
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
-from bida.diffusion.resnet import NetworkPair, SliceResNet
+from bida.diffusion.resnet import FOLD, NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.io.weights import Weights, load_weights, misfits, read_weights, weights_file
 
@@ -51,9 +51,15 @@ def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device
 
 
 def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
-    """Return width and depth of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
+    """Return the shape of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
     stem = state.get(f"{prefix}stem.weight")
     if stem is None:
         return {}
     body = {key.split(".")[0] for name in state if (key := name.removeprefix(f"{prefix}body.")) != name}
-    return {"channels": stem.shape[0], "blocks": len(body)}
+    return {
+        "channels": stem.shape[0],
+        "blocks": len(body),
+        "in_channels": stem.shape[1] // FOLD**2,
+        "made": f"{prefix}made.0.weight" in state,
+        "spread": f"{prefix}spread.weight" in state,
+    }

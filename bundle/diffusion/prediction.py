@@ -38,3 +38,8 @@ def estimates(x: Tensor, out: Tensor, ab: float, prediction: str) -> tuple[Tenso
     if prediction == "eps":
         return (x - s * out) / a, out
     return out, (x - a * out) / s
+
+
+def error_share(ab: float, prediction: str) -> float:
+    """Return how large an error of the clean slices is, at alpha-bar ``ab``, over that of a network's output."""
+    return {"v": (1 - ab) ** 0.5, "eps": ((1 - ab) / ab) ** 0.5, "x0": 1.0}[prediction]

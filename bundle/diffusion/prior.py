@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bida.diffusion.prediction import PREDICTIONS, estimates
+from bida.diffusion.prediction import PREDICTIONS, error_share, estimates
 from bida.diffusion.schedule import SCHEDULES, alpha_bar_of
 from bida.physics.grid import PLANES
+from bida.physics.guide import SHOWN
 
 # The 1st and 99th percentile of a volume go to -1 and 1. Training slices, and the network's clean estimates, are
 # clipped half a range above: in a brain on black 6-7% of the brain lies above the volume's 99th percentile,
@@ -21,8 +22,8 @@ X0_RANGE = (-1.0, 2.0)
 # Where a head ends in black, interpolation undershoots, and by how much tells where within a slice it ends: a guide is
 # clipped further out.
 GUIDE_RANGE = (-2.0, 3.0)
-SHOWN = 4  # channels of a guide
 CLASSES = 4 * len(PLANES)  # of a guided prior
+MEASURED = ("uncertainty_scale", "uncertainty_floor", "spread_scale", "spread_floor")
 # What a guide lacks, clean slice less guide, has about this standard deviation in tissue on that scale.
 SPREAD = 0.2
 
@@ -49,9 +50,9 @@ def relative_alpha_bar(alpha_bar: Tensor) -> Tensor:
 
 
 def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
-    """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 5, H, W]; zero where there is nothing.
+    """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 7, H, W]; zero where there is nothing.
 
-    A guide [B, 4, H, W] is what `bida.physics.guide.shown` returns.
+    A guide [B, 6, H, W] is what `bida.physics.guide.shown` returns.
     """
     beside = torch.zeros_like(x).repeat(1, SHOWN, 1, 1) if guide is None else guide.clamp(*GUIDE_RANGE)
     return torch.cat([x, beside], dim=1)
@@ -61,6 +62,20 @@ def kind_of(kind: Tensor) -> tuple[str, int, str]:
     """Return (prediction, timesteps, schedule) as weights hold them; the oldest know the cosine schedule alone."""
     prediction, timesteps, schedule = [*kind.tolist(), 0][:3]
     return PREDICTIONS[prediction], timesteps, list(SCHEDULES)[schedule]
+
+
+class Estimate(NamedTuple):
+    """What a prior says of noised slices.
+
+    Attributes:
+        x0: Clean slices [B, 1, H, W], float32, not clipped.
+        e: The noise in the noised ones, likewise.
+        spread: Standard deviation of the error of x0, likewise; None where the network tells none.
+    """
+
+    x0: Tensor
+    e: Tensor
+    spread: Tensor | None = None
 
 
 class PlanePrior(nn.Module):
@@ -111,10 +126,12 @@ class PlanePrior(nn.Module):
         kind = (PREDICTIONS.index(prediction), timesteps, list(SCHEDULES).index(schedule))
         self.register_buffer("kind", torch.tensor(kind, dtype=torch.int32))
         # see `uncertainty`; 1 and 0 where nobody measured them
-        self.register_buffer("uncertainty_scale", torch.ones(()))
-        self.register_buffer("uncertainty_floor", torch.zeros(()))
+        for name in MEASURED:
+            self.register_buffer(name, torch.ones(()) if name.endswith("scale") else torch.zeros(()))
         self.uncertainty_scale: Tensor
         self.uncertainty_floor: Tensor
+        self.spread_scale: Tensor
+        self.spread_floor: Tensor
         self.weights_sha256 = ""  # of the file that the weights were loaded from
         self.kind: Tensor
         self.alpha_bar: Tensor = alpha_bar
@@ -124,8 +141,8 @@ class PlanePrior(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Refuse weights that were trained for another prediction or schedule, as a mismatch that torch reports."""
-        state_dict.setdefault(f"{prefix}uncertainty_scale", torch.ones(()))
-        state_dict.setdefault(f"{prefix}uncertainty_floor", torch.zeros(()))
+        for name in MEASURED:
+            state_dict.setdefault(f"{prefix}{name}", torch.ones(()) if name.endswith("scale") else torch.zeros(()))
         name = f"{prefix}kind"
         if name in state_dict:
             found, expected = kind_of(state_dict[name]), kind_of(self.kind)
@@ -144,23 +161,29 @@ class PlanePrior(nn.Module):
         self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return self
 
-    def uncertainty(self, std: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+    def uncertainty(self, std: NDArray[np.float64], unit: float, drawn: bool = True) -> NDArray[np.float64]:
         """Return the standard deviation of a result's error, sqrt((a std)^2 + (b unit)^2).
 
-        The draws agree where all of them err alike, and none has the noise with which a scanner would measure the
-        voxel: a, ``uncertainty_scale``, and b, ``uncertainty_floor``, are measured on animals and stored with the
-        weights.
+        The draws agree where all of them err alike, the spread that the network tells is that of one plane's estimate,
+        and neither has the noise with which a scanner would measure the voxel. So a and b are measured on animals, for
+        each of both, and stored with the weights: ``uncertainty_scale`` and ``uncertainty_floor`` of draws,
+        ``spread_scale`` and ``spread_floor`` of the mean in one step.
 
         Args:
-            std: standard deviation over the draws, any shape, in the scan's intensities.
+            std: standard deviation over the draws, or that which the network tells, any shape, in the scan's
+                intensities.
             unit: 1 on the prior's scale of [-1, 1], in the intensities of the scan after bias correction.
+            drawn: whether it is that of draws.
         """
-        return np.hypot(float(self.uncertainty_scale) * std, float(self.uncertainty_floor) * unit)
+        name = "uncertainty" if drawn else "spread"
+        scale, floor = (float(getattr(self, f"{name}_{part}")) for part in ("scale", "floor"))
+        return np.hypot(scale * std, floor * unit)
 
-    def set_uncertainty(self, scale: float = 1.0, floor: float = 0.0) -> None:
+    def set_uncertainty(self, scale: float = 1.0, floor: float = 0.0, drawn: bool = True) -> None:
         """Set the two numbers of `uncertainty`; by default to those of weights that nobody measured."""
-        self.uncertainty_scale.fill_(scale)
-        self.uncertainty_floor.fill_(floor)
+        name = "uncertainty" if drawn else "spread"
+        getattr(self, f"{name}_scale").fill_(scale)
+        getattr(self, f"{name}_floor").fill_(floor)
 
     def guided_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of what is shown a guide: of a `NetworkPair` the one network."""
@@ -170,13 +193,13 @@ class PlanePrior(nn.Module):
         """Return the raw prediction, float32.
 
         Args:
-            x: Noised slices [B, 1, H, W], float32; [B, 5, H, W] with their guides where the prior is guided: z of
+            x: Noised slices [B, 1, H, W], float32; [B, 7, H, W] with their guides where the prior is guided: z of
                 `relative_alpha_bar` and the guide, or the slice and zeros.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
             planes: Classes, [B] or [1]: indices into ``bida.physics.grid.PLANES``, or `condition_class` of them.
 
         Returns:
-            Tensor [B, 1, H, W].
+            Tensor [B, 1, H, W]; [B, 2, H, W] where the network tells its spread (`bida.diffusion.resnet.SliceResNet`).
         """
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
             if self.shared:
@@ -186,25 +209,31 @@ class PlanePrior(nn.Module):
                 mine = (planes == index).expand(x.shape[0])
                 labels = {"class_labels": planes.expand(x.shape[0])[mine]} if self.guided else {}
                 times = timesteps.expand(x.shape[0])[mine]
-                out[mine] = self.networks[PLANES[index % len(PLANES)]](x[mine], timesteps=times, **labels).float()
+                out[mine] = self.networks[PLANES[index % len(PLANES)]](x[mine], timesteps=times, **labels)[
+                    :, :1
+                ].float()
             return out
 
-    @torch.inference_mode()
     def predict(
         self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
     ) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of `estimate`."""
+        found = self.estimate(x, t, plane, guide, grain, along)
+        return found.x0, found.e
+
+    @torch.inference_mode()
+    def estimate(
+        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
+    ) -> Estimate:
         """Estimate the clean slices and the noise in slices of one plane at one time.
 
         Args:
             x: Noised slices [B, 1, H, W], float32.
             t: Time, 0 <= t < T.
             plane: A name in ``bida.physics.grid.PLANES``.
-            guide: Their guides [B, 4, H, W], see `with_guide`; a guided prior samples without one as well.
+            guide: Their guides [B, 6, H, W], see `with_guide`; a guided prior samples without one as well.
             grain: Whether slices have the grain of scans; of guided priors alone.
             along: The axis of the thick slices that a guide is of, 0 for H or 1 for W: the network sees it as H.
-
-        Returns:
-            ``(x0, e)``, each [B, 1, H, W], float32; ``x0`` is not clipped.
         """
         times = torch.full((1,), t, device=x.device)
         label, ab = PLANES.index(plane), float(self.alpha_bar[t])
@@ -212,16 +241,24 @@ class PlanePrior(nn.Module):
             label = condition_class(label, guide is not None, grain)
         classes = torch.full((1,), label, device=x.device)
         if not self.guided or guide is None:
-            out = self(with_guide(x, None) if self.guided else x, times, classes)
-            return estimates(x, out, ab, self.prediction)
+            out = self(with_guide(x, None) if self.guided else x, times, classes)[:, :1]
+            return Estimate(*estimates(x, out, ab, self.prediction))
         if along == 1:
-            turned = self.predict(x.mT, t, plane, guide.mT, grain)
-            return turned[0].mT, turned[1].mT
+            turned = self.estimate(x.mT, t, plane, guide.mT, grain)
+            return Estimate(*(None if part is None else part.mT for part in turned))
         g = guide[:, :1].clamp(*GUIDE_RANGE)
         z = (x - ab**0.5 * g) / (ab * SPREAD**2 + 1 - ab) ** 0.5
         relative = float(relative_alpha_bar(self.alpha_bar[t]))
-        r, e = estimates(z, self(with_guide(z, guide), times, classes), relative, self.prediction)
-        return g + SPREAD * r, e
+        out = self(with_guide(z, guide), times, classes)
+        r, e = estimates(z, out[:, :1], relative, self.prediction)
+        if out.shape[1] == 1:
+            return Estimate(g + SPREAD * r, e)
+        return Estimate(g + SPREAD * r, e, SPREAD * error_share(relative, self.prediction) * out[:, 1:].exp())
+
+    @property
+    def tells_spread(self) -> bool:
+        """Whether an estimate with a guide comes with its error's standard deviation."""
+        return all(getattr(getattr(net, "guided", net), "spread", None) is not None for net in self.networks.values())
 
 
 class SlicePrior(Protocol):

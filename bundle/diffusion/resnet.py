@@ -1,10 +1,13 @@
 """The network that is shown the guide: flat, narrow, without normalisation, in the manner of EDSR (Lim et al. 2017).
 
 What a guide lacks is found in its neighbourhood, and is nearly linear in it: a normalisation would take away the
-amplitudes, and wide, coarse levels learn few animals by heart. Time and class set scale and shift of every block.
+amplitudes, and wide, coarse levels learn few animals by heart. Time, class and how the slices were made (their factor,
+noise and thickness) set scale and shift of every block.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from bida.diffusion.prior import is_guided
 from bida.diffusion.unet import timestep_embedding, zero
+from bida.physics.guide import MADE
 
 FOLD = 2  # pixels along each side that are folded into channels: a quarter of the work, twice the field of view
 RESIDUAL = 0.5  # of a block's result is added, for stability at the learning rate used (Lim et al. 2017 take 0.1)
@@ -44,12 +48,18 @@ class ModulatedBlock(nn.Module):
 class SliceResNet(nn.Module):
     """Predict noise, image or velocity of a noised slice; the call is that of `bida.diffusion.unet.SliceUNet`.
 
+    Weights with fewer input channels, or without the layers of `made` and `spread`, are taken too: what is new starts
+    at zero, and the prediction is theirs.
+
     Args:
         channels: width of every layer; multiples of 32 fill a matrix unit.
         blocks: residual blocks of two 3 x 3 convolutions.
         num_class_embeds: number of classes to be conditioned on.
         embedding: features of the time and class embedding.
         in_channels: channels of the input, the noised slice and its guide.
+        made: how the slices were made, the channels `bida.physics.guide.MADE` of a guide, reaches every block.
+        spread: the output has a second channel, the logarithm of the standard deviation of the error of the first. It
+            is made of features that it has no influence on.
     """
 
     stride = FOLD
@@ -61,32 +71,64 @@ class SliceResNet(nn.Module):
         num_class_embeds: int = 12,
         embedding: int = 128,
         in_channels: int = 5,
+        made: bool = False,
+        spread: bool = False,
     ) -> None:
         """Make the network; its output starts at zero."""
         super().__init__()
-        self.embedding = embedding
+        self.embedding, self.in_channels = embedding, in_channels
         self.time = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.plane = nn.Embedding(num_class_embeds, embedding)
+        self.made: nn.Sequential | None = None
+        if made:
+            self.made = nn.Sequential(
+                nn.Linear(MADE.stop - MADE.start, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+            )
+            zero(self.made[-1])
         self.fold, self.unfold = nn.PixelUnshuffle(FOLD), nn.PixelShuffle(FOLD)
         self.stem = nn.Conv2d(in_channels * FOLD**2, channels, 3, padding=1)
         self.body = nn.ModuleList(ModulatedBlock(channels, embedding) for _ in range(blocks))
         self.out = nn.Conv2d(channels, FOLD**2, 3, padding=1)
         zero(self.out)
+        self.spread: nn.Conv2d | None = None
+        if spread:
+            self.spread = nn.Conv2d(channels, FOLD**2, 3, padding=1)
+            zero(self.spread)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Let weights of fewer inputs and layers grow, their prediction unchanged."""
+        stem = state_dict.get(f"{prefix}stem.weight")
+        more = 0 if stem is None else self.stem.in_channels - stem.shape[1]
+        if stem is not None and more > 0:
+            state_dict[f"{prefix}stem.weight"] = F.pad(stem, (0, 0, 0, 0, 0, more))
+        own = self.state_dict()
+        for name in own:
+            if name.startswith(("made.", "spread.")):
+                state_dict.setdefault(f"{prefix}{name}", own[name])
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
-        """Return the prediction [B, 1, H, W].
+        """Return the prediction [B, 1, H, W]; with `spread` [B, 2, H, W].
 
         Args:
-            x: Slices and guides [B, in_channels, H, W], H and W even.
-            timesteps: Times, [B] or [1].
+            x: Slices and guides [B, C, H, W], H and W even; channels beyond in_channels are not looked at.
+            timesteps: Times, [B], or [1] where the whole batch shares one, and how its slices were made.
             class_labels: Classes, [B] or [1].
         """
-        emb = F.silu(self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels))
-        stem = self.stem(self.fold(x).contiguous(memory_format=torch.channels_last))
+        condition = self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels)
+        if self.made is not None:
+            told = x[: timesteps.shape[0], 1 + MADE.start : 1 + MADE.stop].mean(dim=(2, 3))
+            condition = condition + self.made(told)
+        emb = F.silu(condition)
+        stem = self.stem(self.fold(x[:, : self.in_channels]).contiguous(memory_format=torch.channels_last))
         h = stem
         for block in self.body:
             h = block(h, emb)
-        return self.unfold(self.out(stem + h))
+        h = stem + h
+        out = self.unfold(self.out(h))
+        if self.spread is None:
+            return out
+        return torch.cat([out, self.unfold(self.spread(h.detach()))], dim=1)
 
 
 class NetworkPair(nn.Module):
@@ -104,7 +146,10 @@ class NetworkPair(nn.Module):
         self.stride = max(getattr(network, "stride", 8) for network in (bare, guided))
 
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
-        """Return the prediction [B, 1, H, W] for x [B, 5, H, W]; times and classes [B] or [1]."""
+        """Return the prediction [B, 1, H, W], or what the guided network returns, for x with its guide; see there.
+
+        The network without a guide tells no spread: where slices of both kinds are mixed, theirs is zero.
+        """
         shown = is_guided(class_labels).expand(len(x))
         if bool(shown.all()):
             return self.guided(x, timesteps, class_labels)
@@ -112,6 +157,6 @@ class NetworkPair(nn.Module):
             return self.bare(x[:, :2], timesteps, class_labels)
         times, classes = timesteps.expand(len(x)), class_labels.expand(len(x))
         guided = self.guided(x[shown], times[shown], classes[shown])
-        out = torch.empty_like(x[:, :1], dtype=guided.dtype)
-        out[shown], out[~shown] = guided, self.bare(x[~shown, :2], times[~shown], classes[~shown])
+        out = guided.new_zeros(len(x), guided.shape[1], x.shape[2], x.shape[3])
+        out[shown], out[~shown, :1] = guided, self.bare(x[~shown, :2], times[~shown], classes[~shown])
         return out

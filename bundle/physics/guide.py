@@ -21,6 +21,10 @@ from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import filled, filling_matrix, interpolation_matrix
 from bida.physics.operators import SliceOperator, apply_along
 
+SHOWN = 6  # channels of what a guided prior is shown
+MADE = slice(3, 6)  # of them those that say how the slices were made: factor, noise and thickness
+NOISE_UNIT = 0.1  # of the noise's channel, in the units of the slices
+
 
 @lru_cache(maxsize=64)
 def guide_matrix(geometry: SliceGeometry) -> NDArray[np.float64]:
@@ -55,25 +59,33 @@ def guide(y: Tensor, geometry: SliceGeometry, dim: int | None = None) -> Tensor:
     return apply_along(guide_matrix(geometry), y, geometry.axis if dim is None else dim, "slices")
 
 
-def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None) -> Tensor:
-    """Return all that a guided prior is shown of a scan: what was measured, and where.
+def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: float = 0.0) -> Tensor:
+    """Return all that a guided prior is shown of a scan: what was measured, where, and how.
 
     Args:
         y: slices [..., m, ...].
         geometry: of the slices.
         dim: axis of the slices; that of a [R, A, S] volume by default.
+        noise: standard deviation of the noise of a slice, in the units of y.
 
     Returns:
-        Tensor [4, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
-        log2 of slice spacing over voxel size, halved. In A+ y missing slices count as interpolated ones: zeros are a grey that
+        Tensor [6, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
+        what is the same everywhere: log2 of slice spacing over voxel size, halved; the noise over `NOISE_UNIT`; slice
+        thickness over slice spacing, less one. In A+ y missing slices count as interpolated ones: zeros are a grey that
         no prior was shown.
     """
     axis = geometry.axis if dim is None else dim
     g = guide(y, geometry, axis)
     place = torch.from_numpy(slice_phase(geometry)).to(g).reshape([-1 if k == axis else 1 for k in range(g.ndim)])
-    factor = torch.full_like(g, math.log2(geometry.factor) / 2)
+    made = [torch.full_like(g, value) for value in how_made(geometry, noise)]
     measured = SliceOperator.build(geometry.complete()).pinv(filled(y, geometry, axis), axis)
-    return torch.stack([g, measured, place.expand_as(g), factor])
+    return torch.stack([g, measured, place.expand_as(g), *made])
+
+
+def how_made(geometry: SliceGeometry, noise: float = 0.0) -> tuple[float, float, float]:
+    """Return what the channels `MADE` hold: factor, noise and thickness, see `shown`."""
+    share = geometry.thickness_mm / geometry.slice_spacing_mm
+    return math.log2(geometry.factor) / 2, noise / NOISE_UNIT, share - 1
 
 
 def slice_phase(geometry: SliceGeometry) -> NDArray[np.float64]:

@@ -69,7 +69,7 @@ def test_onnx_says_how_to_read_it(onnx_files):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("guided", [True, False, None])
 def test_ckpt_export_gives_what_the_prior_gives(prior, torchscript, size, guided):
-    given = inputs(5, size, guided)
+    given = inputs(CHANNELS["guided"], size, guided)
     with torch.no_grad():
         got, expected = torchscript(*given), prior(*given)
         assert expected.std() > 0.1
@@ -91,7 +91,7 @@ def torchscript(tmp_path_factory):
 def test_the_command_writes_the_same_torchscript(torchscript, tmp_path):
     assert main(["export", MODEL, "-o", str(tmp_path / "new"), "--format", "torchscript"]) == 0
     network = torch.jit.load(tmp_path / "new" / "model.ts")
-    given = inputs(5, SIZES[1])
+    given = inputs(CHANNELS["guided"], SIZES[1])
     with torch.no_grad():
         assert torch.equal(network(*given), torchscript(*given))
 

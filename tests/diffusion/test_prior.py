@@ -18,6 +18,7 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.schedule import alpha_bar_of
 from bida.diffusion.unet import SliceUNet
 from bida.physics.grid import PLANES
+from bida.physics.guide import MADE, SHOWN
 
 
 class Oracle(nn.Module):
@@ -275,3 +276,78 @@ def test_the_network_sees_the_thick_axis_as_the_first():
     assert torch.equal(listener.seen[:, 1:], guide.mT)
     along_h = prior.predict(x.mT.contiguous(), 300, "axial", guide.mT.contiguous(), True, along=0)
     assert all(torch.equal(a, b.mT) for a, b in zip(along_w, along_h))
+
+
+def filled_network(**options):
+    torch.manual_seed(1)
+    network = SliceResNet(channels=32, blocks=2, embedding=32, **options)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def test_older_weights_grow_and_predict_what_they_did():
+    old, new = filled_network(), SliceResNet(32, 2, embedding=32, in_channels=1 + SHOWN, made=True, spread=True)
+    new.load_state_dict(old.state_dict())
+    x, times, classes = torch.randn(2, 1 + SHOWN, 16, 16), torch.tensor([10, 700]), torch.tensor([3, 9])
+    out = new(x, times, classes)
+    assert out.shape == (2, 2, 16, 16)
+    torch.testing.assert_close(out[:, :1], old(x, times, classes), atol=1e-6, rtol=1e-6)
+    assert not out[:, 1:].any()  # a standard deviation of 1 until it is learned
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        SliceResNet(32, 2, embedding=32).load_state_dict(new.state_dict(), strict=False)
+
+
+def test_how_slices_were_made_reaches_every_block():
+    """A stem that is blind to noise: the prediction changes with it all the same, by the blocks' modulation."""
+    network = filled_network(in_channels=1 + SHOWN, made=True)
+    with torch.no_grad():
+        network.stem.weight[:, 4 * (1 + MADE.start) :] = 0
+    x, times, classes = torch.randn(3, 1 + SHOWN, 16, 16), torch.tensor([999]), torch.tensor([3])
+    x[:, 1 + MADE.start :] = 0.5
+    noisy = x.clone()
+    noisy[:, 2 + MADE.start] = 2.0
+    assert not torch.allclose(network(noisy, times, classes), network(x, times, classes), atol=1e-4)
+    each = network(noisy, times.expand(3), classes.expand(3))
+    torch.testing.assert_close(network(noisy, times, classes), each, atol=1e-5, rtol=1e-5)
+
+
+def test_the_spread_has_no_influence_on_what_it_is_made_of():
+    network = filled_network(in_channels=1 + SHOWN, made=True, spread=True)
+    x, times, classes = torch.randn(2, 1 + SHOWN, 16, 16), torch.tensor([10, 700]), torch.tensor([3, 9])
+    network(x, times, classes)[:, 1:].sum().backward()
+    touched = {
+        name for name, parameter in network.named_parameters() if parameter.grad is not None and parameter.grad.any()
+    }
+    assert touched == {"spread.weight", "spread.bias"}
+
+
+def test_an_estimate_comes_with_the_spread_of_its_error():
+    network = filled_network(in_channels=1 + SHOWN, made=True, spread=True)
+    prior = PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, 32, in_channels=2), network), guided=True).eval()
+    assert prior.tells_spread
+    guide = torch.rand(2, SHOWN, 16, 24)
+    found = prior.estimate(torch.zeros(2, 1, 16, 24), 999, "axial", guide)
+    x0, e = prior.predict(torch.zeros(2, 1, 16, 24), 999, "axial", guide)
+    assert torch.equal(found.x0, x0) and torch.equal(found.e, e)
+    assert found.spread.shape == x0.shape and bool((found.spread > 0).all())
+    z = torch.cat([-(prior.alpha_bar[999] ** 0.5 * guide[:, :1]).float(), guide], dim=1)
+    out = prior(z, torch.tensor([999]), torch.tensor([condition_class(0, True, True)]))
+    torch.testing.assert_close(found.spread, SPREAD * out[:, 1:].exp(), atol=1e-3, rtol=1e-3)
+    turned = prior.estimate(torch.zeros(2, 1, 24, 16), 999, "axial", guide.mT, along=1)
+    torch.testing.assert_close(turned.spread, found.spread.mT)
+    assert prior.estimate(torch.zeros(2, 1, 16, 24), 999, "axial").spread is None  # without a guide
+    plain = PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, 32, in_channels=2), filled_network()), guided=True)
+    assert not plain.tells_spread and plain.estimate(torch.zeros(2, 1, 16, 24), 9, "axial", guide).spread is None
+
+
+def test_mean_and_draws_have_an_uncertainty_of_their_own():
+    prior = PlanePrior(nn.Identity())
+    prior.set_uncertainty(7.0, 0.5)
+    prior.set_uncertainty(2.0, 0.0, drawn=False)
+    assert prior.uncertainty(np.array(3.0), 2.0) == pytest.approx(np.hypot(21.0, 1.0))
+    assert prior.uncertainty(np.array(3.0), 2.0, drawn=False) == pytest.approx(6.0)
+    older = {name: value for name, value in prior.state_dict().items() if "spread" not in name}
+    loaded = PlanePrior(nn.Identity())
+    loaded.load_state_dict(older)
+    assert float(loaded.uncertainty_scale) == 7.0 and float(loaded.spread_scale) == 1.0

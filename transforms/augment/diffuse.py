@@ -27,7 +27,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
     """Replace ``image`` by ``x_t``, and add its time and the prediction target.
 
     Args:
-        keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [5, H, W].
+        keys: The clean slice [1, H, W], on the scale of [-1, 1]; with a guide it comes back as [7, H, W].
         prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
         timesteps: Length T of the schedule.
         index_key: Where the sample's index is, which sets its time.
@@ -35,7 +35,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         timesteps_key: Where the time goes.
         emphasis: Times are T u^(1 / emphasis), u spread evenly: 1 for even times, above it for more of the high ones,
             where a guided prior decides what a slice looks like.
-        guide_key: Where the guide [4, H, W] of a guided prior is; it is put behind the slice. Where the class says that
+        guide_key: Where the guide [6, H, W] of a guided prior is; it is put behind the slice. Where the class says that
             there is one, what it lacks is diffused in place of the slice (`bida.diffusion.prior.relative_alpha_bar`).
         planes_key: Where the class of a guided prior is.
         schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).

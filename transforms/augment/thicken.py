@@ -12,9 +12,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
-from bida.diffusion.prior import GUIDE_RANGE, SHOWN, X0_RANGE, condition_class
+from bida.diffusion.prior import GUIDE_RANGE, X0_RANGE, condition_class
 from bida.physics.geometry import SliceGeometry
-from bida.physics.guide import shown
+from bida.physics.guide import SHOWN, shown
 from bida.physics.operators import SliceOperator
 
 AIR = 0.02  # above the background, of the range of 2: what is darker is taken as exact background
@@ -44,7 +44,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         noisy: Share of slices whose y, made of x as scanned, has the noise of acquired slices.
         noiseless: Share of clean targets whose y is made of the denoised slice.
         planes_key: Where the plane's index is; it becomes the class (`bida.diffusion.prior.condition_class`).
-        guide_key: Where the guide goes, [4, H, W]; zero where there is none.
+        guide_key: Where the guide goes, [6, H, W]; zero where there is none.
     """
 
     def __init__(
