@@ -12,7 +12,10 @@ from bida.io.bids import check_data_set
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument("data", nargs="+", help="BIDS folders of scans that are sharp in their planes")
-    training_options(sub, "runs/prior", "train.yaml")
+    training_options(sub, "runs/prior", "on_device.yaml")
+    sub.add_argument(
+        "--minutes", type=float, help="length of the run; by default as many steps as the configuration says"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -22,4 +25,6 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.training.run import run_training
 
     fixed = {"dataset_dir": list(arguments.data), "output_dir": arguments.output}
-    run_training(["train.yaml"], arguments.config, arguments.overrides, fixed)
+    if arguments.minutes is not None:
+        fixed["minutes"] = arguments.minutes
+    run_training(["train.yaml", "on_device.yaml"], arguments.config, arguments.overrides, fixed, settable=2)

@@ -9,6 +9,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "bank": ["SliceBank"],
+        "batches": ["ThickBatches", "Variation"],
         "dataset": ["CountingSampler", "SliceDataset", "SliceStacks"],
         "handlers": [
             "Autocast",
@@ -17,7 +19,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "GradientClipper",
             "Progress",
             "ReportValidation",
+            "ResumeBatches",
             "ResumeSampler",
+            "SpreadLoss",
+            "StopInTime",
             "TrainingBar",
             "WeightAverage",
             "local_device",

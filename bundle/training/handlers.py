@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from bida.diffusion.prior import PlanePrior
 from bida.errors import SettingsError
 from bida.io.weights import load_weights, save_weights
+from bida.training.batches import ThickBatches
 from bida.training.dataset import CountingSampler
 
 
@@ -29,15 +31,96 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
     return 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * progress))))
 
 
+class WarmupCosine:
+    """The factor of the learning rate over a run of so many steps, or of so many minutes.
+
+    A scheduler keeps with its state what stands in ``__dict__``: the seconds that a run has had, so that one that was
+    cut off goes on where it was, under the length that it is given now.
+    """
+
+    __slots__ = ("__dict__", "minutes", "total", "warmup")
+
+    def __init__(self, warmup: int, total: int, minutes: float | None = None) -> None:
+        """Take the steps of the rise, and the steps or the minutes of the run."""
+        self.warmup, self.total, self.minutes = warmup, total, minutes
+        self.seconds = 0.0
+
+    @property
+    def share(self) -> float | None:
+        """Share of the minutes that have passed; None where steps count."""
+        return None if self.minutes is None else self.seconds / (60 * self.minutes)
+
+    def __call__(self, step: int) -> float:
+        """Return the factor at a step."""
+        if self.share is None or step < self.warmup:
+            return warmup_cosine(step, self.warmup, self.total)
+        return warmup_cosine(round(1e6 * self.share), 0, 10**6)
+
+
 def warmup_cosine_scheduler(
-    optimizer: torch.optim.Optimizer, warmup: int, total: int
+    optimizer: torch.optim.Optimizer, warmup: int, total: int, minutes: float | None = None
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return the scheduler of ``warmup_cosine``; a resumed run may name another ``total``."""
+    """Return the scheduler of ``warmup_cosine``; a resumed run may name another ``total`` or other ``minutes``."""
     if not 0 <= warmup < total:
         raise SettingsError(
             f"warmup: must be at least 0 and below the {total} steps of the run, got {warmup}; lower it"
         )
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warmup_cosine, warmup=warmup, total=total))
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise SettingsError(f"minutes: must be a number above 0, got {minutes:g}; leave it out to train by steps")
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(warmup, total, minutes))
+
+
+class StopInTime:
+    """End a run whose scheduler counts minutes when they are over, as if its last epoch were complete.
+
+    Args:
+        scheduler: Of `warmup_cosine_scheduler`.
+    """
+
+    def __init__(self, scheduler: torch.optim.lr_scheduler.LambdaLR) -> None:
+        """Take the scheduler's clock."""
+        self.clock = cast(WarmupCosine, scheduler.lr_lambdas[0])
+
+    def attach(self, engine: Engine) -> None:
+        """Count from the start, and look after every step."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.step)
+
+    def start(self, engine: Engine) -> None:
+        """Start the clock; a run that has had its time ends with its first step."""
+        self.last = time.perf_counter()
+
+    def step(self, engine: Engine) -> None:
+        """Add the time since the last step, validation and checkpoints included."""
+        now = time.perf_counter()
+        self.clock.seconds, self.last = self.clock.seconds + now - self.last, now
+        if self.clock.share is not None and self.clock.share >= 1:
+            engine.state.max_epochs = engine.state.epoch
+            engine.terminate_epoch()
+
+
+class SpreadLoss(nn.Module):
+    """Squared error of the prediction, and the likelihood of its error's spread where the network tells one.
+
+    The second channel s is the logarithm of a standard deviation, learned by the Gaussian likelihood of the error e,
+    e^2 exp(-2 s) / 2 + s (Nix & Weigend 1994), in which e is given: the prediction is as without it.
+
+    Args:
+        weight: Of the spread's part, so that what is far out does not fill the gradient whose norm is clipped.
+    """
+
+    def __init__(self, weight: float = 0.05) -> None:
+        """Take the weight."""
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss, [], of outputs [B, 1 or 2, H, W] for targets [B, 1, H, W]."""
+        square = (output[:, :1] - target).square()
+        if output.shape[1] == 1:
+            return square.mean()
+        s = output[:, 1:].clamp(-6, 6)
+        return square.mean() + self.weight * (square.detach() * torch.exp(-2 * s) / 2 + s).mean()
 
 
 class Autocast(nn.Module):
@@ -124,8 +207,32 @@ class ResumeSampler:
         self.sampler.start = engine.state.iteration * self.batch_size * self.sampler.world
 
 
+class ResumeBatches:
+    """Let batches that are made one by one go on where the (resumed) run is; put it after the checkpoint's loader."""
+
+    def __init__(self, batches: ThickBatches) -> None:
+        """Take the batches."""
+        self.batches = batches
+
+    def attach(self, engine: Engine) -> None:
+        """Run once, when the engine starts and the checkpoint is loaded."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Leave out the batches that the finished iterations have used."""
+        self.batches.start = engine.state.iteration
+
+
 class TrainingBar:
-    """A bar over all the steps of the run, with the loss and the time left; ignite's starts anew with every epoch."""
+    """A bar over all the steps or minutes of the run, with loss and time left; ignite's starts anew with every epoch.
+
+    Args:
+        scheduler: Of `warmup_cosine_scheduler`, whose minutes the bar shows where it counts some; None for steps.
+    """
+
+    def __init__(self, scheduler: torch.optim.lr_scheduler.LambdaLR | None = None) -> None:
+        """Take the scheduler's clock."""
+        self.clock = None if scheduler is None else cast(WarmupCosine, scheduler.lr_lambdas[0])
 
     def attach(self, engine: Engine) -> None:
         """Open the bar when the run starts (or resumes), move it after every step, close it at the end."""
@@ -134,15 +241,22 @@ class TrainingBar:
         engine.add_event_handler(Events.COMPLETED, lambda _: self.bar.close())
 
     def open(self, engine: Engine) -> None:
-        """Start at the steps that are done."""
-        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        self.bar = tqdm(total=total, initial=engine.state.iteration, desc="training", unit="step", mininterval=1.0)
+        """Start at the steps, or the seconds, that are done."""
+        if self.clock is not None and self.clock.minutes is not None:
+            total, unit = round(60 * self.clock.minutes), "s"
+        else:
+            total, unit = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0), "step"
+        self.bar = tqdm(total=total, initial=self._done(engine), desc="training", unit=unit, mininterval=1.0)
 
     def step(self, engine: Engine) -> None:
         """Move on by one step."""
         output: Any = engine.state.output
-        self.bar.set_postfix(loss=f"{output['loss'].item():.4f}", refresh=False)
-        self.bar.update()
+        self.bar.set_postfix(loss=f"{output['loss'].item():.4f}", step=engine.state.iteration, refresh=False)
+        self.bar.update(min(self._done(engine), self.bar.total) - self.bar.n)
+
+    def _done(self, engine: Engine) -> int:
+        timed = self.clock is not None and self.clock.minutes is not None
+        return int(self.clock.seconds) if timed and self.clock is not None else engine.state.iteration
 
 
 Progress = TrainingBar  # its name in configurations of 0.1

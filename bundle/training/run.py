@@ -14,15 +14,20 @@ RUN = {"imports", "initialize", "training", "finalize"}  # what the workflow its
 
 
 def run_training(
-    released: Sequence[str], configs: Sequence[str], assignments: Sequence[str], fixed: Mapping[str, Any]
+    released: Sequence[str],
+    configs: Sequence[str],
+    assignments: Sequence[str],
+    fixed: Mapping[str, Any],
+    settable: int = 1,
 ) -> None:
     """Run a training configuration.
 
     Args:
-        released: Configurations of the bundle; the last one holds the names that may be set.
+        released: Configurations of the bundle.
         configs: The user's, to lie over them.
         assignments: ``name=value`` over all of them.
         fixed: Values that go before all.
+        settable: How many of the released configurations, the last ones, hold the names that may be set.
 
     Raises:
         SettingsError: A configuration is missing, or a name is unknown or has no use.
@@ -37,11 +42,14 @@ def run_training(
     own = [str(files("bida.configs") / name) for name in released]
     overrides = dict(override(text) for text in assignments)
     # a file that lies over another one may name parts of it, train#dataset
-    known = {name.split("#")[0] for file in (own[-1], *configs) for name in ConfigParser.load_config_file(file)}
+    known = {
+        name.split("#")[0] for file in (*own[-settable:], *configs) for name in ConfigParser.load_config_file(file)
+    }
     unknown = sorted(name for name in overrides if name.replace("::", "#").split("#")[0] not in known)
     if unknown:
         raise SettingsError(
-            f"--set: must name a value of the configuration, got {', '.join(unknown)}; see {released[-1]}"
+            f"--set: must name a value of the configuration, got {', '.join(unknown)}; "
+            f"see {' and '.join(released[-settable:])}"
         )
     for config in configs:
         check_used(config, ConfigParser.load_config_files([*own, *configs]))

@@ -1,0 +1,308 @@
+"""Training batches made where the network is: crops, turns, contrast, thick slices, noise and diffusion in one go.
+
+What `bida.transforms.augment` does to one slice after the other is done here to a batch at once, on a CPU or a GPU.
+Thick slices have the whole noise of acquired ones, which averaging sharp slices takes out, and the network is told how
+much; what it shall find is the slice without noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from bida.diffusion.prediction import diffuse, prediction_target
+from bida.diffusion.prior import GUIDE_RANGE, SPREAD, X0_RANGE, condition_class, relative_alpha_bar
+from bida.diffusion.schedule import alpha_bar_of
+from bida.errors import SettingsError
+from bida.physics.grid import PLANES
+from bida.physics.guide import NOISE_UNIT, guide_matrix, how_made, slice_phase
+from bida.physics.operators import SliceOperator
+from bida.training.bank import SliceBank
+from bida.transforms.augment.thicken import AIR, ThickenSliced
+
+SAGITTAL = PLANES.index("sagittal")
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How training slices are varied; the shares are of slices, all else is drawn evenly within its range.
+
+    Attributes:
+        moved: share that is turned, shifted and scaled.
+        rotate: largest turn, degrees.
+        scale: range of the scale, even in its logarithm; above 1 the anatomy grows.
+        contrast: share whose gain and gamma are changed.
+        gamma: range of the exponent, even in its logarithm.
+        gain: range of the factor.
+        noise: range of the standard deviation of a thick slice's noise, even in its logarithm, on the scale of [-1, 1].
+        noisy: share of thick slices that get noise.
+        rician: share of those whose noise is a magnitude's (Gudbjartsson & Patz 1995), the others' is Gaussian.
+        masked: share of those whose exact background stays without noise, as in brain-extracted scans.
+        told: standard deviation of the logarithm of the noise that the network is told, over the true one.
+        grain: share whose target is the slice as scanned, from slices without added noise.
+        noiseless: share of the others whose thick slices are made of the denoised slice.
+        highest: share of slices that are diffused to the mean of the noise at the highest time, as for the mean in one
+            step; the others' times are spread evenly.
+        unguided: share of slices without a guide, so that the prior can also be sampled without.
+    """
+
+    moved: float = 0.3
+    rotate: float = 10.0
+    scale: tuple[float, float] = (0.6, 1.6)
+    contrast: float = 0.5
+    gamma: tuple[float, float] = (0.8, 1.25)
+    gain: tuple[float, float] = (0.85, 1.15)
+    noise: tuple[float, float] = (0.01, 0.3)
+    noisy: float = 0.6
+    rician: float = 0.6
+    masked: float = 0.5
+    told: float = 0.1
+    grain: float = 0.1
+    noiseless: float = 0.4
+    highest: float = 0.5
+    unguided: float = 0.0
+
+
+class Geometries:
+    """The matrices of many ways in which slices can lie on a line of voxels, ready to be drawn from.
+
+    Args:
+        voxels: of the line, N.
+        count: how many ways, drawn as `bida.transforms.augment.ThickenSliced` draws them.
+        factors: range of slice spacing over voxel size.
+        seed: of the draws.
+        device: where the matrices are kept.
+
+    Attributes:
+        operator: A [count, M, N], M the most slices of any; rows of zeros fill it up.
+        guide, pinv: G and A+ [count, N, M].
+        phase: [count, N], see `bida.physics.guide.slice_phase`.
+        made: [count, 3] for a noise of 0, see `bida.physics.guide.how_made`.
+        kept: |A_i| of the noise of voxels is left in slice i, root mean square over the slices, [count].
+    """
+
+    def __init__(
+        self, voxels: int, count: int, factors: Sequence[float], seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """Draw and build."""
+        draw = ThickenSliced("image", factors=factors)
+        draw.set_random_state(seed)
+        found = [draw.draw_geometry(voxels) for _ in range(count)]
+        slices = max(geometry.slices for geometry in found)
+
+        def stacked(matrices: list[np.ndarray], axis: int) -> Tensor:
+            out = np.zeros((count, *((slices, voxels) if axis == 0 else (voxels, slices))), dtype=np.float32)
+            for place, matrix in enumerate(matrices):
+                out[place][tuple(slice(size) for size in matrix.shape)] = matrix
+            return torch.from_numpy(out).to(device)
+
+        operators = [SliceOperator(geometry) for geometry in found]
+        self.operator = stacked([one.matrix for one in operators], 0)
+        self.pinv = stacked([one.pinv_matrix for one in operators], 1)
+        self.guide = stacked([guide_matrix.__wrapped__(geometry) for geometry in found], 1)
+        self.phase = torch.from_numpy(np.stack([slice_phase(geometry) for geometry in found])).float().to(device)
+        self.made = torch.tensor([how_made(geometry) for geometry in found], device=device)
+        left = [math.sqrt(np.square(one.matrix).sum(axis=1).mean()) for one in operators]
+        self.kept = torch.tensor(left, dtype=torch.float32, device=device)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.operator)
+
+
+class ThickBatches:
+    """Batches without end for training a guided prior, made on the device of the bank; batch i depends on the seed.
+
+    Args:
+        bank: The sharp slices.
+        batch_size: Crops of a batch.
+        crop: Rows and columns of a crop, the same.
+        factors: Range of slice spacing over voxel size.
+        variation: See `Variation`; a mapping of its fields, or None for its defaults.
+        prediction, timesteps, schedule: Of the prior.
+        seed: Of all chance.
+        geometries: Number of ways in which slices lie that are drawn from.
+        length: Number of batches of a pass; without end when None.
+        rank, world: This process and the number of processes; each makes batches of its own.
+
+    Attributes:
+        start: The first batch; a resumed run sets it.
+
+    Raises:
+        SettingsError: The crop is no square.
+    """
+
+    def __init__(
+        self,
+        bank: SliceBank,
+        batch_size: int = 16,
+        crop: Sequence[int] = (64, 64),
+        factors: Sequence[float] = (1.5, 10.0),
+        variation: Variation | dict[str, Any] | None = None,
+        prediction: str = "v",
+        timesteps: int = 1000,
+        schedule: str = "cosine",
+        seed: int = 0,
+        geometries: int = 1024,
+        length: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Keep the parameters and build the geometries."""
+        if len(set(crop)) != 1:
+            raise SettingsError(f"crop: rows and columns must be alike, got {list(crop)}; give a square")
+        self.bank, self.batch_size, self.size = bank, batch_size, int(crop[0])
+        self.vary = variation if isinstance(variation, Variation) else Variation(**(variation or {}))
+        self.prediction, self.alpha_bar, self.seed = prediction, alpha_bar_of(schedule, timesteps), seed
+        self.geometries = Geometries(self.size, geometries, factors, seed, bank.device)
+        self.length, self.rank, self.world, self.start = length, rank, world, 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield batches from `start`, or those of one pass."""
+        index = self.start
+        while self.length is None or index < self.length:
+            yield self.batch(index * self.world + self.rank)
+            index += 1
+
+    def batch(self, index: int) -> dict[str, Tensor]:
+        """Return batch ``index``: image [B, 7, H, W], label [B, 1, H, W], timesteps and planes, the classes, [B]."""
+        chance = _Chance(np.random.SeedSequence([self.seed, index]), self.bank.device)
+        pair, planes = self.crops(chance)
+        grain = chance.share(self.batch_size, self.vary.grain)
+        bare = chance.share(self.batch_size, self.vary.noiseless) & ~grain
+        place = chance.whole(self.batch_size, len(self.geometries))
+        guide, y = self.shown(pair, bare, grain, place, chance)
+        clean = torch.where(_like(grain, pair), pair[:, :1], pair[:, 1:])
+        # a grained target keeps what its slices, which have no noise of their own, measured
+        A, pinv = self.geometries.operator[place], self.geometries.pinv[place]
+        again = clean + (pinv @ (y - A @ clean[:, 0]))[:, None]
+        clean = torch.where(_like(grain, pair), again, clean)
+        guide = guide.clamp(*GUIDE_RANGE)
+        (t, first), device = self.times(chance), self.bank.device
+        without = torch.rand(self.batch_size, generator=chance.host) < self.vary.unguided
+        signal = torch.where(without, self.alpha_bar[t], relative_alpha_bar(self.alpha_bar[t])).to(device)
+        alone = _like(without.to(device), clean)
+        guide = torch.where(alone, torch.zeros_like(guide), guide)
+        # without a guide the slice itself is diffused, else what the guide lacks
+        lacking = torch.where(alone, clean, (clean - guide[:, :1]) / SPREAD)
+        noise = chance.normal(clean.shape) * _like(~first.to(device), clean)
+        image = torch.cat([diffuse(lacking, noise, signal), guide], dim=1)
+        label = prediction_target(lacking, noise, signal, self.prediction)
+        classes = torch.tensor([[condition_class(0, shown, kind) for kind in (False, True)] for shown in (True, False)])
+        classes = planes + classes[without.long(), grain.cpu().long()]
+        return {"image": image, "label": label, "timesteps": t.to(device), "planes": classes.to(device)}
+
+    def times(self, chance: _Chance) -> tuple[Tensor, Tensor]:
+        """Return diffusion times [B], spread evenly but for a share of the highest one, and which are of that share.
+
+        Those start from the mean of the noise, zero, as the mean in one step does.
+        """
+        T, count = len(self.alpha_bar), self.batch_size
+        even = (torch.arange(count) + float(torch.rand((), generator=chance.host))) / count
+        even = (even * T).long()[torch.randperm(count, generator=chance.host)]
+        first = torch.rand(count, generator=chance.host) < self.vary.highest
+        return torch.where(first, T - 1, even), first
+
+    def crops(self, chance: _Chance) -> tuple[Tensor, Tensor]:
+        """Return pairs [B, 2, H, W] on the device, the thick axis first, varied, and their planes [B]."""
+        bank, vary, n = self.bank, self.vary, self.size
+        index, planes = bank.draw(self.batch_size, chance.host)
+        moved = torch.rand(self.batch_size, generator=chance.host) < vary.moved
+        room = bank.sizes[index] - n
+        corners = (torch.rand(self.batch_size, 2, generator=chance.host) * (room.clamp(min=0) + 1)).long()
+        corners = torch.where(room < 0, room // 2, corners)
+        pair = bank.windows(index, corners, (n, n))
+        if bool(moved.any()):
+            pair[moved.to(bank.device)] = self.turned(index[moved], corners[moved], chance)
+        mirror = (torch.rand(self.batch_size, generator=chance.host) < 0.5) & (planes != SAGITTAL)  # H is R
+        pair = torch.where(_like(mirror.to(bank.device), pair), pair.flip(2), pair)
+        turn = chance.share(self.batch_size, 0.5)
+        pair = torch.where(_like(turn, pair), pair.mT, pair)
+        return self.contrasted(pair, chance), planes
+
+    def turned(self, index: Tensor, corners: Tensor, chance: _Chance) -> Tensor:
+        """Return windows [K, 2, H, W] turned and scaled about their middle, never beyond the range around it."""
+        vary, n, count = self.vary, self.size, len(index)
+        low, high = vary.scale
+        step = 1 / (low * (high / low) ** torch.rand(count, generator=chance.host))
+        angle = torch.deg2rad((2 * torch.rand(count, generator=chance.host) - 1) * vary.rotate)
+        margin = (
+            math.ceil(n / 2 * (math.sqrt(2) * math.cos(math.pi / 4 - math.radians(min(vary.rotate, 45))) / low - 1)) + 2
+        )
+        wide = self.bank.windows(index, corners - margin, (n + 2 * margin, n + 2 * margin))
+        cos, sin = step * angle.cos(), step * angle.sin()
+        theta = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1) * (n / (n + 2 * margin))
+        theta = torch.cat([theta, torch.zeros(count, 2, 1)], dim=2).to(wide)
+        grid = affine_grid(theta, [count, 2, n, n], align_corners=False)
+        out = grid_sample(wide, grid, mode="bicubic", padding_mode="border", align_corners=False)
+        # splines overshoot at edges: never beyond the own range, so that background stays exact
+        return out.clamp(wide.amin(dim=(2, 3), keepdim=True), wide.amax(dim=(2, 3), keepdim=True))
+
+    def contrasted(self, pair: Tensor, chance: _Chance) -> Tensor:
+        """Return pairs of which a share has another gain and gamma above the background."""
+        vary, count = self.vary, len(pair)
+        low, high = vary.gamma
+        gamma = _like(low * (high / low) ** chance.even(count), pair)
+        gain = _like(vary.gain[0] + (vary.gain[1] - vary.gain[0]) * chance.even(count), pair)
+        other = (2 * gain * ((pair + 1) / 2).clamp_min(0) ** gamma - 1).clamp(*X0_RANGE)
+        return torch.where(_like(chance.share(count, vary.contrast), pair), other, pair)
+
+    def shown(self, pair: Tensor, bare: Tensor, grain: Tensor, place: Tensor, chance: _Chance) -> tuple[Tensor, Tensor]:
+        """Return what the network is shown [B, 6, H, W], and the thick slices y [B, M, W] that it is made of."""
+        vary, matrices, count = self.vary, self.geometries, len(pair)
+        sharp = torch.where(bare[:, None, None], pair[:, 1], pair[:, 0])
+        y = matrices.operator[place] @ sharp
+        low, high = vary.noise
+        sigma = low * (high / low) ** chance.even(count)
+        sigma = sigma * (chance.share(count, vary.noisy) & ~grain)
+        s = sigma[:, None, None]
+        air = y < X0_RANGE[0] + AIR
+        real, imaginary = s * chance.normal(y.shape), s * chance.normal(y.shape)
+        rician = torch.hypot(y - X0_RANGE[0] + real, imaginary) + X0_RANGE[0]
+        noised = torch.where(chance.share(count, vary.rician)[:, None, None], rician, y + real)
+        noised = torch.where(air & chance.share(count, vary.masked)[:, None, None], y, noised)
+        rows = matrices.operator[place].any(dim=2)[:, :, None]  # those that are slices
+        y = torch.where(rows & (s > 0), noised, y)
+        # the slices' own noise: what denoising took from the tissue, as far as averaging leaves it
+        tissue = pair[:, 1] > X0_RANGE[0] + AIR
+        own = ((pair[:, 0] - pair[:, 1]).square() * tissue).sum((1, 2)) / tissue.sum((1, 2)).clamp(min=1)
+        own = torch.where(bare, torch.zeros_like(own), own.sqrt() * matrices.kept[place])
+        told = torch.hypot(own, sigma) * torch.exp(vary.told * chance.normal((count,)))
+        made = matrices.made[place] + torch.tensor([0.0, 1 / NOISE_UNIT, 0.0], device=y.device) * told[:, None]
+        parts = [matrices.guide[place] @ y, matrices.pinv[place] @ y]
+        parts += [matrices.phase[place][:, :, None].expand_as(parts[0])]
+        parts += [made[:, k, None, None].expand_as(parts[0]) for k in range(made.shape[1])]
+        return torch.stack(parts, dim=1), y
+
+
+class _Chance:
+    """The chance of one batch: of its numbers on the CPU, of its pixels on the device."""
+
+    def __init__(self, seed: np.random.SeedSequence, device: torch.device) -> None:
+        host, own = (int(word) for word in seed.generate_state(2, np.uint64) >> np.uint64(1))
+        self.host, self.device = torch.Generator().manual_seed(host), device
+        self.own = torch.Generator(device).manual_seed(own)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(*shape, generator=self.own, device=self.device)
+
+    def even(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self.own, device=self.device)
+
+    def share(self, count: int, share: float) -> Tensor:
+        return self.even(count) < share
+
+    def whole(self, count: int, below: int) -> Tensor:
+        return torch.randint(below, (count,), generator=self.own, device=self.device)
+
+
+def _like(values: Tensor, images: Tensor) -> Tensor:
+    """Return values [B] in a shape that broadcasts over images [B, C, H, W]."""
+    return values.reshape(-1, *[1] * (images.ndim - 1))
