@@ -89,7 +89,7 @@ def main() -> None:
 def row(case: Case, prior: PlanePrior, device: torch.device, runs: int) -> dict[str, Any]:
     inputs, geometry = problem(case.shape, device)
     planes = planes_containing(AXIS)[: case.planes]
-    options = SamplerOptions(steps=case.steps, batch_size=case.batch_size, guided=case.guided)
+    options = SamplerOptions(samples=1, steps=case.steps, batch_size=case.batch_size, guided=case.guided)
     inferer = BiplanarSampler(options, micro_batch=MICRO_BATCH)
     scan = Measurement.of(inputs, prior.stride, geometry)
 

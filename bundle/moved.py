@@ -51,11 +51,12 @@ TRANSFORMS = {
 
 
 def biplanar_inferer(*, micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **given: Any) -> Any:
-    """Return the inferer from single options, as 0.1 took them, with the self-check off as it was there."""
+    """Return the inferer from single options, as 0.1 took them, with one draw and no self-check as it was there."""
     from bida.mri.inferer import BiplanarInferer
     from bida.mri.settings import SamplerOptions
 
-    return BiplanarInferer(SamplerOptions(**{"self_check": False, **given}), micro_batch=micro_batch, progress=progress)
+    options = SamplerOptions(**{"samples": 1, "self_check": False, **given})
+    return BiplanarInferer(options, micro_batch=micro_batch, progress=progress)
 
 
 def built_in() -> tuple[str, ...]:
