@@ -84,7 +84,7 @@ RUNS: dict[str, list[str]] = {
     "bundle": ["bundle run inference --config_file {tree}/configs/inference.yaml --input ../inputs/mouse.nii.gz "
                "--output_dir out --device_name cpu --dtype float32"],
     "info": [f"bida info ../inputs/head.nii.gz --self-check {FIXED}"],
-    "evaluate": [f"{EVALUATE} --methods nearest cubic cubic+projection bida-1 bida-paper --strippers threshold "
+    "evaluate": [f"{EVALUATE} --methods nearest cubic cubic+projection bida-draw bida-paper --strippers threshold "
                  "--metrics psnr ssim sharpness stitching residual cdsc"],
     "selfsr": [f"short-selfsr {EVALUATE.partition(' ')[2]} --methods linear selfsr --metrics psnr cdsc "
                "--no-n4 --subjects sub-01 --strippers builtin"],

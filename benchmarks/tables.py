@@ -2,16 +2,23 @@
 
 bida evaluate --data DATA/mouse-rtg4510 --out evaluation --jobs 2
 python benchmarks/tables.py evaluation/results.csv README.md models/MODEL_CARD.md
+
+Figures of heads go between the markers heads, of the CSV files of several data sets, one after the other:
+
+python benchmarks/tables.py --heads rminc/results.csv sigma/results.csv -- README.md
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from bida.experiment.methods import METHODS, TRUTH
+import pandas as pd
+
+from bida.experiment.methods import METHODS, TRUTH, label_of
 from bida.experiment.report.tables import limits
-from bida.experiment.results import read_results
+from bida.experiment.results import condition_of, conditions_of, read_results
 from bida.experiment.summary import summarise
 
 MARKERS = "<!-- {name}: begin -->\n", "<!-- {name}: end -->"
@@ -22,14 +29,32 @@ COLUMNS = (  # metric, region, decimals, heading
     ("cdsc", "builtin", 4, "cDSC"),
     ("hd95", "builtin", 2, "HD95, mm"),
     ("sharpness", "A", 2, "sharpness through-plane"),
+    ("bricks", "", 2, "brick index"),
+    ("cpu_seconds", "", 0, "CPU seconds"),
+)
+OF_HEADS = (
+    ("psnr", "tissue", 2, "PSNR in tissue, dB"),
+    ("ssim", "tissue", 3, "SSIM in tissue"),
+    ("bricks", "", 2, "brick index"),
+    ("cpu_seconds", "", 0, "CPU seconds"),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="results.csv of bida evaluate")
+    parser.add_argument("results", type=Path, nargs="?", help="results.csv of bida evaluate")
     parser.add_argument("files", type=Path, nargs="+", help="Markdown files with the markers")
+    parser.add_argument("--heads", type=Path, nargs="+", help="results.csv of each data set of heads, instead")
     arguments = parser.parse_args()
+    if arguments.heads:
+        whole = pd.concat([read_results(file) for file in arguments.heads], ignore_index=True)
+        content = tables(summarise(whole), OF_HEADS)
+        for file in filter(None, (arguments.results, *arguments.files)):
+            text = file.read_text(encoding="utf-8")
+            file.write_text(replaced(file, text, "heads", content), encoding="utf-8")
+        return
+    if arguments.results is None:
+        parser.error("results: a results.csv must be named, or --heads")
     summary = summarise(read_results(arguments.results))
     for file in arguments.files:
         text = file.read_text(encoding="utf-8")
@@ -49,20 +74,22 @@ def replaced(file: Path, text: str, name: str, content: str) -> str:
     return f"{before}{begin}{content}{end}{rest.partition(end)[2]}"
 
 
-def tables(summary: dict) -> str:
-    """Return a table for each factor: a row a method, mean and standard deviation over animals."""
-    cells = {(c["factor"], c["metric"], c["region"], c["method"]): c for c in summary["cells"]}
+def tables(summary: dict, columns: Sequence[tuple[str, str, int, str]] = COLUMNS) -> str:
+    """Return a table for each factor and SNR: a row a method, mean and standard deviation over animals."""
+    cells = {(condition_of(c), c["metric"], c["region"], c["method"]): c for c in summary["cells"]}
+    shown = {(c["metric"], c["region"]) for c in summary["cells"]}
+    columns = [column for column in columns if column[:2] in shown]
     lines = []
-    for factor in summary["factors"]:
-        lines += [f"| {factor:g}x | " + " | ".join(heading for *_, heading in COLUMNS) + " |"]
-        lines += ["| --- |" + " --- |" * len(COLUMNS)]
+    for condition in conditions_of(summary["conditions"]):
+        lines += [f"| {condition} | " + " | ".join(heading for *_, heading in columns) + " |"]
+        lines += ["| --- |" + " --- |" * len(columns)]
         for method in (name for name in METHODS if name in summary["methods"]):
             entries = [
                 "" if cell is None else entry(cell["mean"], cell["sd"], decimals)
-                for metric, region, decimals, _ in COLUMNS
-                for cell in [cells.get((factor, metric, region, method))]
+                for metric, region, decimals, _ in columns
+                for cell in [cells.get((condition, metric, region, method))]
             ]
-            lines.append(f"| `{method}` | " + " | ".join(entries) + " |")
+            lines.append(f"| {label_of(method)} | " + " | ".join(entries) + " |")
         lines.append("")
     lines += [f"{summary['n']} animals ({', '.join(summary['subjects'])}), mean ± standard deviation.", ""]
     return "\n".join(lines)
@@ -71,15 +98,18 @@ def tables(summary: dict) -> str:
 def volumes(summary: dict) -> str:
     """Return the errors of structure volumes against those on the truth: a row a method, a column a factor."""
     found = {
-        (entry["method"], entry["factor"]): entry
+        (entry["method"], condition_of(entry)): entry
         for entry in summary["structures"]
         if entry["against"] == TRUTH and not entry["structure"]
     }
-    lines = ["| | " + " | ".join(f"{factor:g}x" for factor in summary["factors"]) + " |"]
-    lines += ["| --- |" + " --- |" * len(summary["factors"])]
+    conditions = conditions_of(summary["conditions"])
+    lines = ["| | " + " | ".join(map(str, conditions)) + " |"]
+    lines += ["| --- |" + " --- |" * len(conditions)]
     for method in dict.fromkeys(name for name, _ in found):
-        cells = [found.get((method, factor)) for factor in summary["factors"]]
-        lines.append(f"| `{method}` | " + " | ".join("" if cell is None else error(cell) for cell in cells) + " |")
+        cells = [found.get((method, condition)) for condition in conditions]
+        lines.append(
+            f"| {label_of(method)} | " + " | ".join("" if cell is None else error(cell) for cell in cells) + " |"
+        )
     return "\n".join([*lines, ""])
 
 
