@@ -32,13 +32,15 @@ from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import spacing_of
 
-BASE: dict[str, Any] = {"samples": 1, "self_check": False}
+BASE: dict[str, Any] = {"samples": 1, "self_check": False, "noise": 0.0}
 CHOICES: dict[str, dict[str, Any]] = {
     "as published": {"guided": False, "grain": True, "profile": "gaussian", "steps": 16},
     "no guide, grain": {"guided": False, "grain": True},
     "no guide, clean": {"guided": False},
     "guide, grain": {"grain": True},
-    "guide, clean": {},  # the default: 4 steps, one draw, fusion final, eta 0, Shinnar-Le Roux
+    "guide, clean": {},  # 4 steps, one draw, fusion final, eta 0, Shinnar-Le Roux
+    "mean": {"samples": 0},
+    "mean, noise estimated": {"samples": 0, "noise": "auto"},
     "2 steps": {"steps": 2},
     "8 steps": {"steps": 8},
     "16 steps": {"steps": 16},
