@@ -20,14 +20,22 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         "--thickness", type=float, metavar="MM", help="slice thickness (FWHM), mm; default: the slice spacing"
     )
     sub.add_argument("--profile", default="slr", metavar=PROFILES, help="slice profile (slr)")
-    sub.add_argument(
+    noise = sub.add_mutually_exclusive_group()
+    noise.add_argument(
         "--noise",
         type=float,
         default=0.0,
         metavar="SIGMA",
-        help="standard deviation of noise to add, in intensity units (0)",
+        help="standard deviation of Gaussian noise to add, in intensity units (0)",
     )
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that noise (0)")
+    noise.add_argument(
+        "--snr",
+        type=float,
+        metavar="SNR",
+        help="add a scanner's noise (Rician) to every slice: mean in tissue, which is what is brighter than Otsu's "
+        "threshold, over its standard deviation",
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (0)")
     sub.add_argument("--volume", type=int, metavar="I", help="volume of a 4D file, from 0")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
@@ -37,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = check_outputs(arguments.input, arguments.output, arguments.overwrite)
     from bida.mri.simulate import simulate_file
 
-    geometry = simulate_file(
+    made = simulate_file(
         arguments.input,
         output,
         arguments.factor,
@@ -47,9 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.noise,
         arguments.seed,
         arguments.volume,
+        snr=arguments.snr,
         overwrite=arguments.overwrite,
     )
+    geometry = made.geometry
     print(
         f"{output}: {geometry.slices} slices of {geometry.thickness_mm:.4g} mm every "
         f"{geometry.slice_spacing_mm:.4g} mm along {arguments.axis}, {geometry.profile} profile"
     )
+    if arguments.snr is not None:
+        print(f"Rician noise, standard deviation {made.noise:.4g} in intensity units: SNR {arguments.snr:g} in tissue")

@@ -13,6 +13,7 @@ from torch import Tensor
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
+from bida.physics.rician import add_noise, add_noise_of_snr
 from bida.physics.slice_profile import measured_thickness
 
 Volume = TypeVar("Volume", NDArray[Any], Tensor)
@@ -28,6 +29,7 @@ def simulate_slices(
     profile: str = "slr",
     noise: float = 0.0,
     seed: int = 0,
+    snr: float | None = None,
 ) -> tuple[Volume, SliceGeometry]:
     """Degrade a volume to m = ceil(n / factor) thick slices that share its centre, optionally with noise.
 
@@ -43,6 +45,7 @@ def simulate_slices(
         profile: `slr`, `gaussian`, `box` or the path of a file of mm and amplitude.
         noise: standard deviation of the Gaussian noise added to the slices, in units of the volume's intensities.
         seed: seed of that noise, >= 0.
+        snr: instead of it, Rician noise: mean in tissue (`bida.physics.rician.tissue`) over sigma of one slice.
 
     Returns:
         The slices, same kind and axes as the volume, float32 (float64 if the volume is), and their geometry.
@@ -54,7 +57,7 @@ def simulate_slices(
         raise SettingsError(f"volume must be [R, A, S], got shape {tuple(volume.shape)}")
     if axis not in (0, 1, 2):
         raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-    check_simulation(factor, noise, seed)
+    check_simulation(factor, noise, seed, snr)
     measured = measured_thickness(profile)
     if measured is not None and thickness_mm is not None:
         raise SettingsError(
@@ -76,13 +79,13 @@ def simulate_slices(
         volume = np.ascontiguousarray(volume)  # torch takes no negative strides, which reorienting leaves
     slices = SliceOperator.build(geometry).forward(torch.as_tensor(volume))
     if noise > 0:
-        # drawn by numpy, so that every device and version of torch adds the same
-        drawn = np.random.Generator(np.random.Philox(seed)).standard_normal(tuple(slices.shape))
-        slices = slices + noise * torch.from_numpy(drawn).to(slices)
+        slices = add_noise(slices, noise, seed, "gaussian")
+    if snr is not None:
+        slices, _ = add_noise_of_snr(slices, axis, snr, seed)
     return (slices.numpy() if isinstance(volume, np.ndarray) else slices), geometry
 
 
-def check_simulation(factor: float, noise: float, seed: int) -> None:
+def check_simulation(factor: float, noise: float, seed: int, snr: float | None = None) -> None:
     """Check what is asked of a simulation.
 
     Raises:
@@ -94,3 +97,7 @@ def check_simulation(factor: float, noise: float, seed: int) -> None:
         raise SettingsError(f"noise must be a standard deviation >= 0 in intensity units, got {noise:g}")
     if seed < 0:
         raise SettingsError(f"seed must be >= 0, got {seed}")
+    if snr is not None and not (math.isfinite(snr) and snr > 0):
+        raise SettingsError(f"snr must be > 0 (mean in tissue over sigma of one slice), got {snr:g}")
+    if snr is not None and noise > 0:
+        raise SettingsError(f"snr excludes noise, got {snr:g} and {noise:g}; leave one out")
