@@ -52,7 +52,9 @@ class CorrectBias(VolumeStep):
             raise ScanError(f"{name}: N4 must find a bias field, got '{reason}'; give --no-n4") from error
         field = torch.from_numpy(np.exp(log_field))
         record = {"log_field": log_field, "spacing_mm": np.array(spacing), "restore": int(self.restore)}
-        return replaced(image, image.data / field[None]), record
+        noise = image.meta.get("noise")
+        told = {} if noise is None else {"noise": float(noise) / level_in_tissue(image.numpy(), field.numpy())}
+        return replaced(image, image.data / field[None], **told), record
 
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Multiply, or leave corrected."""
@@ -64,6 +66,11 @@ class CorrectBias(VolumeStep):
             log_field = resample(log_field, spacing, target_grids(image))
         field = torch.from_numpy(np.exp(log_field.astype(np.float32))).to(image.data.device)
         return replaced(image, image.data * field[None])
+
+
+def level_in_tissue(volume: NDArray, field: NDArray) -> float:
+    """Return the median of a field where a scan [R, A, S] is brighter than its mean."""
+    return float(np.median(field[volume > volume.mean()]))
 
 
 def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int) -> NDArray[np.float32]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
-from bida.physics.interpolation import resample
+from bida.physics.interpolation import interpolation_matrix, resample
 from bida.transforms.base import ScanImage, VolumeStep, changed_in_plane, replaced, target_grids
 
 
@@ -26,7 +27,15 @@ class ResampleInPlane(VolumeStep):
             return image, {}
         grids = [wanted[k] if k in changed else AxisGrid(shape[k], spacing[k]) for k in range(3)]
         volume = torch.from_numpy(resample(image.numpy(), spacing, grids))
-        return replaced(image, volume[None], resampled_affine(affine, shape, spacing, grids)), {}
+        noise = image.meta.get("noise")
+        told = {} if noise is None else {"noise": float(noise) * self._left(image, grids, changed)}
+        return replaced(image, volume[None], resampled_affine(affine, shape, spacing, grids), **told), {}
+
+    def _left(self, image: ScanImage, grids: Sequence[AxisGrid], changed: Sequence[int]) -> float:
+        """Return how much of the noise of voxels interpolation leaves: the root of its rows' mean square sum."""
+        spacing = spacing_of(image.affine)
+        rows = (interpolation_matrix(image.shape[k], spacing[k], grids[k]) for k in changed)
+        return float(np.prod([np.sqrt(np.square(matrix).sum(axis=1).mean()) for matrix in rows]))
 
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Keep the target grids."""

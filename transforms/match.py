@@ -20,7 +20,8 @@ class MatchScan(VolumeStep):
     and puts `scan_residual`, max |A x - y| / range(y) over the slices that hold a measurement, into the meta. Where
     `CorrectSlices` comes before, y is the scan as that left it. Where the in-plane grid was resampled, or the
     result stays on bias-corrected intensities (`CorrectBias(restore=False)`), y is no longer what A x should be: the
-    result stays as it is, without that entry.
+    result stays as it is, without that entry. The slices of a scan whose noise is known (`MeasureNoise`) are not
+    met exactly: the entry alone is made.
     """
 
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
@@ -35,5 +36,6 @@ class MatchScan(VolumeStep):
         operator = SliceOperator.build(geometry_of(image))
         dim = operator.axis + 1
         y = record["scan"].to(image.data.device)
-        x = operator.project(image.data, y, dim=dim)
+        noisy = float(image.meta.get("noise", 0.0)) > 0
+        x = image.data if noisy else operator.project(image.data, y, dim=dim)
         return replaced(image, x, scan_residual=operator.residual(x, y, dim))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     add_settings(sub, Settings)
     preset_option(sub)
     sub.add_argument(
-        "--uncertainty", metavar="FILE", help="write the error's standard deviation (needs --samples 2 or more)"
+        "--uncertainty", metavar="FILE", help="write the error's standard deviation; of a single draw there is none"
     )
     sub.add_argument(
         "--keep-draws", action="store_true", help="write each draw, too, beside the result: NAME_draw-1.nii.gz ..."
@@ -44,8 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     kept = draw_paths(arguments.output, settings) if arguments.keep_draws else []
     output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture, kept)
-    if uncertainty is not None and settings.samples < 2:
-        raise SettingsError(f"--uncertainty: needs at least 2 draws, got {settings.samples}; give --samples 4")
+    if uncertainty is not None:
+        check_uncertainty(settings)
     dtype = integer_type(arguments.input, settings) if arguments.keep_dtype else np.dtype(np.float32)
 
     from bida.io.nifti import write_volume
@@ -66,6 +65,22 @@ def run(arguments: argparse.Namespace) -> None:
     if picture is not None:
         draw_preview(picture, arguments.input, settings, result)
     print(summary(output, result, settings))
+
+
+def check_uncertainty(settings: Settings) -> None:
+    """Check that a run will know how large its error is.
+
+    Raises:
+        SettingsError: It is for a single draw, or the weights do not tell.
+    """
+    from bida.diffusion.load import prior_of
+
+    if settings.samples == 1:
+        raise SettingsError("--uncertainty: a single draw has none, got --samples 1; leave it out, or give --samples 4")
+    if settings.is_mean and not prior_of(settings.model).tells_spread:
+        raise SettingsError(
+            f"--uncertainty: weights must tell how large their error is, {settings.model} do not; give --samples 4"
+        )
 
 
 def draw_paths(output: str, settings: Settings) -> list[Path]:
@@ -102,23 +117,16 @@ def summary(output: Path, result: Result, settings: Settings) -> str:
     names = {"sampler_residual": "sampler's space", "scan_residual": "scan's intensities"}
     consistency = result.record["data_consistency"]
     residuals = [f"{consistency[key]:.1e} ({text})" for key, text in names.items() if consistency[key] is not None]
-    seconds = sum(result.record["seconds"].values())
+    left = (result.record["noise"] or {}).get("residual")
+    agreement = f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
+    if left is not None:
+        agreement = f"degraded again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"
+    seconds, verdict = sum(result.record["seconds"].values()), result.record["verdict"]
     return (
         f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
         f"it is {settings.estimate}{'; --samples K gives draws' if settings.is_mean else ''}\n"
-        f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
-        f"{gain(result.record['self_check'])}"
-    )
-
-
-def gain(check: Mapping[str, Any] | None) -> str:
-    """Return the line on the self-check that ends a run, empty where there was none."""
-    if check is None:
-        return ""
-    return (
-        f"\non the scan's own slices a prior with a weight of {check['weight']:.0%} gains "
-        f"{check['gain_shrunk_db']:+.2f} dB on cubic + projection; "
-        f"the priors have a weight of {check['weight_of_result']:.0%} in the result"
+        f"{agreement}"
+        f"{'' if verdict is None else chr(10) + verdict}"
     )
 
 

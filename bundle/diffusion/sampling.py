@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.errors import SettingsError
+from bida.physics.consistency import agreeing
+from bida.physics.operators import SliceOperator
 
 Denoise = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]  # (x, t, step) -> (x0, e)
 Noise = Callable[[int], Tensor]  # step -> z, standard normal, the shape of x
@@ -46,6 +48,9 @@ class LinearOperator(Protocol):
 
     axis: int
     singular_values: NDArray[np.float64]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x."""
 
     def pinv(self, y: Tensor) -> Tensor:
         """Return A+ y."""
@@ -155,6 +160,23 @@ class DDNMPlus:
         shape = [1] * x.ndim
         shape[self.operator.axis] = -1
         return torch.as_tensor(values, dtype=x.dtype, device=x.device).reshape(shape)
+
+
+@dataclass(frozen=True)
+class NoisyScan(DDNMPlus):
+    """Condition on y = A x + sigma_y n as `DDNMPlus`, but for the last step, where the measurement has its say.
+
+    There x0 is brought to agree with slices of so much noise (`bida.physics.consistency.agreeing`): each measured value
+    counts by how far the estimate is from it against the noise. sigma_y = 0 is DDNM.
+    """
+
+    operator: SliceOperator
+
+    def clean(self, x0: Tensor, level: Level) -> Tensor:
+        """Return x0 that agrees with the noisy slices at the last step; x0 - V lam V^T (x0 - A+ y) before it."""
+        if level.ab_next < 1:
+            return super().clean(x0, level)
+        return agreeing(x0, self.y, self.operator, self.sigma_y)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,15 @@ class PlaneDenoiser:
         held: where a volume has more than background (`bida.mri.content.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
-        guide: what a guided prior is shown (`bida.physics.guide.shown`), [4, R, A, S]; None to sample without.
+        guide: what a guided prior is shown (`bida.physics.guide.shown`), [6, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
         inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.
+        spread: keep what the prior says of its error.
+
+    Attributes:
+        spread: standard deviation of the error of the last x0 [R, A, S], 0 where the prior was skipped; None where it
+            is not kept.
     """
 
     def __init__(
@@ -45,10 +50,12 @@ class PlaneDenoiser:
         grain: bool = True,
         along: int = 0,
         inside: range | None = None,
+        spread: bool = False,
     ) -> None:
         """Find the slices, and the parts of them, that the prior is needed for."""
         self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
         self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
+        self.keep_spread, self.spread = spread, None
         self.at_once = math.ceil(batch_size / micro_batch)
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
@@ -61,13 +68,20 @@ class PlaneDenoiser:
         slices = to_slices(x, self.plane)
         ab = float(self.prior.alpha_bar[t])
         x0 = self.background.expand_as(slices).contiguous()
+        spread = torch.zeros_like(slices) if self.keep_spread else slices
         e = (slices - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
         for first in range(0, len(self.cuts), self.at_once):
             group = self.cuts[first : first + self.at_once]
             for cut, part in zip(group, [cut.of(slices) for cut in group]):
-                clean, noise = self.prior.predict(self._filled(part), t, self.plane, **self._condition(cut))
+                given = (self._filled(part), t, self.plane)
+                if self.keep_spread:
+                    clean, noise, told = self.prior.estimate(*given, **self._condition(cut))
+                    cut.put(told[: len(part)], spread)
+                else:
+                    clean, noise = self.prior.predict(*given, **self._condition(cut))
                 cut.put(clean[: len(part)].clamp(*self.prior.x0_range), x0)
                 cut.put(noise[: len(part)], e)
+        self.spread = from_slices(spread, self.plane) if self.keep_spread else None
         return from_slices(x0, self.plane), from_slices(e, self.plane)
 
     def _filled(self, part: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
-from bida.mri.measurement import Measurement, Padding
+from bida.mri.measurement import Measurement, Padding, ScanMeta
 from bida.mri.sampler import BiplanarSampler
 from bida.physics.geometry import SliceGeometry
 
@@ -30,8 +30,8 @@ class BiplanarInferer(BiplanarSampler, Inferer):
     ) -> Tensor:
         """Return the mean of what the scan can come from, in one step, or the mean of the draws.
 
-        What the self-check found goes as JSON (`self_check`) into the meta of the inputs and of the result: MONAI's
-        `Invertd` gives a result the meta of its inputs.
+        What the self-check found (`self_check`), and what the result leaves of noisy slices (`noise_level`), go as JSON
+        into the meta of the inputs and of the result: MONAI's `Invertd` gives a result the meta of its inputs.
 
         Args:
             inputs: A+ y on the padded grid, normalised as the prior's training data, [1, 1, R, A, S].
@@ -48,5 +48,8 @@ class BiplanarInferer(BiplanarSampler, Inferer):
         mean = found.mean.reshape(inputs.shape)
         if isinstance(inputs, MetaTensor):
             inputs.meta["self_check"] = json.dumps(found.check and found.check.record())
+            if found.leftover is not None:
+                told = ScanMeta.of(inputs.meta).noise_level or {}
+                inputs.meta["noise_level"] = json.dumps({**told, "residual": found.leftover.record()})
             mean = MetaTensor(mean).copy_meta_from(inputs)
         return mean

@@ -14,10 +14,9 @@ import torch
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
-from bida.mri.familiarity import THRESHOLD_DB
 from bida.mri.measurement import Padding, ScanMeta
 from bida.mri.pipeline import measured, way_of
-from bida.mri.record import check_warnings
+from bida.mri.record import check_warnings, verdict
 from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import WINDOW
 from bida.mri.settings import Settings
@@ -63,11 +62,12 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick "
         f"({meta.thickness_from})",
         "factor": f"{geometry.factor:.4g}",
+        "noise": noise_line(meta.noise_level),
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
         f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",
         "slice profile": f"{geometry.profile}, condition number {SliceOperator.build(geometry).condition_number:.2f}",
-        "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, {settings.steps} steps, "
-        f"{settings.samples} draw(s)",
+        "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
+        + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
         "weights": settings.model or RELEASED,
         "time": f"about {seconds:.0f} s",
     }
@@ -75,19 +75,24 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     return "\n".join([scan, *(f"  {name:<18}  {text}" for name, text in rows)])
 
 
+def noise_line(level: Mapping[str, Any] | None) -> str:
+    """Return what is known of the noise of a slice, in words."""
+    if level is None:
+        return "can't be told; slices are taken as exact"
+    if level["source"] == "given":
+        return f"standard deviation {level['sigma']:.4g}, as given"
+    if not level["sigma"]:
+        return "none found"
+    where = "the background" if level["source"] == "background" else "the slices' tissue"
+    return f"standard deviation {level['sigma']:.4g}, SNR {level['snr']:.3g} in tissue, estimated from {where}"
+
+
 def self_check_lines(check: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Return what the self-check found, as rows of name and text."""
     if check is None:
         return [("self-check", "not possible: the slices are too small or too empty")]
-    where = f"on {check['slices']} {check['plane']} slices made thick in their plane"
-    shrunk = f"the rest is cubic + projection: {check['gain_shrunk_db']:+.2f} dB"
-    if 0 < check["weight"] < 1:
-        shrunk += "; the mean of two planes bears more"
-    return [
-        ("self-check", f"{check['gain_db']:+.2f} dB on cubic + projection, {where}"),
-        ("weight of a prior", f"{check['weight']:.0%}, {shrunk}"),
-        ("familiarity", f"{check['familiarity_db']:+.1f} dB, known above {THRESHOLD_DB:g}"),
-    ]
+    where = f"{check['slices']} {check['plane']} slices made thick in their plane"
+    return [("self-check", f"{verdict(check)} ({where})")]
 
 
 def synchronise(device: torch.device) -> None:
@@ -116,7 +121,7 @@ def time_estimate(
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
         total += 2 * once(height, width)
-    return total * settings.steps * settings.samples + 60 * (settings.adapt or 0.0)
+    return total * settings.steps_taken * settings.runs + 60 * (settings.adapt or 0.0)
 
 
 def micro_batch_seconds(prior: PlanePrior, plane: str, height: int, width: int, guided: bool) -> float:

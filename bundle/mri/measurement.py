@@ -34,6 +34,10 @@ class ScanMeta:
         intensity_range: the two intensities that are -1 and 1 to the network, those themselves likewise.
         warnings: what was assumed, a sentence each.
         thickness_from: see `bida.physics.plan.Plan`.
+        noise: standard deviation of a slice's noise, in the scan's intensities as they were normalised; None where the
+            meta does not tell.
+        noise_level: how it was found, see `bida.transforms.noise.MeasureNoise`, and what the result leaves of the
+            slices (`bida.mri.sampler.Leftover`) under ``residual``; None where it could not be told.
         residuals: see `RESIDUALS`; None where one was not measured.
         self_check: what the self-check found, as the inferer noted it; None where there was none.
     """
@@ -46,6 +50,8 @@ class ScanMeta:
     intensity_range: tuple[float, float]
     warnings: tuple[str, ...]
     thickness_from: str
+    noise: float | None
+    noise_level: dict[str, Any] | None
     residuals: dict[str, float | None]
     self_check: dict[str, Any] | None
 
@@ -65,6 +71,8 @@ class ScanMeta:
             intensity_range=(low, high),
             warnings=tuple(json.loads(plain.get("warnings", "[]"))),
             thickness_from=str(plain.get("thickness_from", ASSUMED)),
+            noise=None if plain.get("noise") is None else float(plain["noise"]),
+            noise_level=json.loads(plain.get("noise_level", "null")),
             residuals={name: plain.get(name) for name in RESIDUALS},
             self_check=json.loads(plain.get("self_check", "null")),
         )
@@ -79,12 +87,14 @@ class Measurement:
         geometry: of the slices, with the padding of the through-plane axis.
         padding: voxels (before, after) on each axis of the isotropic grid.
         scale: units of y a unit of the scan's intensities, 1 where the inputs do not tell.
+        noise: standard deviation of a slice's noise, in the units of y; None where nobody tells.
     """
 
     y: Tensor
     geometry: SliceGeometry
     padding: Padding = NO_PADDING
     scale: float = 1.0
+    noise: float | None = None
 
     @classmethod
     def of(
@@ -114,7 +124,7 @@ class Measurement:
         full = list(padding or meta.padding)
         full[geometry.axis] = (geometry.pad_before, geometry.pad_after)
         y = SliceOperator.build(geometry).forward(_volume(inputs, stride))
-        return cls(y, geometry, full, meta.scale)
+        return cls(y, geometry, full, meta.scale, None if meta.noise is None else meta.noise * meta.scale)
 
     def inside(self) -> Tensor:
         """Return the slices without the padding of their own axes."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
@@ -32,6 +34,7 @@ from bida.transforms.intensity import NormalizePercentiles
 from bida.transforms.like import OrientLike
 from bida.transforms.load import LoadScan
 from bida.transforms.match import MatchScan
+from bida.transforms.noise import MeasureNoise
 from bida.transforms.pad import PadToNetwork
 from bida.transforms.plan import PlanScan
 from bida.transforms.way import Record, Way, back
@@ -47,9 +50,7 @@ def way_of(settings: Settings, multiple: int = 8) -> Way:
         settings: Of the run.
         multiple: The network's stride.
     """
-    steps: list[VolumeStep] = []
-    if settings.noise == 0:  # DDNM+ keeps away from a noisy scan on purpose: no last projection onto it
-        steps.append(MatchScan())
+    steps: list[VolumeStep] = [MeasureNoise(settings.noise), MatchScan()]
     if settings.n4:
         steps.append(CorrectBias(restore=not settings.bias_corrected))
     steps += [ResampleInPlane(), NormalizePercentiles(), BackProject(), PadToNetwork(multiple)]
@@ -81,8 +82,8 @@ def restore(
         checkpoint: File from which an adaptation that was cut off goes on; whoever keeps the result removes it.
 
     Returns:
-        The volume, the record of the run, and where ``samples`` is above 1 the uncertainty
-        (`bida.diffusion.prior.PlanePrior.uncertainty`).
+        The volume, the record of the run, and the uncertainty (`bida.diffusion.prior.PlanePrior.uncertainty`): of
+        the mean where the weights tell it, else where ``samples`` is above 1.
 
     Raises:
         ScanError: The scan cannot be used.
@@ -110,13 +111,29 @@ def restore(
     found = sampler.restore(scan, prior, check, draws.add)
     noticed = None if found.check is None else found.check.record()
     meta = replace(ScanMeta.of(draws.last.meta), residuals=draws.residuals, self_check=noticed)
-    std = None
-    if settings.samples > 1:
-        low, high = meta.intensity_range
-        std = prior.uncertainty(draws.moments.std, (high - low) / 2).astype(np.float32)
+    if found.leftover is not None:
+        meta = replace(meta, noise_level={**(meta.noise_level or {}), "residual": found.leftover.record()})
+    std, (low, high) = None, meta.intensity_range
+    if found.std is not None:
+        told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
+        std = prior.uncertainty(told, (high - low) / 2, drawn=not settings.is_mean)
+        std = np.minimum(std, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
     record = describe(meta, settings, prior, clock, adapted)
     mean = draws.moments.mean.astype(np.float32)
     return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), source_header(source))
+
+
+def spread_of(
+    spread: Tensor, image: ScanImage, records: Sequence[Record], like: str | Path | None
+) -> NDArray[np.float64]:
+    """Return a standard deviation [R, A, S] on the network's grid as the scan lies, in its intensities, [X, Y, Z].
+
+    It takes the steps back that change intensities by a factor: the difference of what two volumes become.
+    """
+    linear = [(step, record) for step, record in records if not isinstance(step, MatchScan)]
+    turn = (lambda volume: volume) if like is None else OrientLike(like)
+    one, zero = (turn(back(v, image, linear)).numpy().astype(np.float64) for v in (spread, torch.zeros_like(spread)))
+    return np.abs(one - zero)
 
 
 class UndoneDraws:
@@ -188,7 +205,7 @@ def superres(
     guided: bool | None = None,
     grain: bool | None = None,
     self_check: bool | None = None,
-    noise: float | None = None,
+    noise: str | float | None = None,
     adapt: float | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -210,7 +227,7 @@ def superres(
     default that stands there, or the preset's.
 
     Returns:
-        The volume, its affine, the uncertainty where ``samples`` is above 1, and the record of the run.
+        The volume, its affine, the record of the run, and the uncertainty, but for a single draw.
 
     Raises:
         ScanError: The scan cannot be used.

@@ -13,6 +13,8 @@ from bida.mri.measurement import ScanMeta
 from bida.mri.settings import Settings
 from bida.provenance import Clock, versions
 
+BETTER_DB = 0.1  # than interpolation: less is not worth a word
+
 
 def describe(
     meta: ScanMeta,
@@ -45,11 +47,13 @@ def describe(
         "slice_geometry": meta.geometry and asdict(meta.geometry),
         "slice_thickness_from": meta.thickness_from,
         "grid_ras": [asdict(grid) for grid in meta.grids],
+        "noise": meta.noise_level,
         "data_consistency": meta.residuals,
         "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
         "uncertainty_floor": round(float(prior.uncertainty_floor), 4),
         "adapted": adapted,
         "self_check": meta.self_check,
+        "verdict": verdict(meta.self_check),
         "warnings": [
             *meta.warnings,
             *check_warnings(settings, meta.self_check),
@@ -66,20 +70,18 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
         return []
     if check is None:
         return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
-    found = []
-    known = check["familiarity_db"]
-    if known < THRESHOLD_DB:
-        found.append(
-            f"the scan is unlike what the priors know (familiarity {known:.1f} dB, below {THRESHOLD_DB:g}): "
-            "look at the result, and adapt the priors to it (superres --adapt 10, or bida adapt and --model)"
-        )
-    weight, least = check["weight_of_result"], ""
-    if weight is None:  # the mean of the planes' priors bears no less than one of them
-        weight, least = check["weight"], "at least "
-    if weight < 0.95:
-        found.append(
-            f"on the scan's own slices the bare priors gain {check['gain_db']:+.2f} dB on cubic + projection, so the "
-            f"result takes {least}{weight:.0%} from them and the rest from cubic + projection"
-            + ("; the draws' part of an uncertainty map is smaller by the same share" if settings.samples > 1 else "")
-        )
-    return found
+    if check["familiarity_db"] >= THRESHOLD_DB or check["better_db"] >= BETTER_DB:
+        return []
+    return [
+        "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt 10, "
+        "or bida adapt and --model)"
+    ]
+
+
+def verdict(check: Mapping[str, Any] | None) -> str | None:
+    """Return what the self-check found in one sentence; None where there was none."""
+    if check is None:
+        return None
+    if check["weight"] > 0 and round(check["better_db"], 1) >= BETTER_DB:
+        return f"on this scan: {check['better_db']:.1f} dB better than interpolation, by its own slices"
+    return "on this scan: no better than interpolation; the result is interpolation made to agree with the slices"

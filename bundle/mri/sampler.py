@@ -12,7 +12,7 @@ from torch import Tensor
 from bida.diffusion.fusion import counted, fused_states
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.diffusion.prior import SlicePrior, relative_alpha_bar
-from bida.diffusion.sampling import DDNM, Condition, DDNMPlus, Noise, sample
+from bida.diffusion.sampling import DDNM, Condition, Noise, NoisyScan, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT, content
@@ -21,9 +21,10 @@ from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments, mean_of
 from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
 from bida.mri.settings import SamplerOptions
+from bida.physics.consistency import TISSUE, interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import axis_within, planes_containing
-from bida.physics.guide import guide, shown
+from bida.physics.guide import shown
 from bida.physics.operators import SliceOperator
 
 
@@ -33,15 +34,52 @@ class Restoration:
 
     Attributes:
         mean: the mean in one step, or the mean of the draws, [R, A, S].
-        std: standard deviation over the draws (ddof 1), [R, A, S]; None for fewer than two.
+        std: standard deviation over the draws (ddof 1), [R, A, S], or of the mean's error as the network tells it; None
+            for one draw, and where it does not.
         residual: max |A mean - y| / (max y - min y).
         check: what the self-check found; None where there was none.
+        leftover: of the scan's noise in what the result leaves of the slices; None where they count as exact.
     """
 
     mean: Tensor
     std: Tensor | None
     residual: float
     check: SelfCheck | None = None
+    leftover: Leftover | None = None
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Hold how much what a result leaves of noisy slices, y - A x in tissue, is like noise.
+
+    Attributes:
+        over_noise: its standard deviation over the noise's; 1 where just the noise was left out.
+        correlation: of neighbouring voxels of a slice, the mean of both directions; 0 where it is white.
+    """
+
+    over_noise: float
+    correlation: float
+
+    @classmethod
+    def of(cls, residual: Tensor, y: Tensor, axis: int, noise: float) -> Leftover:
+        """Measure a residual [R, A, S] of slices y along an axis, where y is tissue."""
+        slices, inside = residual.movedim(axis, 0), (y > TISSUE).movedim(axis, 0)
+        if not bool(inside.any()):
+            inside = torch.ones_like(inside)
+        centred = torch.where(inside, slices - slices[inside].mean(), 0.0)
+        deviation = float(centred[inside].square().mean().sqrt())
+        shared = 0.0
+        for axis in (1, 2):
+            (one, other), (here, there) = (
+                [values.narrow(axis, start, values.shape[axis] - 1) for start in (0, 1)] for values in (centred, inside)
+            )
+            both = here & there
+            shared += float((one * other)[both].mean()) / 2 if bool(both.any()) else 0.0
+        return cls(deviation / noise, shared / max(deviation, 1e-12) ** 2)
+
+    def record(self) -> dict[str, float]:
+        """Return it as JSON can hold it."""
+        return {"over_noise": round(self.over_noise, 3), "correlation": round(self.correlation, 3)}
 
 
 @dataclass(frozen=True)
@@ -51,10 +89,13 @@ class Draw:
     Attributes:
         volume: [R, A, S].
         weight: of the priors in it, the rest is the guide's.
+        spread: standard deviation of the mean's error, [R, A, S], as the network tells it, the root mean square of both
+            planes; None for a draw, and where it does not.
     """
 
     volume: Tensor
     weight: float
+    spread: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +142,13 @@ class BiplanarSampler:
     """Restore an isotropic volume from a scan with the priors of two planes.
 
     By default it is the mean of what the scan can come from, in one step; draws are made by a chain of steps. Each
-    plane that contains the through-plane axis is sampled with DDNM, or DDNM+ where the scan's noise is given.
+    plane that contains the through-plane axis is sampled under the scan's slices, taken as exact (DDNM) or as noisy
+    (`bida.diffusion.sampling.NoisyScan`).
 
     Args:
-        options: how the priors are sampled; the defaults when None. Their noise is on the scan's own intensities where
-            the measurement tells how they were normalised, else in its units.
+        options: how the priors are sampled; the defaults when None. A measurement that tells its noise goes before
+            theirs, which is on the scan's own intensities where the measurement tells how they were normalised, else
+            in its units; "auto" is then none.
         micro_batch: slices that the network sees at once, which the batch size is rounded up to whole ones of; in
             bfloat16 the result depends on it.
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
@@ -147,32 +190,40 @@ class BiplanarSampler:
             moments.add(draw.volume)
             if on_draw is not None:
                 on_draw(draw)
-        again = SliceOperator.build(scan.geometry).forward(moments.mean)
-        residual = float((again - scan.y).abs().max() / (scan.y.max() - scan.y.min()).clamp(min=CONSTANT))
-        std = moments.std if self.options.samples > 1 else None
-        return Restoration(moments.mean, std, residual, check and replace(check, weight_of_result=draw.weight))
+        A, noise = SliceOperator.build(scan.geometry), self.noise_of(scan)
+        residual = A.residual(moments.mean, scan.y, least=CONSTANT)
+        std = moments.std if self.options.samples > 1 else draw.spread
+        leftover = None
+        if noise > 0:
+            leftover = Leftover.of(scan.y - A.forward(moments.mean), scan.y, scan.geometry.axis, noise)
+        noticed = check and replace(check, weight_of_result=draw.weight)
+        return Restoration(moments.mean, std, residual, noticed, leftover)
+
+    def noise_of(self, scan: Measurement) -> float:
+        """Return the standard deviation of a slice's noise, in the units of the scan's y; 0 for exact slices."""
+        if scan.noise is not None:
+            return scan.noise
+        return 0.0 if self.options.noise == "auto" else float(self.options.noise) * scan.scale
 
     @torch.no_grad()
     def draws(self, scan: Measurement, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
         """Yield the mean, or the draws one by one.
 
-        Each is taken towards the guide g (`bida.physics.guide`), g + w (x - g). The weight that is given is that of one
-        plane's prior; w is that of the planes' average, by how far the first draw's planes agree (`averaged_weight`).
-        The means of several draws differ by less, so that w is then somewhat high.
+        Each is taken towards the interpolation g that agrees with the slices (`bida.physics.consistency`): it is
+        g + w (x - g). The weight that is given is that of one plane's prior; w is that of the planes' average, by how
+        far the first draw's planes agree (`averaged_weight`). The means of several draws differ by less, so that w is
+        then somewhat high.
         """
-        planes, noise = planes_containing(scan.geometry.axis), self.options.noise * scan.scale
-        A, reference = SliceOperator.build(scan.geometry), guide(scan.y, scan.geometry)
-        averaged = None
-        for volumes in self.sampled(scan, network, planes, self.options.fusion, noise, self.progress):
+        planes = planes_containing(scan.geometry.axis)
+        reference = interpolated(scan.y, scan.geometry, self.noise_of(scan))
+        averaged, told = None, list[Tensor]()
+        for volumes in self.sampled(scan, network, planes, self.options.fusion, self.progress, told):
             if averaged is None:
                 # padding is no part of the result, and no slice sees that of the through-plane axis
                 averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
             x = mean_of(volumes)
-            if averaged < 1:
-                # where DDNM+ keeps away from a noisy scan, what was measured stays as it left it: A x
-                g = reference + A.pinv(A.forward(x) - scan.y) if noise else reference
-                x = g + averaged * (x - g)
-            yield Draw(x, averaged)
+            spread = torch.stack(told).square().mean(dim=0).sqrt() if told else None
+            yield Draw(x if averaged == 1 else reference + averaged * (x - reference), averaged, spread)
 
     @torch.no_grad()
     def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:
@@ -180,13 +231,15 @@ class BiplanarSampler:
         if not self.options.self_check:
             return None
 
+        noise = self.noise_of(scan)
+
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
             moments = Moments()
-            for volumes in self.sampled(Measurement(thick, own), network, (plane,)):
+            for volumes in self.sampled(Measurement(thick, own, noise=noise), network, (plane,)):
                 moments.add(mean_of(volumes))
             return moments.mean
 
-        return self_check(scan.inside(), scan.geometry, network, restored)
+        return self_check(scan.inside(), scan.geometry, network, restored, noise)
 
     def sampled(
         self,
@@ -194,25 +247,27 @@ class BiplanarSampler:
         network: SlicePrior,
         planes: Sequence[str],
         fusion: str = "final",
-        noise: float = 0.0,
         progress: Callable[[int, int], None] | None = None,
+        told: list[Tensor] | None = None,
     ) -> Iterator[list[Tensor]]:
         """Yield the mean, or draws, for a scan by the priors of some planes: the volumes [R, A, S] to be averaged.
 
-        They are one for each plane under the fusion "final", else one. The noise is in the units of the scan's y.
+        They are one for each plane under the fusion "final", else one. Into the list ``told`` goes, for the mean, what
+        each plane's network says of the standard deviation of its error, [R, A, S].
         """
-        y, geometry, options = scan.y, scan.geometry, self.options
+        y, geometry, options, noise = scan.y, scan.geometry, self.options, self.noise_of(scan)
         A = SliceOperator.build(geometry)
-        condition: Condition = DDNMPlus(A, y, noise) if noise else DDNM(A, y)
-        seen = shown(y, geometry) if options.guided and network.guided else None
+        condition: Condition = NoisyScan(A, y, noise) if noise > 0 else DDNM(A, y)
+        seen = shown(y, geometry, noise=noise) if options.guided and network.guided else None
         chain = Chain.of(options, network)
         batches, held = (options.batch_size, self.micro_batch), content(y, A)
+        keep = told is not None and not chain.drawn and getattr(network, "tells_spread", False)
         denoisers = []
         for plane in planes:
             along = axis_within(plane, geometry.axis)
             # where each plane has a volume of its own, no slice is seen by another: those of the padding are not needed
             inside = scan.inside_slices(plane) if fusion == "final" else None
-            denoisers.append(PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside))
+            denoisers.append(PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside, keep))
         states = fused_states(fusion, planes, denoisers)
         report = counted(progress, chain.runs * len(states) * len(chain.pairs))
         shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
@@ -223,4 +278,6 @@ class BiplanarSampler:
                 z = partial(keyed, plane, options.seed, draw, stream)
                 x_T = chain.initial(z, shape, y.device)
                 volumes.append(sample(x_T, report(denoise), chain.pairs, network.alpha_bar, condition, z, options.eta))
+            if keep and told is not None:
+                told[:] = [one.spread for one in denoisers if one.spread is not None]
             yield volumes

@@ -2,9 +2,11 @@
 
 Within its slices a scan is sharp, so they are the truth of an experiment: some are made thick along each of their own
 two axes by the scan's own operator, restored, and compared with what physics alone makes of them
-(`bida.physics.guide`). Where the prior does not help, the result is drawn towards the guide g, r' = g + w (r - g), by
-the weight w that served these slices best, or the larger one that the mean of two planes bears (`averaged_weight`), or
-0 where that hardly gains. Both g and r agree with the scan, so r' does for any w.
+(`bida.physics.consistency.interpolated`). The slices of a noisy scan are taken without their noise, and what is made
+thick gets as much as a slice of the scan has. Where the prior does not help, the result is drawn towards the
+interpolation g, r' = g + w (r - g), by the weight w that served these slices best, or the larger one that the mean of
+two planes bears (`averaged_weight`), or 0 where that hardly gains. Both g and r agree with the scan, so r' does for any
+w.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +24,16 @@ from bida.diffusion.prior import SlicePrior
 from bida.mri.content import CONSTANT
 from bida.mri.familiarity import familiarity
 from bida.mri.moments import mean_of
+from bida.physics.consistency import TISSUE, cubic, interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, PLANES
-from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
 
 SLICES = 4  # checked along each axis
 WINDOW = 128  # voxels: a slice is cut down to it around its content
 CONTENT = 0.25  # of the largest standard deviation within a slice: what has less is at the edge of the head
 WORTHWHILE_DB = 0.05  # a prior that promises less gets no weight: the other planes may lose more than that is worth
+NLM_STRENGTH = 0.8  # cut-off of non-local means over the noise's standard deviation, scikit-image's advice
 CAUTION = 1.0  # standard errors over the slices by which the weight is kept below its best estimate
 Restore = Callable[[Tensor, SliceGeometry, str], Tensor]  # slices y, their geometry, plane -> volume
 
@@ -45,6 +49,7 @@ class SelfCheck:
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
         familiarity_db: how well the prior knows such slices (`bida.mri.familiarity`), dB.
+        better_db: PSNR of the slices that the weight makes less that of cubic interpolation, dB.
         weight_of_result: of the mean of the planes' priors in the result (`averaged_weight`); None before there is one.
     """
 
@@ -54,6 +59,7 @@ class SelfCheck:
     plane: str
     slices: int
     familiarity_db: float
+    better_db: float
     weight_of_result: float | None = None
 
     def record(self) -> dict[str, Any]:
@@ -69,11 +75,13 @@ class Errors:
         xx: |x - g|^2.
         rr: |r - g|^2.
         xr: <x - g, r - g>.
+        cc: |x - c|^2, c the cubic interpolation that does not agree with the slices.
     """
 
     xx: Tensor
     rr: Tensor
     xr: Tensor
+    cc: Tensor
 
     def total(self, weight: float) -> float:
         """Return the sum of |x - (g + weight (r - g))|^2 over the slices."""
@@ -82,11 +90,22 @@ class Errors:
 
     def gain_db(self, weight: float) -> float:
         """Return the PSNR of g + weight (r - g) less that of g, dB; 0 where neither has an error."""
-        tiny = 1e-12
-        return 10 * math.log10((self.total(0.0) + tiny) / (self.total(weight) + tiny))
+        return ratio_db(self.total(0.0), self.total(weight))
+
+    def better_db(self, weight: float) -> float:
+        """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB."""
+        return ratio_db(float(self.cc.sum()), self.total(weight))
 
 
-def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore: Restore) -> SelfCheck | None:
+def ratio_db(one: float, other: float) -> float:
+    """Return how many dB one sum of squares is above another; 0 where neither is above zero."""
+    tiny = 1e-12
+    return 10 * math.log10((one + tiny) / (other + tiny))
+
+
+def self_check(
+    y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore: Restore, noise: float = 0.0
+) -> SelfCheck | None:
     """Measure what a prior gains on the slices of a scan, made thick within their own plane.
 
     Args:
@@ -94,6 +113,7 @@ def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore:
         geometry: of the scan's slices.
         network: the prior.
         restore: the way of restoring that is checked, for slices of the one plane.
+        noise: standard deviation of a slice's noise, in the units of y.
 
     Returns:
         What was found; None where slices are smaller than the network's stride or than two slices' spacing, or none
@@ -103,37 +123,55 @@ def self_check(y: Tensor, geometry: SliceGeometry, network: SlicePrior, restore:
     if not chosen or min(size for axis, size in enumerate(y.shape) if axis != geometry.axis) < network.stride:
         return None
     sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
-    errors = measure(sharp, geometry, restore)
+    errors = measure(sharp, geometry, restore, noise)
     if errors is None:
         return None
     weight, plane = best_weight(errors.rr, errors.xr), plane_across(geometry.axis)
     if errors.gain_db(weight) < WORTHWHILE_DB:
         weight = 0.0
     known = familiarity(sharp, plane, network)
-    return SelfCheck(errors.gain_db(1.0), errors.gain_db(weight), weight, plane, len(chosen), known)
+    gains = errors.gain_db(1.0), errors.gain_db(weight)
+    return SelfCheck(*gains, weight, plane, len(chosen), known, errors.better_db(weight))
 
 
-def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore) -> Errors | None:
+def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore, noise: float = 0.0) -> Errors | None:
     """Make sharp slices thick along each of their two axes, restore them, and return the errors.
 
     Args:
         sharp: slices [R, A, S], stacked along ``geometry.axis``.
         geometry: how thick slices lie.
         restore: see `self_check`.
+        noise: see `self_check`.
 
     Returns:
         The errors; None where an axis is too short for two thick slices.
     """
     sums: list[Tensor] = []
+    truth = sharp if noise <= 0 else denoised(sharp, geometry.axis, noise)
+    # the air of noisy scans has noise of another kind, and nothing to restore
+    inside = torch.ones_like(truth) if noise <= 0 else (truth > TISSUE).to(truth.dtype)
     for axis in (axis for axis in range(3) if axis != geometry.axis):
-        own = slice_geometry(geometry, axis, sharp.shape[axis])
+        own = slice_geometry(geometry, axis, truth.shape[axis])
         if own.slices < 2:
             return None
-        thick = SliceOperator.build(own).forward(sharp)
-        reference = guide(thick, own)
-        x, r = sharp - reference, restore(thick, own, plane_across(geometry.axis)) - reference
-        sums += [sums_over_slices(a, b, geometry.axis) for a, b in ((x, x), (r, r), (x, r))]
-    return Errors(*(torch.cat(sums[part::3]) for part in range(3)))
+        thick = SliceOperator.build(own).forward(truth)
+        if noise > 0:
+            drawn = np.random.Generator(np.random.Philox(axis)).standard_normal(tuple(thick.shape), dtype=np.float32)
+            thick = thick + noise * torch.from_numpy(drawn).to(thick.device)
+        reference = interpolated(thick, own, noise)
+        x, r = truth - reference, restore(thick, own, plane_across(geometry.axis)) - reference
+        c = truth - cubic(thick, own)
+        sums += [sums_over_slices(inside * a, b, geometry.axis) for a, b in ((x, x), (r, r), (x, r), (c, c))]
+    return Errors(*(torch.cat(sums[part::4]) for part in range(4)))
+
+
+def denoised(slices: Tensor, axis: int, noise: float) -> Tensor:
+    """Return slices [R, A, S] along an axis without most of their noise, by non-local means (Buades et al. 2005)."""
+    from skimage.restoration import denoise_nl_means
+
+    stack = slices.movedim(axis, 0).cpu().numpy()
+    smooth = [denoise_nl_means(one, 5, 6, h=NLM_STRENGTH * noise, sigma=noise) for one in stack]
+    return torch.from_numpy(np.stack(smooth)).to(slices).movedim(0, axis)
 
 
 def plane_across(axis: int) -> str:

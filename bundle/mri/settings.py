@@ -28,7 +28,6 @@ MEAN_ALLOWS: dict[str, tuple[tuple[Any, ...], str]] = {
     "eta": ((0.0,), "it has no noise"),
     "guided": ((True,), "one step without the guide is no estimate"),
     "grain": ((False,), "a mean has no grain"),
-    "noise": ((0.0,), "the scan's noise is taken into account over several steps"),
 }
 PRESETS: dict[str, dict[str, Any]] = {
     # Gharib et al. 2025: Gaussian operator at inference, 0.2 mm, 16 steps, one draw, volumes averaged at the end, the
@@ -42,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "guided": False,
         "grain": True,
         "self_check": False,
+        "noise": 0.0,
     },
 }
 
@@ -93,8 +93,12 @@ class SamplerOptions:
         "measure the priors on the scan's own slices, and lean on interpolation where they do not help",
         words=("on", "off"),
     )
-    noise: float = option(
-        0.0, "standard deviation of the scan's noise, in its intensities; above 0: DDNM+ instead of DDNM", "SIGMA"
+    noise: str | float = option(
+        "auto",
+        "standard deviation of the noise of a slice, in the scan's intensities; auto: estimated; 0: none, the result's "
+        "slices are the scan's exactly",
+        "SIGMA",
+        words=("auto",),
     )
     seed: int = option(0, "seed of all noise", "N")
     batch_size: int = option(16, "slices at once; changes no result", "N")
@@ -116,8 +120,11 @@ class SamplerOptions:
             raise SettingsError(f"fusion: must be one of {', '.join(fusions)}, got {self.fusion!r}; give one of them")
         if not 0 <= self.eta <= 1:
             raise SettingsError(f"eta: must be from 0 to 1, got {self.eta}; 0 is without noise")
-        if not 0 <= self.noise < math.inf:
-            raise SettingsError(f"noise: must be a number >= 0, got {self.noise}; 0 is for none")
+        if self.noise != "auto":
+            number = isinstance(self.noise, Real) and not isinstance(self.noise, bool)
+            if not number or not 0 <= float(self.noise) < math.inf:
+                raise SettingsError(f"noise: must be auto or a number >= 0, got {self.noise!r}; 0 is for none")
+            object.__setattr__(self, "noise", float(self.noise))
         if self.is_mean:
             for name, (allowed, reason) in MEAN_ALLOWS.items():
                 if getattr(self, name) not in allowed:

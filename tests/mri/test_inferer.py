@@ -10,7 +10,7 @@ from torch import nn
 
 from bida.diffusion.noise import INITIAL, VOLUME_STREAM, volume_noise
 from bida.diffusion.prior import PlanePrior, relative_alpha_bar
-from bida.diffusion.sampling import DDNM, DDNMPlus, sample
+from bida.diffusion.sampling import DDNM, NoisyScan, sample
 from bida.diffusion.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT
@@ -83,7 +83,7 @@ def expected_draw(fusion, geometry, inputs, draw=0, eta=0.0, sigma_y=0.0, steps=
     """Fuse by hand, on whole volumes."""
     A = SliceOperator.build(geometry)
     y = A.forward(inputs[0, 0])
-    condition = DDNMPlus(A, y, sigma_y) if sigma_y else DDNM(A, y)
+    condition = NoisyScan(A, y, sigma_y) if sigma_y else DDNM(A, y)
     planes = planes_containing(geometry.axis)
     alpha_bar = cosine_alpha_bar()
 
@@ -386,7 +386,7 @@ def test_it_serves_a_monai_evaluator():
         ({"micro_batch": -1}, "micro_batch: must be at least 1, got -1"),
         ({"fusion": "mean"}, "fusion: must be one of final, step, alternate, got 'mean'"),
         ({"eta": 1.5}, "eta: must be from 0 to 1, got 1.5"),
-        ({"noise": -0.1}, "noise: must be a number >= 0, got -0.1"),
+        ({"noise": -0.1}, "noise: must be auto or a number >= 0, got -0.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -53,7 +53,7 @@ def test_result_lies_where_the_scan_lies(make_scan, codes):
 @pytest.mark.parametrize("n4", [False, True])
 def test_degraded_again_the_result_is_the_scan(make_scan, n4):
     path = make_scan(values=lambda shape, affine: 200 + 50 * np.random.default_rng(0).standard_normal(shape))
-    result = superres(path, **{**FAST, "n4": n4})
+    result = superres(path, **{**FAST, "n4": n4}, noise=0)
     operator = SliceOperator.build(SliceGeometry(**result.record["slice_geometry"]))
     y = nib.load(path).get_fdata()
     again = np.moveaxis(np.tensordot(operator.matrix, result.data.astype(float), axes=(1, 1)), 0, 1)
@@ -157,12 +157,42 @@ def test_like_gives_exactly_that_grid(make_scan, codes):
     np.testing.assert_allclose(result.data.mean(), like.get_fdata().mean(), rtol=0.02)
 
 
-def test_noise_keeps_the_result_away_from_the_scan(make_scan):
-    path = make_scan(values=lambda shape, affine: 200 + 50 * np.random.default_rng(0).standard_normal(shape))
-    result = superres(path, **FAST, samples=1, noise=20.0)
-    consistency = result.record["data_consistency"]
-    assert consistency["scan_residual"] is None
-    assert consistency["sampler_residual"] > 1e-3
+@pytest.mark.parametrize("samples", [0, 1])
+@pytest.mark.parametrize("n4", [False, True])
+def test_a_noisy_scan_is_met_as_far_as_its_noise_lets_it(make_scan, samples, n4):
+    """What the result leaves of the slices of a flat scan is their noise: as large, and white."""
+
+    def flat(shape, affine):
+        return (
+            400 + 20 * np.random.default_rng(0).standard_normal(shape) + 200 * (np.arange(shape[0]) > 14)[:, None, None]
+        )
+
+    path = make_scan((32, 10, 32), (0.15, 0.75, 0.15), values=flat)
+    result = superres(path, **{**FAST, "n4": n4}, samples=samples, noise=20.0)
+    assert result.record["data_consistency"]["scan_residual"] > 0.05
+    level = result.record["noise"]
+    assert level["sigma"] == 20 and level["source"] == "given"
+    assert 0.3 < level["residual"]["over_noise"] < 1.2
+    assert abs(level["residual"]["correlation"]) < 0.2
+    exact = superres(path, **{**FAST, "n4": n4}, samples=samples, noise=0)
+    assert exact.record["data_consistency"]["scan_residual"] < 1e-5
+    assert exact.record["noise"] == {"sigma": 0.0, "snr": None, "source": "given"}
+
+
+def test_the_noise_is_estimated_by_default(make_scan):
+    def noisy(shape, affine):
+        rng = np.random.default_rng(0)
+        head = np.zeros(shape)
+        head[6:-6, :, 6:-6] = 300 + 60 * np.sin(np.arange(shape[0] - 12) / 4)[:, None, None]
+        return np.hypot(head + 15 * rng.standard_normal(shape), 15 * rng.standard_normal(shape))
+
+    path = make_scan((48, 10, 48), (0.15, 0.75, 0.15), values=noisy)
+    level = superres(path, **FAST).record["noise"]
+    assert level["sigma"] == pytest.approx(15, rel=0.15)
+    assert level["snr"] == pytest.approx(20, rel=0.2)
+    assert level["source"] in ("background", "slices")
+    given = superres(path, **FAST, noise=15.0)
+    assert np.abs(given.data - superres(path, **FAST).data).std() < 1.5  # a tenth of the noise
 
 
 def test_bias_corrected_leaves_the_field_out(make_scan):

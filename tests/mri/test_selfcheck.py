@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import inferer_of
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.mri.familiarity import familiarity, wiener
 from bida.mri.measurement import Measurement
-from bida.mri.record import check_warnings
+from bida.mri.record import check_warnings, verdict
 from bida.mri.selfcheck import (
     SLICES,
     SelfCheck,
@@ -20,6 +21,7 @@ from bida.mri.selfcheck import (
     window,
 )
 from bida.mri.settings import Settings
+from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
@@ -142,13 +144,45 @@ def test_the_weight_of_a_mean_keeps_its_bounds():
     assert averaged_weight(0.4, [g, g], g) == averaged_weight(0.4, [r, -r], g) == 0.4  # nothing to draw
 
 
-@pytest.mark.parametrize("of_result, said", [(None, "at least 40%"), (0.7, "takes 70%"), (0.96, None)])
-def test_the_note_is_of_the_weight_in_the_result(of_result, said):
-    check = SelfCheck(-0.5, 0.3, 0.4, "coronal", 4, 1.0, weight_of_result=of_result)
-    found = check_warnings(Settings(), check.record())
-    assert (said in found[0]) if said else not found
-    of_draws = check_warnings(Settings(samples=4), check.record())
-    assert ["uncertainty map" in text for text in found + of_draws] == ([False, True] if said else [])
+@pytest.mark.parametrize(
+    "weight, better, said",
+    [
+        (0.4, 0.92, "on this scan: 0.9 dB better than interpolation, by its own slices"),
+        (0.4, 0.03, "on this scan: no better than interpolation"),
+        (0.0, 0.50, "on this scan: no better than interpolation"),
+    ],
+)
+def test_the_verdict_is_one_sentence_with_one_number(weight, better, said):
+    check = SelfCheck(-0.5, 0.3, weight, "coronal", 4, 1.0, better)
+    assert verdict(check.record()).startswith(said)
+    assert verdict(None) is None
+
+
+def test_a_strange_scan_is_warned_of_where_nothing_is_gained():
+    strange = SelfCheck(-0.5, 0.0, 0.0, "coronal", 4, -0.7, 0.02)
+    assert "unlike what the priors know" in check_warnings(Settings(), strange.record())[0]
+    for known in (replace(strange, familiarity_db=1.0), replace(strange, weight=0.5, better_db=0.8)):
+        assert not check_warnings(Settings(), known.record())
+    assert "too small or too empty" in check_warnings(Settings(), None)[0]
+
+
+def test_what_is_promised_of_a_noisy_scan_is_without_its_noise():
+    """A restoration that gives the noise-free slices gains what there is to gain, not what noise hides."""
+    clean = torch.nn.functional.avg_pool2d(scan(shape=(80, 12, 80)).movedim(1, 0), 3, 1, 1).movedim(0, 1)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
+    geometry = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
+    shown = []
+
+    def perfect(thick, own, plane):
+        shown.append(thick)
+        return window(clean[:, chosen_indices(noisy, 1)], 1, 8)
+
+    check = self_check(noisy, geometry, FlatPrior(), perfect, noise=0.1)
+    assert check.weight > 0.8 and check.better_db > 5
+    sharp = window(clean[:, chosen_indices(noisy, 1)], 1, 8)
+    thick = [SliceOperator.build(slice_geometry(geometry, axis, 80)).forward(sharp) for axis in (0, 2)]
+    for seen, without in zip(shown, thick):
+        assert float((seen - without).std()) == pytest.approx(0.1, rel=0.25)  # as much as a slice of the scan
 
 
 def test_slices_are_spread_over_those_with_content():
@@ -209,7 +243,7 @@ def test_padding_has_no_part_in_the_weight_of_the_mean():
     assert found != pytest.approx(averaged_weight(0.3, volumes, g), rel=0.01)
 
 
-def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
+def test_a_noisy_scan_is_drawn_towards_interpolation_that_knows_the_noise():
     y = scan()
     inputs = torch.nn.functional.pad(SliceOperator.build(GEOMETRY).pinv(y), (0, 0, 2, 2))[None, None]
     geometry = GEOMETRY.padded(2, 2)
@@ -217,12 +251,8 @@ def test_what_ddnm_plus_left_of_a_noisy_scan_stays():
     plain = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior())).volume
     assert (A.forward(plain) - y).abs().max() > 0.01
     draw = next(inferer.draws(Measurement.of(inputs, 8, geometry), FlatPrior(), weight=0.2))
-    drawn = draw.volume
-    torch.testing.assert_close(A.forward(drawn), A.forward(plain), rtol=0, atol=1e-5)
-    smooth = guide(y, geometry)
-    null = smooth - A.pinv(A.forward(smooth))
-    expected = A.pinv(A.forward(plain)) + null + draw.weight * (plain - A.pinv(A.forward(plain)) - null)
-    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
+    smooth = interpolated(A.forward(inputs[0, 0]), geometry, 0.3)
+    torch.testing.assert_close(draw.volume, smooth + draw.weight * (plain - smooth), rtol=0, atol=1e-5)
 
 
 def test_a_run_with_the_check_uses_its_weight():
