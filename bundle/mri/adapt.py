@@ -35,7 +35,7 @@ from bida.physics.grid import PLANES
 from bida.progress import Report
 from bida.training.dataset import CountingSampler, SliceStacks
 from bida.training.denoise import denoised
-from bida.training.handlers import average_decay, warmup_cosine
+from bida.training.handlers import SpreadLoss, average_decay, warmup_cosine
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandContrastd, RandSimilarityd
 from bida.transforms.augment.thicken import ThickenSliced
@@ -56,6 +56,7 @@ class Adaptation:
         scale: range of the random scale.
         factors: range of the slice spacing that crops are made thick by, over the scan's own.
         emphasis: of high noise levels, see `bida.transforms.augment.diffuse`.
+        highest: share of crops for the mean in one step, see there.
         decay: of the average of the weights.
         save_seconds: time between checkpoints.
         seed: of all chance.
@@ -69,6 +70,7 @@ class Adaptation:
     scale: tuple[float, float] = (0.8, 1.3)
     factors: tuple[float, float] = (0.5, 1.0)
     emphasis: float = 1.0
+    highest: float = 0.5
     decay: float = 0.99
     save_seconds: float = 30.0
     seed: int = 0
@@ -86,10 +88,12 @@ class ScanSlices:
     Attributes:
         slices: [R, A, S], thin slices along ``geometry.axis``.
         geometry: how thick slices lie, the scan's own.
+        noise: standard deviation of a slice's noise, in the prior's space.
     """
 
     slices: NDArray[np.float32]
     geometry: SliceGeometry
+    noise: float = 0.0
 
 
 def adapt(
@@ -148,7 +152,7 @@ def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation)
     """Return a hash of what a run depends on: weights, slices, geometries and choices, but not on times."""
     found = hashlib.sha256(f"{prior.weights_sha256} {replace(how, minutes=1.0, save_seconds=0.0)}".encode())
     for scan in scans:
-        found.update(scan.geometry.to_json().encode())
+        found.update(f"{scan.geometry.to_json()} {scan.noise}".encode())
         found.update(np.ascontiguousarray(scan.slices).tobytes())
     return found.hexdigest()
 
@@ -172,7 +176,7 @@ def adapt_prior(
     Returns:
         What was done, for the record.
     """
-    slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded()) for scan in scans]
+    slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded(), scan.noise or 0.0) for scan in scans]
     steps = adapt(prior, slices, Adaptation(minutes), checkpoint, report)
     return {"minutes": minutes, "steps": steps, "scans": len(slices)}
 
@@ -184,6 +188,7 @@ class _Run:
         self.prior, self.how, self.made_from, self.step, self.seconds = prior, how, made_from, 0, 0.0
         self.parameters, self.device = prior.guided_parameters(), next(prior.parameters()).device
         self.released = [parameter.detach().clone() for parameter in self.parameters]
+        self.loss = SpreadLoss()
         self.average = copy.deepcopy(prior).eval()
         self.optimizer = torch.optim.AdamW(self.parameters, lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
 
@@ -194,7 +199,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        loss = nn.functional.mse_loss(self.prior(x, t, classes), target)
+        loss = self.loss(self.prior(x, t, classes), target)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
@@ -250,7 +255,7 @@ def training_slices(scans: Sequence[ScanSlices], how: Adaptation, prior: PlanePr
     for number, scan in enumerate(scans, 1):
         axis, slices = scan.geometry.axis, torch.from_numpy(scan.slices)
         held = chosen_indices(slices, axis)
-        free = [index for index in with_content(slices, axis) if index not in held]
+        free = [index for index in with_content(slices, axis) if index not in (*held, *scan.geometry.missing)]
         if not free:
             raise SettingsError(
                 f"adapt: a scan must have slices beside the {SLICES} that the self-check keeps, scan {number} of "
@@ -259,11 +264,12 @@ def training_slices(scans: Sequence[ScanSlices], how: Adaptation, prior: PlanePr
         volume = np.clip(scan.slices, *X0_RANGE)
         pair = np.moveaxis(np.stack([volume, denoised(volume)], axis=-1), axis, 0)  # [N, H, W, 2]
         stacks.append((pair, np.array(free)))
-        transforms.append(_transform(scan.geometry, how, crop, prior))
+        transforms.append(_transform(scan, how, crop, prior))
     return SliceStacks(dict.fromkeys(PLANES, stacks), transforms, how.seed)
 
 
-def _transform(geometry: SliceGeometry, how: Adaptation, crop: int, prior: PlanePrior) -> Compose:
+def _transform(scan: ScanSlices, how: Adaptation, crop: int, prior: PlanePrior) -> Compose:
+    geometry = scan.geometry
     prediction, timesteps, schedule = kind_of(prior.kind)
     thickness = geometry.thickness_mm / geometry.slice_spacing_mm
     return Compose(
@@ -283,7 +289,10 @@ def _transform(geometry: SliceGeometry, how: Adaptation, crop: int, prior: Plane
                 profiles=(geometry.profile,),
                 weights=(1.0,),
                 voxel_mm=geometry.voxel_mm,
+                level=scan.noise,
             ),
-            DiffuseSliced("image", prediction, timesteps, emphasis=how.emphasis, schedule=schedule),
+            DiffuseSliced(
+                "image", prediction, timesteps, emphasis=how.emphasis, schedule=schedule, highest=how.highest
+            ),
         ]
     )

@@ -5,7 +5,7 @@ import torch
 from bida.diffusion.prior import CLASSES, GUIDE_RANGE, SPREAD, relative_alpha_bar
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.physics.grid import PLANES
-from bida.physics.guide import guide, shown
+from bida.physics.guide import NOISE_UNIT, guide, shown
 from bida.physics.operators import SliceOperator
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandScanNoised
@@ -135,7 +135,7 @@ def test_the_guide_goes_behind_the_noised_slice_as_it_is():
     item = ThickenSliced("image", unguided=0.0).set_random_state(seed=0)({"image": pair(), "planes": 1, "index": 5})
     guided = item["guide"]
     image, noised = item["image"], DiffuseSliced("image").set_random_state(seed=1)(item)
-    assert noised["image"].shape[0] == 5 and noised["label"].shape == noised["image"][:1].shape
+    assert noised["image"].shape[0] == 7 and noised["label"].shape == noised["image"][:1].shape
     assert torch.equal(noised["image"][1:], guided)
     # v and z give back what the guide lacks: r = sqrt(ab') z - sqrt(1 - ab') v
     ab = relative_alpha_bar(cosine_alpha_bar()[noised["timesteps"]])
@@ -159,3 +159,25 @@ def test_scan_noise_is_that_of_a_magnitude_image():
     assert 0 < min(levels) < max(levels) <= 0.1 * 1.02
     bare = RandScanNoised("image", sigma=0.1, bare=1.0, prob=1.0).set_random_state(seed=3)({"image": image})["image"]
     assert (bare[0, :, 100:] == -1).all() and not torch.equal(bare[0, :, :100], image[0, :, :100])
+
+
+@pytest.mark.parametrize("noiseless", [0.0, 1.0])
+def test_a_known_noise_is_in_every_slice_told_and_not_in_the_target(noiseless):
+    grey = torch.zeros(2, 64, 64)
+    grey[0] += 0.1 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    given = {"unguided": 0.0, "grain": 0.0, "nominal": 1.0, "level": 0.1, "noiseless": noiseless}
+    thick = ThickenSliced("image", factors=(4.0, 4.0), **given)
+    spreads = []
+    for seed in range(8):
+        item = thick.set_random_state(seed=seed)({"image": grey, "planes": 0, "index": 0})
+        assert torch.equal(item["image"], torch.zeros(1, 64, 64))
+        assert torch.allclose(item["guide"][4] * NOISE_UNIT, torch.tensor(0.1))
+        spreads.append(float(item["guide"][0][item["guide"][2] > 0.5].std()))
+    assert np.mean(spreads) == pytest.approx(0.1, rel=0.25)
+
+
+def test_the_mean_of_the_noise_is_diffused_at_the_highest_time():
+    item = ThickenSliced("image", unguided=0.0).set_random_state(seed=0)({"image": pair(), "planes": 1, "index": 5})
+    out = DiffuseSliced("image", highest=1.0).set_random_state(seed=1)(item)
+    assert out["timesteps"] == 999 and float(out["image"][0].abs().max()) < 1e-2
+    assert float(out["label"].std()) > 0.1

@@ -39,6 +39,8 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
             there is one, what it lacks is diffused in place of the slice (`bida.diffusion.prior.relative_alpha_bar`).
         planes_key: Where the class of a guided prior is.
         schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).
+        highest: Share of slices that are diffused to the mean of the noise, zero, at the highest time, as for the mean
+            in one step.
 
     Raises:
         SettingsError: The schedule is unknown.
@@ -56,6 +58,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         planes_key: str = "planes",
         emphasis: float = 1.0,
         schedule: str = "cosine",
+        highest: float = 0.0,
     ) -> None:
         """Make the schedule."""
         MapTransform.__init__(self, keys)
@@ -63,11 +66,14 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         self.prediction, self.alpha_bar = prediction, alpha_bar_of(schedule, timesteps)
         self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
         self.guide_key, self.planes_key, self.emphasis = guide_key, planes_key, emphasis
+        self.highest = highest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the noised slice, its target and its time."""
         result = dict(data)
         t = spread_time(result[self.index_key], len(self.alpha_bar), self.emphasis)
+        mean = self.highest > 0 and self.R.random() < self.highest
+        t = len(self.alpha_bar) - 1 if mean else t
         guide, ab = result.get(self.guide_key), self.alpha_bar[t : t + 1]
         # what is diffused in place of the slice is what its guide lacks
         less = guide if guide is not None and bool(is_guided(torch.tensor(result[self.planes_key]))) else None
@@ -75,7 +81,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         for key in self.key_iterator(result):
             x0 = torch.as_tensor(np.asarray(result[key]))[None]
             x0 = x0 if less is None else (x0 - less[:1]) / SPREAD
-            noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32))
+            noise = torch.from_numpy(self.R.standard_normal(x0.shape).astype(np.float32)) * (not mean)
             result[self.label_key] = prediction_target(x0, noise, ab, self.prediction)[0]
             result[key] = diffuse(x0, noise, ab)[0]
             if guide is not None:

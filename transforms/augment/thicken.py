@@ -43,6 +43,8 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         grain: Share of slices whose target is as scanned.
         noisy: Share of slices whose y, made of x as scanned, has the noise of acquired slices.
         noiseless: Share of clean targets whose y is made of the denoised slice.
+        level: Standard deviation of the noise of a slice, where it is known: every y with a clean target has as much,
+            the network is told, and the target is t alone, which keeps nothing of it.
         planes_key: Where the plane's index is; it becomes the class (`bida.diffusion.prior.condition_class`).
         guide_key: Where the guide goes, [6, H, W]; zero where there is none.
     """
@@ -60,6 +62,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         grain: float = 0.5,
         noisy: float = 0.3,
         noiseless: float = 0.5,
+        level: float = 0.0,
         planes_key: str = "planes",
         guide_key: str = "guide",
     ) -> None:
@@ -71,7 +74,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         self.factors, self.thickness, self.nominal = tuple(factors), tuple(thickness), nominal
         self.profiles, self.weights, self.voxel_mm = tuple(profiles), tuple(weights), voxel_mm
         self.unguided, self.grain, self.noisy, self.noiseless = unguided, grain, noisy, noiseless
-        self.planes_key, self.guide_key = planes_key, guide_key
+        self.level, self.planes_key, self.guide_key = level, planes_key, guide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with target, guide and class."""
@@ -87,8 +90,12 @@ class ThickenSliced(MapTransform, RandomizableTransform):
                 operator = SliceOperator.build(geometry)
                 bare = not grain and self.R.random() < self.noiseless
                 y = operator.forward(pair[1:], axis) if bare else self.acquired(pair, operator, axis)
-                wanted = operator.project(wanted, y, axis)
-                seen = shown(y, geometry, axis)[:, 0]
+                level = 0.0 if grain else self.level
+                if level > 0:
+                    y = self.noised(operator.forward(pair[1:] if bare else pair[:1], axis), operator, axis, level, bare)
+                else:
+                    wanted = operator.project(wanted, y, axis)
+                seen = shown(y, geometry, axis, level)[:, 0]
                 if axis == 2:  # the network sees the thick axis as the first
                     wanted, seen = wanted.mT.contiguous(), seen.mT.contiguous()
             result[key] = wanted
@@ -106,11 +113,15 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         if self.R.random() < self.noisy:
             tissue = pair[1] > X0_RANGE[0] + AIR
             sigma = float((pair[0] - pair[1])[tissue].std()) if int(tissue.sum()) > 1 else 0.0
-            left = np.sqrt(np.clip(1 - np.square(operator.matrix).sum(axis=1), 0, None))  # [m]
-            shape = [-1 if k == axis else 1 for k in range(3)]
-            drawn = torch.from_numpy(self.R.standard_normal(tuple(y.shape)) * left.reshape(shape)).to(y)
-            y = torch.where(y > X0_RANGE[0] + AIR, y + sigma * drawn, y)
+            y = self.noised(y, operator, axis, sigma, False)
         return y
+
+    def noised(self, y: Tensor, operator: SliceOperator, axis: int, sigma: float, whole: bool) -> Tensor:
+        """Return slices with noise where they are no exact background: the whole of sigma, or the rest."""
+        left = np.sqrt(np.clip(1 - np.square(operator.matrix).sum(axis=1) * (not whole), 0, None))  # [m]
+        shape = [-1 if k == axis else 1 for k in range(3)]
+        drawn = torch.from_numpy(self.R.standard_normal(tuple(y.shape)) * left.reshape(shape)).to(y)
+        return torch.where(y > X0_RANGE[0] + AIR, y + sigma * drawn, y)
 
     def draw_geometry(self, voxels: int) -> SliceGeometry:
         """Return random slices on a line of voxels, of which some at the ends may be padding."""
