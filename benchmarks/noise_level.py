@@ -22,7 +22,7 @@ import pandas as pd
 from monai.networks.layers import GaussianFilter
 from numpy.typing import NDArray
 
-from bida.mri.noise_level import estimate_noise
+from bida.physics.noise_level import estimate_noise
 from bida.physics.rician import add_noise, sigma_of_snr, tissue
 from bida.physics.simulate import simulate_slices
 from bida.training.head_dataset import HeadDataset, find_sources
