@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AxisGrid
-from bida.physics.interpolation import filled, filling_matrix, interpolation_matrix
+from bida.physics.interpolation import filling_matrix, interpolation_matrix
 from bida.physics.operators import SliceOperator, apply_along
 
 SHOWN = 6  # channels of what a guided prior is shown
@@ -71,14 +71,14 @@ def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: flo
     Returns:
         Tensor [6, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
         what is the same everywhere: log2 of slice spacing over voxel size, halved; the noise over `NOISE_UNIT`; slice
-        thickness over slice spacing, less one. In A+ y missing slices count as interpolated ones: zeros are a grey that
-        no prior was shown.
+        thickness over slice spacing, less one.
     """
     axis = geometry.axis if dim is None else dim
     g = guide(y, geometry, axis)
     place = torch.from_numpy(slice_phase(geometry)).to(g).reshape([-1 if k == axis else 1 for k in range(g.ndim)])
     made = [torch.full_like(g, value) for value in how_made(geometry, noise)]
-    measured = SliceOperator.build(geometry.complete()).pinv(filled(y, geometry, axis), axis)
+    # 0 where a slice is missing: with a prior that takes it for measured, what is filled in stays interpolation
+    measured = SliceOperator.build(geometry).pinv(y, axis)
     return torch.stack([g, measured, place.expand_as(g), *made])
 
 

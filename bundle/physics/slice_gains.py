@@ -41,7 +41,7 @@ CERTAIN = 5.0  # standard errors
 ALTERNATE = 0.07  # least log ratio of odd to even slices that is corrected
 AGREED = 0.9  # of the slices, that lie on the side that their parity says
 SINGLE = 0.12  # least log ratio of a single slice to its neighbours that is corrected
-ECHO = 0.35  # of a single slice's deviation: how far its neighbours may be from minus half of it
+ECHO = 0.3  # of a single slice's deviation: how far its neighbours may be from minus half of it
 MANY = 0.25  # of the slices: if more than that are single ones that differ, none is certain
 
 

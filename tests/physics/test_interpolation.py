@@ -77,6 +77,6 @@ def test_filled_takes_any_axis_and_leaves_the_others(geometry):
 def test_a_spline_overlooks_missing_slices(geometry, order):
     y = np.random.default_rng(0).random((3, 12, 4)).astype(np.float32)
     gap = replace(geometry, missing=(5,))
-    filled_in = np.einsum("ij,rjs->ris", filling_matrix(12, (5,), order), y).astype(np.float32)
+    filled_in = np.einsum("ij,rjs->ris", filling_matrix(12, (5,), min(order, 1)), y).astype(np.float32)
     y[:, 5] = np.nan
     np.testing.assert_allclose(spline(y, gap, order), spline(filled_in, geometry, order), rtol=0, atol=1e-6)
