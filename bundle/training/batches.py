@@ -51,6 +51,7 @@ class Variation:
         highest: share of slices that are diffused to the mean of the noise at the highest time, as for the mean in one
             step; the others' times are spread evenly.
         unguided: share of slices without a guide, so that the prior can also be sampled without.
+        emphasis: times are T u^(1 / emphasis), u spread evenly: above 1 for more of the high ones.
     """
 
     moved: float = 0.3
@@ -68,6 +69,7 @@ class Variation:
     noiseless: float = 0.4
     highest: float = 0.5
     unguided: float = 0.0
+    emphasis: float = 1.0
 
 
 class Geometries:
@@ -206,7 +208,7 @@ class ThickBatches:
         """
         T, count = len(self.alpha_bar), self.batch_size
         even = (torch.arange(count) + float(torch.rand((), generator=chance.host))) / count
-        even = (even * T).long()[torch.randperm(count, generator=chance.host)]
+        even = (even ** (1 / self.vary.emphasis) * T).long()[torch.randperm(count, generator=chance.host)]
         first = torch.rand(count, generator=chance.host) < self.vary.highest
         return torch.where(first, T - 1, even), first
 

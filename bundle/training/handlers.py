@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver, EMAHandler
@@ -94,7 +95,8 @@ class StopInTime:
         """Add the time since the last step, validation and checkpoints included."""
         now = time.perf_counter()
         self.clock.seconds, self.last = self.clock.seconds + now - self.last, now
-        if self.clock.share is not None and self.clock.share >= 1:
+        over = self.clock.share is not None and self.clock.share >= 1
+        if idist.all_reduce(int(over), "MAX"):  # processes of one run end with the same step
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
 

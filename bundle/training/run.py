@@ -51,8 +51,10 @@ def run_training(
             f"--set: must name a value of the configuration, got {', '.join(unknown)}; "
             f"see {' and '.join(released[-settable:])}"
         )
+    whole = ConfigParser.load_config_files([*own, *configs])
     for config in configs:
-        check_used(config, ConfigParser.load_config_files([*own, *configs]))
+        check_used(config, ConfigParser.load_config_file(config), whole)
+    check_used("--set", overrides, whole)
     with worker_errors(), plain_errors():
         workflow = ConfigWorkflow(
             [*own, *configs], workflow_type="train", run_id="training",
@@ -63,16 +65,19 @@ def run_training(
         workflow.finalize()
 
 
-def check_used(config: str, whole: Mapping[str, Any]) -> None:
-    """Check that the whole configuration has a use for every value of one that lies over it.
+def check_used(config: str, own: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Check that the whole configuration has a use for every value that lies over it.
+
+    Args:
+        config: What the values are from, for the message.
+        own: The values.
+        whole: The configuration.
 
     Raises:
         SettingsError: Nothing refers to a value: it is misspelt, or another training's.
     """
-    from monai.bundle import ConfigParser
-
     used = set(re.findall(r"[@%](\w+)", repr(whole))) | RUN
-    names = {name.lstrip("+~").split("#")[0].split("::")[0] for name in ConfigParser.load_config_file(config)}
+    names = {name.lstrip("+~").split("#")[0].split("::")[0] for name in own}
     unused = sorted(names - used)
     if unused:
         raise SettingsError(

@@ -137,7 +137,8 @@ def test_a_value_of_a_configuration_that_nothing_refers_to_is_refused(tmp_path, 
 @pytest.mark.parametrize(
     "base, over",
     [
-        (["train.yaml"], "release_train.yaml"),
+        (["train.yaml"], "on_device.yaml"),
+        (["train.yaml", "on_device.yaml"], "release_train.yaml"),
         (["train.yaml"], "multi_gpu_train.yaml"),
         (["train.yaml", "masked_train.yaml"], "masked_small.yaml"),
         (["train.yaml", "masked_train.yaml"], "multi_gpu_train.yaml"),
@@ -145,7 +146,9 @@ def test_a_value_of_a_configuration_that_nothing_refers_to_is_refused(tmp_path, 
 )
 def test_the_bundles_own_configurations_have_uses_for_all(base, over):
     names = [str(ROOT / "configs" / name) for name in (*base, over)]
-    training_command.check_used(names[-1], ConfigParser.load_config_files(names))
+    training_command.check_used(
+        names[-1], ConfigParser.load_config_file(names[-1]), ConfigParser.load_config_files(names)
+    )
 
 
 @pytest.mark.slow

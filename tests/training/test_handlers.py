@@ -14,7 +14,7 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError
 from bida.io.weights import load_weights
-from bida.training.handlers import prepare, warmup_cosine, warmup_cosine_scheduler
+from bida.training.handlers import SpreadLoss, prepare, warmup_cosine, warmup_cosine_scheduler
 
 SMALL = {
     "network#bare#channels": [64],
@@ -56,7 +56,8 @@ def train(data, output, **overrides):
 
 
 def small_prior():
-    return PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, in_channels=2), SliceResNet(32, 1)), guided=True)
+    guided = SliceResNet(32, 1, in_channels=7, made=True, spread=True)
+    return PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, in_channels=2), guided), guided=True)
 
 
 def test_learning_rate():
@@ -139,3 +140,76 @@ def test_two_processes(bids, tmp_path):
     load_weights(prior, output / "model.pt")
     for key, value in prior.state_dict().items():
         torch.testing.assert_close(value, expected[key], rtol=2e-3, atol=2e-4)  # half precision, order of sums
+
+
+ON_DEVICE = {name: value for name, value in SMALL.items() if name not in ("num_workers", "validate#dataset#length")}
+ON_DEVICE |= {"geometries": 16, "validate#dataloader#geometries": 4, "validate#dataloader#length": 2}
+ON_DEVICE |= {"validate#evaluator#epoch_length": 2}
+
+
+def train_on_device(data, output, **overrides):
+    configs = [str(ROOT / "configs" / name) for name in ("train.yaml", "on_device.yaml")]
+    workflow = ConfigWorkflow(
+        configs, workflow_type="train", run_id="training", logging_file=False,
+        dataset_dir=str(data), output_dir=str(output), **{**ON_DEVICE, **overrides},
+    )  # fmt: skip
+    workflow.initialize()
+    workflow.run()
+    return workflow
+
+
+@pytest.mark.slow
+def test_a_run_with_batches_of_the_device_is_resumed_as_if_it_had_not_stopped(bids, tmp_path):
+    whole = train_on_device(bids, tmp_path / "whole", epochs=2)
+    train_on_device(bids, tmp_path / "parts", epochs=2, **{"train#trainer#max_epochs": 1})
+    second = train_on_device(bids, tmp_path / "parts", epochs=2)
+    assert second.parser.get_parsed_content("train#trainer").state.iteration == 6
+    expected = whole.parser.get_parsed_content("average_network").state_dict()
+    for key, value in second.parser.get_parsed_content("average_network").state_dict().items():
+        torch.testing.assert_close(value, expected[key], rtol=0, atol=0, msg=key)
+
+
+def test_a_run_of_minutes_stops_exports_and_goes_on(bids, tmp_path):
+    output = tmp_path / "run"
+    first = train_on_device(bids, output, minutes=0.02, steps_per_epoch=1000)
+    steps = first.parser.get_parsed_content("train#trainer").state.iteration
+    assert 0 < steps < 1000
+    clock = first.parser.get_parsed_content("lr_scheduler").lr_lambdas[0]
+    assert clock.seconds >= 1.2 and clock(steps) == 0
+    assert (output / "model.pt").exists() and (output / f"checkpoint_{steps}.pt").exists()
+    second = train_on_device(bids, output, minutes=0.04, steps_per_epoch=1000)
+    trainer, clock = (second.parser.get_parsed_content(name) for name in ("train#trainer", "lr_scheduler"))
+    assert trainer.state.iteration > steps
+    assert 2.4 <= clock.lr_lambdas[0].seconds < 4.8  # the first run's counted
+    prior = small_prior()
+    load_weights(prior, output / "model.pt")
+    assert prior.tells_spread
+
+
+def test_the_rate_falls_with_the_minutes():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    clock = warmup_cosine_scheduler(optimizer, 4, 1000, minutes=2).lr_lambdas[0]
+    assert clock(1) == pytest.approx(0.5) and clock(10) == pytest.approx(1)
+    clock.seconds = 60
+    assert clock(10) == pytest.approx(0.5)
+    clock.seconds = 150
+    assert clock(10) == 0
+    with pytest.raises(SettingsError, match="minutes: must be a number above 0, got -1"):
+        warmup_cosine_scheduler(optimizer, 4, 1000, minutes=-1)
+
+
+def test_the_spread_is_learned_beside_the_mean_and_does_not_bend_it():
+    """Errors of a known deviation: the second channel's best value is its logarithm; a first channel alone is MSE."""
+    target = 0.3 * torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    output = torch.zeros(4, 2, 32, 32, requires_grad=True)
+    loss = SpreadLoss(weight=1.0)
+    losses = {
+        s: float(loss(torch.cat([output[:, :1], torch.full_like(target, s)], 1), target))
+        for s in np.linspace(-3, 1, 41)
+    }
+    assert min(losses, key=losses.get) == pytest.approx(np.log(0.3), abs=0.06)
+    loss(output, target).backward()
+    plain = torch.zeros(4, 1, 32, 32, requires_grad=True)
+    torch.nn.functional.mse_loss(plain, target).backward()
+    torch.testing.assert_close(output.grad[:, :1], plain.grad)
+    assert float(loss(plain, target)) == pytest.approx(float(target.square().mean()))
