@@ -34,7 +34,7 @@ from bida.training.run import override
 
 COLUMNS = ["weights", "trained with", "cell", "dB"]
 DONE = "done"  # file in the folder of a run that came to its end
-SHORT = ["epochs=1", "steps_per_epoch=600", "num_workers=0", "dtype=bfloat16"]
+SHORT = ["epochs=1", "steps_per_epoch=600", "dtype=bfloat16"]
 # what differs from the recipe: assignments, or data sets left out
 VARIANTS: dict[str, list[str]] = {
     "64 x 8": [],
@@ -54,7 +54,7 @@ VARIANTS: dict[str, list[str]] = {
     "no turning, shifting, scaling": ["moved=0.0"],
     "all turned, shifted, scaled": ["moved=1.0"],
     "no change of contrast": ["contrast=0.0"],
-    "no Rician noise added": ["noise=0.0"],
+    "no noise added": ["noisy=0.0"],
     "no template": ["-mouse-template-drcarbon"],
     "no synthetic heads": ["-synthetic-heads"],
     "no EPI": ["-rat-bold-pontes"],
@@ -107,7 +107,7 @@ def start(name: str, arguments: argparse.Namespace) -> None:
     if path.exists():
         return
     parser = ConfigParser()
-    parser.read_config([str(files("bida.configs") / config) for config in ("train.yaml", "release_train.yaml")])
+    parser.read_config([str(files("bida.configs") / config) for config in ("train.yaml", "on_device.yaml", "release_train.yaml")])
     for text in assignments_of(name, arguments):
         key, value = override(text)
         parser[key] = value

@@ -47,7 +47,7 @@ PYTHON = (
 SMALL_PRIOR = (
     "--set 'network#bare#channels=[64]' --set 'network#bare#blocks=1' --set 'network#guided#channels=32' "
     "--set 'network#guided#blocks=1' --set steps_per_epoch=3 --set epochs=1 --set batch_size=2 --set 'crop=[16, 16]' "
-    "--set warmup=2 --set num_workers=0 --set dtype=float32 --set 'validate#dataset#length=4'"
+    "--set warmup=2 --set dtype=float32"
 )
 MASKED = (
     "bida train-masked ../inputs/stack.tif --val '../inputs/stack.tif[0:8]' --output weights "

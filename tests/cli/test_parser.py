@@ -234,6 +234,7 @@ def test_demo(tmp_path, capsys):
     ("extra", "message"),
     [
         (["--set", "epochz=3"], "--set: must name a value of the configuration, got epochz"),
+        (["--set", "num_workers=2"], "--set: every value must have a use in the training, nothing refers to num_workers"),
         (["--set", "epochs"], "--set: must be NAME=VALUE, got 'epochs'"),
         (["--set", "crop=[1"], "--set crop: value must be YAML"),
         (["--config", "none.yaml"], "none.yaml: a configuration must exist"),
@@ -262,7 +263,7 @@ def test_train_command(make_scan, tmp_path):
     (tmp_path / "data" / "participants.tsv").write_text("participant_id\tsplit\nsub-a\ttrain\n")
     sets = ["epochs=1", "steps_per_epoch=2", "batch_size=2", "warmup=1", "crop=[16, 16]", "network#bare#channels=[64]",
             "network#bare#blocks=1", "network#guided#channels=32", "network#guided#blocks=1",
-            "num_workers=0", "dtype=float32", "validate#dataset#length=2", "tuning_subjects=[]",
+            "geometries=8", "dtype=float32", "validate#dataloader#geometries=2", "tuning_subjects=[]",
             "validate#animals#split=train"]  # fmt: skip
     flags = [part for text in sets for part in ("--set", text)]
     assert main(["train", str(tmp_path / "data"), "--output", str(tmp_path / "run"), *flags]) == 0
