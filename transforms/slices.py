@@ -26,9 +26,15 @@ class CorrectSlices(VolumeStep):
     result is made their place is held by what their neighbours interpolate to. What was estimated goes as JSON into the
     meta (`slices`), and a sentence for each finding into `warnings`.
 
+    With ``correct=False`` the scan stays as it is, and what was found is said all the same.
+
     Backward changes nothing: the result keeps the even brightness and what was filled in. Steps that come after this
     one, so `MatchScan`, know the scan as it leaves it.
     """
+
+    def __init__(self, correct: bool = True) -> None:
+        """Keep the choice."""
+        self.correct = correct
 
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
         """Correct, and take out."""
@@ -37,8 +43,10 @@ class CorrectSlices(VolumeStep):
         out = noted(
             image,
             slices=json.dumps(found.record()),
-            warnings=add_warnings(image, sentences(found, geometry.axis)),
+            warnings=add_warnings(image, sentences(found, geometry.axis, self.correct)),
         )
+        if not self.correct:
+            return out, {}
         data = image.data
         if found.corrected:
             shape = [-1 if k == geometry.axis + 1 else 1 for k in range(4)]
@@ -54,7 +62,7 @@ class CorrectSlices(VolumeStep):
         return image
 
 
-def sentences(found: SliceGains, axis: int) -> list[str]:
+def sentences(found: SliceGains, axis: int, corrected: bool = True) -> list[str]:
     """Return what the user should know of the slices, a sentence each; slices are counted from 1."""
     told = []
     by_gain = sorted(found.corrected, key=lambda k: (found.divisors[k], k))
@@ -62,9 +70,12 @@ def sentences(found: SliceGains, axis: int) -> list[str]:
         which = sorted(group)
         how = f"{abs(divisor - 1):.0%} {'darker' if divisor < 1 else 'brighter'} than {_their(which)} neighbours"
         done = "brightened" if divisor < 1 else "darkened"
-        told.append(f"{named(which, axis)} {_was(which)} {how} and {_was(which)} {done}; the result stays so")
+        end = f"and {_was(which)} {done}; the result stays so" if corrected else "and stay so"
+        told.append(f"{named(which, axis)} {_was(which)} {how} {end}")
     for which, what in ((found.empty, "empty"), (found.corrupt, "unlike both neighbours, as if spoilt,")):
-        if which:
+        if which and not corrected:
+            told.append(f"{named(which, axis)} {_was(which)} {what} and counts as measured")
+        elif which:
             told.append(
                 f"{named(which, axis)} {_was(which)} {what} and {_was(which)} left out: what the result holds there "
                 "is filled in from the neighbours and the prior"

@@ -11,6 +11,7 @@ from typing import Any
 
 from bida.errors import SettingsError, WeightsError
 from bida.io.files import check_exists, check_output, sidecar_path
+from bida.io.released import weights_file
 from bida.mri.settings import PRESETS, Settings
 from bida.options import options_of
 from bida.physics.plan import PlanOptions
@@ -18,7 +19,7 @@ from bida.physics.slice_profile import measured_thickness
 
 PLAN = (*options_of(PlanOptions), "volume", "scale_header")
 PRIOR = ("steps", "samples", "guided", "grain")
-STEPS = ("n4",)  # on the way from a scan to a network's input
+STEPS = ("correct_slices", "n4")  # on the way from a scan to a network's input
 MACHINE = ("device", "dtype", "model")
 
 
@@ -94,7 +95,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     measured_thickness(str(settings.profile))
     if settings.like is not None:
         check_exists(settings.like)
-    if settings.model is not None and not Path(settings.model).is_file():
+    if settings.model is not None and not weights_file(settings.model).is_file():
         raise WeightsError(f"{settings.model}: weights must exist, none found; check --model")
     return settings
 

@@ -98,9 +98,9 @@ class Method:
         """Return what its result depends on, beside the slices."""
         found = {name: getattr(choices, name) for name in self.depends_on}
         if "model" in found:
-            from bida.io.weights import released_path, sha256
+            from bida.io.weights import sha256, weights_file
 
-            found["model"] = sha256(choices.model or released_path("model.pt"))
+            found["model"] = sha256(weights_file(choices.model))
         return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bida.errors import WeightsError
 from bida.io.files import atomic
+from bida.io.released import released_path, weights_file
 
 # what torch, or who reads what it read, says of a file that is none of ours
 MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)
@@ -44,27 +45,17 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def released_path(name: str) -> Path:
-    """Return the path of weights shipped with the package, such as ``model.pt``."""
-    return Path(str(files("bida.models") / name))
-
-
 def released_hash(name: str) -> str | None:
     """Return the SHA-256 that the bundle's metadata records for released weights, None where it records none."""
     metadata: dict[str, Any] = json.loads((files("bida.configs") / "metadata.json").read_text(encoding="utf-8"))
     return metadata.get("weights_sha256", {}).get(name)
 
 
-def weights_file(path: str | Path | None = None, name: str = "model.pt") -> Path:
-    """Return the path of weights, that of the released ``name`` where none is given."""
-    return released_path(name) if path is None else Path(path)
-
-
 def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weights:
     """Read a state dict, its file once.
 
     Args:
-        path: A weights file; the released ``name`` when None.
+        path: See `bida.io.released.weights_file`; the released ``name`` when None.
         name: Name of released weights, whose hash is checked also where ``path`` points at them.
 
     Raises:
@@ -80,7 +71,8 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weig
             f"{file}: weights must be readable, got '{error.strerror}'; check the permissions"
         ) from error
     digest = hashlib.sha256(content).hexdigest()
-    expected = released_hash(name) if file.resolve() == released_path(name).resolve() else digest
+    shipped = [one for one in (name, file.name) if file.resolve() == released_path(one).resolve()]
+    expected = released_hash(shipped[0]) if shipped else digest
     if digest != expected:
         raise WeightsError(
             f"{file}: SHA-256 must be {expected or 'recorded in metadata.json'}, got {digest}; "

@@ -254,7 +254,7 @@ def training_slices(scans: Sequence[ScanSlices], how: Adaptation, prior: PlanePr
     stacks, transforms = [], []
     for number, scan in enumerate(scans, 1):
         axis, slices = scan.geometry.axis, torch.from_numpy(scan.slices)
-        held = chosen_indices(slices, axis)
+        held = chosen_indices(slices, axis, scan.geometry.missing)
         free = [index for index in with_content(slices, axis) if index not in (*held, *scan.geometry.missing)]
         if not free:
             raise SettingsError(

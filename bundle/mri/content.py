@@ -51,10 +51,11 @@ def content(y: Tensor, operator: SliceOperator) -> Tensor:
     Of a scan with noise in the air nearly every voxel counts, of a brain that was extracted the brain.
 
     Args:
-        y: the scan's slices, [R, A, S], coarse along the through-plane axis.
+        y: the scan's slices, [R, A, S], coarse along the through-plane axis, missing ones filled in.
         operator: that made them.
     """
-    weights = np.abs(operator.matrix)
+    # what a missing slice would see is to be restored, too
+    weights = np.abs(SliceOperator.build(operator.geometry.complete()).matrix)
     reach = (weights > SIDE_LOBES * weights.max()).astype(np.float64)
     # a slice that varies by CONSTANT about the background must hold something: half of it, and room for rounding
     other = ((y - background(y)).abs() >= CONSTANT / 4).to(torch.float32)

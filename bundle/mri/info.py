@@ -60,7 +60,8 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
     table = {
         "through-plane axis": f"{AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}",
         "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick "
-        f"({meta.thickness_from})",
+        f"({meta.thickness_from})"
+        + (f", {len(geometry.missing)} of them without a measurement" if geometry.missing else ""),
         "factor": f"{geometry.factor:.4g}",
         "noise": noise_line(meta.noise_level),
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "

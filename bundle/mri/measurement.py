@@ -13,6 +13,7 @@ from bida.diffusion.noise import NO_PADDING
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, AxisGrid, grids_from_json
+from bida.physics.interpolation import filled
 from bida.physics.operators import SliceOperator
 from bida.physics.plan import ASSUMED
 
@@ -40,6 +41,7 @@ class ScanMeta:
             slices (`bida.mri.sampler.Leftover`) under ``residual``; None where it could not be told.
         residuals: see `RESIDUALS`; None where one was not measured.
         self_check: what the self-check found, as the inferer noted it; None where there was none.
+        slices: how they differ from their neighbours (`bida.transforms.slices`); None where the meta does not tell.
     """
 
     source: str
@@ -54,6 +56,7 @@ class ScanMeta:
     noise_level: dict[str, Any] | None
     residuals: dict[str, float | None]
     self_check: dict[str, Any] | None
+    slices: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> ScanMeta:
@@ -75,6 +78,7 @@ class ScanMeta:
             noise_level=json.loads(plain.get("noise_level", "null")),
             residuals={name: plain.get(name) for name in RESIDUALS},
             self_check=json.loads(plain.get("self_check", "null")),
+            slices=json.loads(plain.get("slices", "null")),
         )
 
 
@@ -83,7 +87,8 @@ class Measurement:
     """A scan as the sampler sees it.
 
     Attributes:
-        y: the scan's slices [R, A, S], normalised as the prior's training data, in-plane axes padded.
+        y: the scan's slices [R, A, S], normalised as the prior's training data, in-plane axes padded; missing ones hold
+            what their neighbours interpolate to: zeros would be grey.
         geometry: of the slices, with the padding of the through-plane axis.
         padding: voxels (before, after) on each axis of the isotropic grid.
         scale: units of y a unit of the scan's intensities, 1 where the inputs do not tell.
@@ -123,7 +128,7 @@ class Measurement:
             raise SettingsError("geometry: must be given, or be in the inputs' metadata as slice_geometry, got neither")
         full = list(padding or meta.padding)
         full[geometry.axis] = (geometry.pad_before, geometry.pad_after)
-        y = SliceOperator.build(geometry).forward(_volume(inputs, stride))
+        y = filled(SliceOperator.build(geometry).forward(_volume(inputs, stride)), geometry)
         return cls(y, geometry, full, meta.scale, None if meta.noise is None else meta.noise * meta.scale)
 
     def inside(self) -> Tensor:

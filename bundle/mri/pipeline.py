@@ -37,6 +37,7 @@ from bida.transforms.match import MatchScan
 from bida.transforms.noise import MeasureNoise
 from bida.transforms.pad import PadToNetwork
 from bida.transforms.plan import PlanScan
+from bida.transforms.slices import CorrectSlices
 from bida.transforms.way import Record, Way, back
 
 Source = str | Path | nib.Nifti1Pair
@@ -50,7 +51,8 @@ def way_of(settings: Settings, multiple: int = 8) -> Way:
         settings: Of the run.
         multiple: The network's stride.
     """
-    steps: list[VolumeStep] = [MeasureNoise(settings.noise), MatchScan()]
+    # first, so that all that comes after knows the scan as it leaves it
+    steps: list[VolumeStep] = [CorrectSlices(settings.correct_slices), MeasureNoise(settings.noise), MatchScan()]
     if settings.n4:
         steps.append(CorrectBias(restore=not settings.bias_corrected))
     steps += [ResampleInPlane(), NormalizePercentiles(), BackProject(), PadToNetwork(multiple)]
@@ -196,6 +198,7 @@ def superres(
     like: str | Path | None = None,
     volume: int | None = None,
     scale_header: float | None = None,
+    correct_slices: bool | None = None,
     n4: bool | None = None,
     bias_corrected: bool | None = None,
     steps: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -44,8 +45,9 @@ def describe(
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
         "dtype_choice": choice.how,
         "weights_sha256": prior.weights_sha256,
-        "slice_geometry": meta.geometry and asdict(meta.geometry),
+        "slice_geometry": meta.geometry and json.loads(meta.geometry.to_json()),
         "slice_thickness_from": meta.thickness_from,
+        "slices": meta.slices,
         "grid_ras": [asdict(grid) for grid in meta.grids],
         "noise": meta.noise_level,
         "data_consistency": meta.residuals,

@@ -195,7 +195,9 @@ class BiplanarSampler:
         std = moments.std if self.options.samples > 1 else draw.spread
         leftover = None
         if noise > 0:
-            leftover = Leftover.of(scan.y - A.forward(moments.mean), scan.y, scan.geometry.axis, noise)
+            rows, axis = torch.tensor(scan.geometry.acquired, device=scan.y.device), scan.geometry.axis
+            missed = (scan.y - A.forward(moments.mean)).index_select(axis, rows)
+            leftover = Leftover.of(missed, scan.y.index_select(axis, rows), axis, noise)
         noticed = check and replace(check, weight_of_result=draw.weight)
         return Restoration(moments.mean, std, residual, noticed, leftover)
 

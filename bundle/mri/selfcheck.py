@@ -119,7 +119,7 @@ def self_check(
         What was found; None where slices are smaller than the network's stride or than two slices' spacing, or none
         has content.
     """
-    chosen = chosen_indices(y, geometry.axis)
+    chosen = chosen_indices(y, geometry.axis, geometry.missing)
     if not chosen or min(size for axis, size in enumerate(y.shape) if axis != geometry.axis) < network.stride:
         return None
     sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
@@ -228,9 +228,9 @@ def sums_over_slices(a: Tensor, b: Tensor, axis: int) -> Tensor:
     return (a.double() * b.double()).movedim(axis, 0).flatten(1).sum(dim=1)
 
 
-def chosen_indices(y: Tensor, axis: int) -> list[int]:
-    """Return the indices of `SLICES` slices along an axis, spread evenly over those with content."""
-    useful = with_content(y, axis)
+def chosen_indices(y: Tensor, axis: int, missing: Sequence[int] = ()) -> list[int]:
+    """Return the indices of `SLICES` slices along an axis, none missing, spread evenly over those with content."""
+    useful = [index for index in with_content(y, axis) if index not in missing]
     places = [int((i + 0.5) / SLICES * len(useful)) for i in range(SLICES)]
     return sorted({useful[place] for place in places}) if useful else []
 
@@ -264,4 +264,5 @@ def slice_geometry(geometry: SliceGeometry, axis: int, voxels: int) -> SliceGeom
         offset_mm=0.0,
         pad_before=0,
         pad_after=0,
+        missing=(),
     )

@@ -163,12 +163,17 @@ class Settings(SamplerOptions, PlanOptions):
 
     volume: int | None = option(None, "volume of a 4D file, from 0", "I")
     scale_header: float | None = option(None, "divide the header's voxel sizes and origin by this", "F")
+    correct_slices: bool = option(
+        True,
+        "even out slices that are darker or brighter than their neighbours, and leave empty ones out",
+        words=("on", "off"),
+    )
     n4: bool = option(True, "divide out the bias field before sampling")
     bias_corrected: bool = option(False, "leave the bias field out of the result")
     adapt: float | None = option(None, "minutes of fine-tuning the priors on the scan's own slices first", "MINUTES")
     device: str = option("auto", "where the network runs: auto, cpu, cuda ...", "NAME")
     dtype: str = option("auto", "arithmetic of the network", choices=("auto", "float32", "bfloat16"))
-    model: str | Path | None = option(None, "other weights than the released ones", "FILE")
+    model: str | Path | None = option(None, "other weights than the released ones; 0.1: those before", "FILE")
 
     def __post_init__(self) -> None:
         """Check what is given."""

@@ -97,3 +97,15 @@ def test_words() -> None:
         "result holds there is filled in from the neighbours and the prior",
     ]
     assert sentences(SliceGains(nothing, nothing, nothing), 0) == []
+
+
+def test_on_request_slices_stay_as_they_are_and_are_spoken_of(scan: ScanImage) -> None:
+    striped = scan.data.clone()
+    striped[:, :, 1::2] *= 0.7
+    given = ScanImage(striped, scan.affine, scan.meta)
+    kept, _ = CorrectSlices(correct=False).forward(given)
+    assert torch.equal(kept.data, striped) and kept.meta["slice_geometry"] == scan.meta["slice_geometry"]
+    (text,) = json.loads(kept.meta["warnings"])[1:]
+    assert "30% darker than their neighbours and stay so" in text
+    even, _ = CorrectSlices().forward(given)
+    assert "were brightened" in json.loads(even.meta["warnings"])[1]

@@ -37,7 +37,7 @@ from bida.io.bids import group_of
 from bida.io.files import write_json
 from bida.io.nifti import ras
 from bida.io.scan import read_scan
-from bida.io.weights import released_path, sha256
+from bida.io.weights import sha256, weights_file
 from bida.provenance import versions
 
 Row = dict[str, Any]
@@ -172,7 +172,7 @@ def settings_of(experiment: Experiment, spent: Mapping[str, Any]) -> dict[str, A
         **({"draws of bida-draws": experiment.choices.samples} if "bida-draws" in experiment.methods else {}),
         "seed": experiment.choices.seed,
         "skull strippers": ", ".join(experiment.strippers),
-        "weights of the prior": sha256(experiment.choices.model or released_path("model.pt"))[:12],
+        "weights of the prior": sha256(weights_file(experiment.choices.model))[:12],
         "machine": f"{spent['machine']}, {spent['cores']} CPU cores",
         "cells at once": f"{spent['jobs']}, {spent['threads_each']} threads each",
         "time of this run": run,
