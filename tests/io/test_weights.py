@@ -1,5 +1,6 @@
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from bida.diffusion.load import load_prior, prior_of
 from bida.errors import WeightsError
-from bida.io import weights
+from bida.io import released, weights
 from bida.mri.pipeline import superres
 
 
@@ -40,7 +41,8 @@ def test_missing_file(tmp_path, network):
 def test_wrong_hash_of_released_weights(tmp_path, network, monkeypatch):
     path = tmp_path / "model.pt"
     weights.save_weights(network, path)
-    monkeypatch.setattr(weights, "released_path", lambda name: tmp_path / name)
+    for module in (weights, released):
+        monkeypatch.setattr(module, "released_path", lambda name: tmp_path / name)
     monkeypatch.setattr(weights, "released_hash", lambda name: "0" * 64)
     with pytest.raises(WeightsError, match=r"SHA-256 must be 0{64}, got"):
         weights.load_weights(network)
@@ -109,3 +111,20 @@ def test_other_weights_than_those_that_shaped_a_prior_are_read(tmp_path):
     weights.save_weights(prior, other)
     assert float(load_prior(prior_of(), other, cpu, "float32").uncertainty_scale) == 7.0
     assert float(load_prior(prior, None, cpu, "float32").uncertainty_scale) == scale  # what was kept is given once
+
+
+def test_weights_released_before_are_named_by_their_version(tmp_path, monkeypatch):
+    before = weights.weights_file("0.1")
+    assert before == weights.released_path("model-0.1.pt") and before.is_file()
+    found = weights.read_weights("0.1")
+    assert found.sha256 == weights.released_hash("model-0.1.pt") != weights.released_hash("model.pt")
+    assert weights.weights_file("7.3") == Path("7.3")  # no such version: a file of that name
+    monkeypatch.setattr(weights, "released_hash", lambda name: "0" * 64)
+    with pytest.raises(WeightsError, match=r"model-0\.1\.pt: SHA-256 must be 0000"):
+        weights.read_weights("0.1")
+
+
+def test_the_prior_of_before_has_no_spread_and_gives_a_mean(tmp_path):
+    from bida.diffusion.load import prior_of
+
+    assert not prior_of("0.1").tells_spread
