@@ -2,7 +2,8 @@
 
     python benchmarks/train_speed.py [--runs 5] [--quick]
 
-Runs configs/train.yaml on a synthetic brain. The limit is the rate at which the operations of the network's forward and
+Runs configs/train.yaml on a synthetic brain, with batches made where the network is (configs/on_device.yaml), and with
+slices prepared one by one by processes. The limit is the rate at which the operations of the network's forward and
 backward passes can be had, at that of a matrix product of the same type. Writes build/bench/train_speed.csv and .md.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from monai.bundle import ConfigParser
 
 from bida.mri.info import synchronise
 from bida.mri.synthetic_brain import synthetic_brain
+from bida.training.handlers import SpreadLoss
 
 WARM = 2  # steps that are not counted: the workers start, memory is laid out
 SPACING_MM, SHAPE = 0.2, (64, 96, 64)
@@ -32,11 +35,11 @@ SPACING_MM, SHAPE = 0.2, (64, 96, 64)
 
 @dataclass(frozen=True)
 class Case:
-    """One row: values of train.yaml, and threads."""
+    """One row: values of train.yaml, and threads; without workers batches are made where the network is."""
 
     what: str
     batch_size: int = 16
-    workers: int = 1
+    workers: int | None = None
     threads: int | None = None
 
 
@@ -47,9 +50,9 @@ def cases(quick: bool) -> list[Case]:
     return [
         default,
         Case("batch size 32", batch_size=32),
-        Case("no worker", workers=0),
-        Case("two workers", workers=2),
         Case("one thread", threads=1),
+        Case("slices one by one, one worker", workers=1),
+        Case("slices one by one, two workers", workers=2),
     ]
 
 
@@ -87,21 +90,24 @@ def row(case: Case, folder: Path, runs: int, group: int = 4) -> dict[str, Any]:
     """Train for `runs` groups of steps; their median time counts."""
     steps = WARM + runs * group
     parser = ConfigParser()
-    parser.read_config(str(files("bida.configs") / "train.yaml"))
+    together = case.workers is None
+    parser.read_config([str(files("bida.configs") / f"{name}.yaml") for name in ("train", *["on_device"] * together)])
     run = folder / case.what.replace(" ", "-")
     overrides = {"dataset_dir": str(folder / "data"), "output_dir": str(run), "batch_size": case.batch_size,
-                 "num_workers": case.workers, "epochs": 1, "steps_per_epoch": steps, "warmup": 1}  # fmt: skip
+                 "num_workers": case.workers or 0, "epochs": 1, "steps_per_epoch": steps, "warmup": 1}  # fmt: skip
     for name, value in overrides.items():
         parser[name] = value
     trainer = parser.get_parsed_content("train#trainer")
     prior, dataset = (parser.get_parsed_content(name) for name in ("bare_network", "train#dataset"))
-    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    loader = parser.get_parsed_content("train#dataloader")
+    batch = next(iter(loader))
     device = parser.get_parsed_content("device")
     rate = matmul_gflops(prior.compute_dtype, device)
     flops = gflop(lambda: backward(prior, batch, device)) / case.batch_size
     alone, ready = seconds(lambda: backward(prior, batch, device), runs, device), []
     prior.zero_grad()
-    loading = seconds(lambda: [dataset[index] for index in range(case.batch_size)], runs, device)
+    made = partial(loader.batch, 1) if together else lambda: [dataset[index] for index in range(case.batch_size)]
+    loading = seconds(made, runs, device)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: ready.append(clock(engine, device)))
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=steps), lambda engine: engine.terminate())
     trainer.run()
@@ -128,7 +134,7 @@ def clock(engine: Engine, device: torch.device) -> float:
 def backward(prior: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> None:
     """Run the two passes of a training step."""
     x, label, times, planes = (batch[key].to(device) for key in ("image", "label", "timesteps", "planes"))
-    torch.nn.functional.mse_loss(prior(x, times, planes), label).backward()
+    SpreadLoss()(prior(x, times, planes), label).backward()
 
 
 def seconds(run: Any, runs: int, device: torch.device) -> float:
