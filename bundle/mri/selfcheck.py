@@ -49,7 +49,7 @@ class SelfCheck:
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
         familiarity_db: how well the prior knows such slices (`bida.mri.familiarity`), dB.
-        better_db: PSNR of the slices that the weight makes less that of cubic interpolation, dB.
+        better_db: PSNR of the slices that the weight makes less that of cubic interpolation, dB, by the lesser axis.
         weight_of_result: of the mean of the planes' priors in the result (`averaged_weight`); None before there is one.
     """
 
@@ -69,7 +69,9 @@ class SelfCheck:
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of restored slices, x the truth, g the guide and r what was restored; each [N], a slice an axis.
+    """Errors of restored slices in tissue, x the truth, g the guide and r what was restored.
+
+    Each is [N], of the slices made thick along one axis first, then along the other.
 
     Attributes:
         xx: |x - g|^2.
@@ -93,8 +95,12 @@ class Errors:
         return ratio_db(self.total(0.0), self.total(weight))
 
     def better_db(self, weight: float) -> float:
-        """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB."""
-        return ratio_db(float(self.cc.sum()), self.total(weight))
+        """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB, along the axis that gains less.
+
+        Along the scan's own axis anatomy may be like that of either.
+        """
+        along = [Errors(*parts) for parts in zip(*(part.chunk(2) for part in (self.xx, self.rr, self.xr, self.cc)))]
+        return min(ratio_db(float(one.cc.sum()), one.total(weight)) for one in along)
 
 
 def ratio_db(one: float, other: float) -> float:
@@ -148,8 +154,7 @@ def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore, noise: flo
     """
     sums: list[Tensor] = []
     truth = sharp if noise <= 0 else denoised(sharp, geometry.axis, noise)
-    # the air of noisy scans has noise of another kind, and nothing to restore
-    inside = torch.ones_like(truth) if noise <= 0 else (truth > TISSUE).to(truth.dtype)
+    inside = (truth > TISSUE).to(truth.dtype)  # air has nothing to restore, and noise of another kind
     for axis in (axis for axis in range(3) if axis != geometry.axis):
         own = slice_geometry(geometry, axis, truth.shape[axis])
         if own.slices < 2:
