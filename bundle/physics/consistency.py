@@ -5,7 +5,7 @@ Lee 1980, "Digital image enhancement and noise filtering by use of local statist
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,54 +17,53 @@ from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import filling_matrix, interpolation_matrix
 from bida.physics.operators import SliceOperator, apply_along
 
-WINDOW = 7  # voxels: side of the window in which what an estimate missed is told from noise
-KEPT_SNR, SMOOTHED_SNR = 16.0, 10.0  # SNR from which a result keeps the noise of its slices, and to which none
+COARSE, FINE = (7,), (5, 3)  # voxels: sides of the windows in which what an estimate missed is told from noise
+# standard errors of noise alone by which the mean of a window must exceed it, to count as missed at all
+CERTAIN, LIKELY = 2.0, 0.7
+KEPT_SNR, LOW_SNR = 16.0, 10.0  # SNR from which a result keeps the noise of its slices, and to which `KEPT_LEAST` of it
+KEPT_LEAST = 0.4
 TISSUE = -0.5  # on the prior's scale: what is darker counts as air
-CERTAIN = 2.0  # standard errors of noise alone by which a window's mean and variance must exceed it to count in full
 
 
-def without_noise(residual: Tensor, noise: float, axis: int, window: int = WINDOW) -> Tensor:
-    """Return what of a residual is more than noise, by an adaptive Wiener filter (Lee 1980) of each of its slices.
+def without_noise(
+    residual: Tensor, noise: float, axis: int, windows: Sequence[int] = COARSE, certain: float = CERTAIN
+) -> Tensor:
+    """Return what of a residual is more than noise: what neighbouring voxels of a slice have in common.
 
     Where an estimate is right, the residual is noise alone; where it is wrong there is more, and alike in neighbouring
-    voxels of a slice. With the mean m and the variance v of the K voxels of a window about each voxel:
+    voxels of a slice. One window after the other, from what the ones before left, the mean m of its K voxels is taken
+    as far as noise alone would not make it (the local Wiener filter of Lee 1980, with a margin):
 
-        (1 - z^2 noise^2 / (K m^2))+ m + (1 - noise^2 (1 + z sqrt(2 / (K - 1))) / v)+ (r - m)
-
-    where z is `CERTAIN`. Lee's filter has z = 0: it lets a part of the noise pass everywhere, which shows as bars one
-    slice high (`bida.eval.bricks`).
+        (1 - z^2 noise^2 / (K m^2))+ m
 
     Args:
         residual: r, [R, A, S], slices along an axis.
         noise: standard deviation of a slice's noise, in its units; 0 returns the residual as it is.
         axis: along which the slices lie.
-        window: voxels of its side, odd.
+        windows: voxels of their sides, odd, the largest first.
+        certain: z, in standard errors of the mean.
     """
     if noise <= 0:
         return residual
-    slices, count = residual.movedim(axis, 0)[:, None], window**2
-
-    def local(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, window, stride=1, padding=window // 2, count_include_pad=False)
-
-    def share(of: float, square: Tensor) -> Tensor:
-        return (1 - of * noise**2 / square.clamp(min=torch.finfo(square.dtype).tiny)).clamp(min=0)
-
-    m = local(slices)
-    v = local(slices.square()) - m.square()
-    kept = share(CERTAIN**2 / count, m.square()) * m
-    kept = kept + share(1 + CERTAIN * math.sqrt(2 / (count - 1)), v) * (slices - m)
-    return kept[:, 0].movedim(0, axis)
+    slices = residual.movedim(axis, 0)[:, None]
+    found = torch.zeros_like(slices)
+    for side in windows:
+        m = F.avg_pool2d(slices - found, side, stride=1, padding=side // 2, count_include_pad=False)
+        square = m.square().clamp(min=torch.finfo(m.dtype).tiny)
+        found = found + (1 - (certain * noise / side) ** 2 / square).clamp(min=0) * m
+    return found[:, 0].movedim(0, axis)
 
 
 def agreeing(x: Tensor, y: Tensor, operator: SliceOperator, noise: float = 0.0) -> Tensor:
     """Return the volume near x that agrees with slices of so much noise: A x = y without any.
 
-    Of the residual r = y - A x, what is no noise, f(r) (`without_noise`), is put where the slices have it, and of the
-    rest the share k (`share_kept`) is put between the slices' centres as interpolation C does, where A+ would make a
-    bar one slice high of it:
+    Of the residual r = y - A x, what is certainly missed, f(r), is put where the slices have it. Of what is left,
+    r' = r - f(r), what is likely to be more than noise, h(r'), and the share k (`share_kept`) of the rest are put
+    between the slices' centres as interpolation C does, where A+ would make a bar one slice high of them:
 
-        x + A+ f(r) + k C (r - f(r))
+        x + A+ f(r) + C (h(r') + k (r' - h(r')))
+
+    f and h are `without_noise` of coarse windows and of fine ones.
 
     Args:
         x: [R, A, S], padding included.
@@ -75,23 +74,24 @@ def agreeing(x: Tensor, y: Tensor, operator: SliceOperator, noise: float = 0.0) 
     if noise <= 0:
         return operator.project(x, y)
     residual = y - operator.forward(x)
-    missed = without_noise(residual, noise, operator.axis)
-    kept = share_kept(y, noise)
-    x = x + operator.pinv(missed)
-    return x if kept == 0 else x + kept * cubic(residual - missed, operator.geometry)
+    certain = without_noise(residual, noise, operator.axis)
+    rest = residual - certain
+    likely = without_noise(rest, noise, operator.axis, FINE, LIKELY)
+    return x + operator.pinv(certain) + cubic(likely + share_kept(y, noise) * (rest - likely), operator.geometry)
 
 
 def share_kept(y: Tensor, noise: float) -> float:
     """Return which share of the noise of slices y, on the prior's scale, a result keeps.
 
     All of it where the SNR, the mean in tissue over the noise, is `KEPT_SNR` or more: it hardly shows, and to tell it
-    from fine structure is a risk. None where it is `SMOOTHED_SNR` or less, and in proportion between.
+    from fine structure is a risk. `KEPT_LEAST` where it is `LOW_SNR` or less, since small lesions are in it, too. In
+    proportion between.
     """
     tissue = y[y > TISSUE]
     if not tissue.numel():
         return 1.0
     snr = float(tissue.mean() + 1) / noise
-    return min(1.0, max(0.0, (snr - SMOOTHED_SNR) / (KEPT_SNR - SMOOTHED_SNR)))
+    return KEPT_LEAST + (1 - KEPT_LEAST) * min(1.0, max(0.0, (snr - LOW_SNR) / (KEPT_SNR - LOW_SNR)))
 
 
 def cubic(y: Tensor, geometry: SliceGeometry) -> Tensor:
