@@ -1,13 +1,13 @@
 """Decide what will be done with a scan: through-plane axis, spacings, slice thickness and the grid of the result.
 
 Each of slice thickness and slice spacing comes from the first that gives it: option, JSON sidecar, header. A profile
-file is an option that gives the thickness: the FWHM that was measured.
+file is an option that gives the thickness: the FWHM that was measured. Asked for, the scan's own voxels say it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, SAME_GRID, AxisGrid, isotropic_axis, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid, like_grids
 from bida.physics.slice_profile import PROFILES, measured_thickness
+from bida.physics.thickness import ThicknessEstimate
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
 MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model card's table
@@ -28,6 +29,10 @@ EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
 # A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
 THICKNESS_SHARE = (0.1, 4.0)
 ASSUMED = "assumed"
+ESTIMATE = "estimate"
+UNLIKE = 0.2  # relative; an estimated thickness that is further from the one taken is worth a note
+
+Estimator = Callable[[Sequence[float], int], ThicknessEstimate]  # of voxel sizes, mm, and the through-plane axis
 
 
 @documented
@@ -43,8 +48,12 @@ class PlanOptions:
     )
     factor: float | None = option(None, "slice spacing over the result's voxel size, instead of --spacing", "F")
     axis: str | None = option(None, "through-plane axis; default: the coarsest", choices=tuple(AXES))
-    thickness_mm: float | None = option(
-        None, "slice thickness (FWHM), mm; default: the sidecar's, else the slice spacing", "MM", flag="thickness"
+    thickness_mm: str | float | None = option(
+        None,
+        "slice thickness (FWHM), mm; estimate: from the scan itself; default: the sidecar's, else the slice spacing",
+        "MM",
+        words=(ESTIMATE,),
+        flag="thickness",
     )
     gap_mm: float | None = option(None, "slice spacing minus slice thickness, mm; negative: overlap", "MM", flag="gap")
     profile: str | Path = option("slr", "slice profile; a file has columns of mm and amplitude", PROFILES)
@@ -68,7 +77,12 @@ class PlanOptions:
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
         if self.axis is not None and str(self.axis).upper() not in tuple(AXES):
             raise SettingsError(f"--axis must be R, A or S, got {self.axis!r}; give one of those")
-        if self.thickness_mm is not None:
+        if self.thickness_mm == ESTIMATE:
+            if self.gap_mm is not None:
+                raise SettingsError(
+                    f"--gap says the thickness, got {self.gap_mm} beside --thickness {ESTIMATE}; give one of them"
+                )
+        elif self.thickness_mm is not None:
             _number(self.thickness_mm, "--thickness")
         if self.gap_mm is not None:
             _number(self.gap_mm, "--gap", above=-math.inf)
@@ -84,8 +98,9 @@ class Plan:
         shape: the scan's voxels on R, A and S.
         affine: 4 x 4 of the scan [R, A, S], its slice spacing put right where the sidecar or an option corrects it.
         warnings: what was assumed, a sentence each.
-        thickness_from: where the slice thickness is from: ``--thickness``, ``--gap``, ``profile file``, ``sidecar``, or
-            ``assumed``, as large as the slice spacing.
+        thickness_from: where the slice thickness is from: ``--thickness``, ``--gap``, ``profile file``, ``sidecar``,
+            ``estimate``, or ``assumed``, as large as the slice spacing.
+        estimate: what the scan says of its slice thickness; None where it was not asked.
     """
 
     geometry: SliceGeometry
@@ -94,6 +109,7 @@ class Plan:
     affine: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
     thickness_from: str = ASSUMED
+    estimate: ThicknessEstimate | None = None
 
 
 def plan_scan(
@@ -104,6 +120,7 @@ def plan_scan(
     like: ImageGrid | None = None,
     sidecar: Mapping[str, Any] | None = None,
     name: str = "scan",
+    estimate: Estimator | None = None,
 ) -> Plan:
     """Plan the way from a scan to an isotropic volume.
 
@@ -115,6 +132,8 @@ def plan_scan(
         like: the grid of that file; excludes `factor` and `spacing`.
         sidecar: content of the scan's JSON sidecar.
         name: what errors call the scan.
+        estimate: says how thick the slices of this scan are; asked by ``thickness_mm="estimate"``, and for a note where
+            the thickness would be assumed.
 
     Raises:
         ScanError: the scan has no coarsest axis, or its sidecar or the `like` grid does not fit it.
@@ -125,11 +144,19 @@ def plan_scan(
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
+    wanted_mm = _wanted_thickness(options.thickness_mm, profile)
     slice_spacing, thickness, thickness_from = _slice_sizes(
-        spacing_of(affine)[through], options.thickness_mm, options.gap_mm, profile, sidecar or {}, name, warnings
+        spacing_of(affine)[through], wanted_mm, options.gap_mm, profile, sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
     voxels = list(spacing_of(affine))
+    asked = options.thickness_mm == ESTIMATE
+    found = None
+    if asked and estimate is None:
+        raise SettingsError(f"--thickness {ESTIMATE} needs the voxels of {name}, got its header alone; give mm")
+    if estimate is not None and (asked or thickness_from == ASSUMED):
+        found = estimate(voxels, through)
+        thickness, thickness_from = _estimated(found, asked, thickness, thickness_from, warnings)
     if like is not None:
         if factor is not None or spacing != "auto":
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
@@ -159,6 +186,7 @@ def plan_scan(
         affine,
         tuple(warnings),
         thickness_from,
+        found,
     )
 
 
@@ -205,6 +233,47 @@ def _through_plane_axis(
             f"{name}: a scan must have one coarsest axis, got {axes} alike in {_sizes(spacing_mm)}; give --axis"
         )
     return tied[0]
+
+
+def _wanted_thickness(thickness_mm: str | float | None, profile: str) -> float | None:
+    """Return the thickness that an option gives in mm; refuse an estimate where the profile was measured."""
+    if thickness_mm is None:
+        return None
+    if thickness_mm != ESTIMATE:
+        return float(thickness_mm)
+    measured = measured_thickness(profile)
+    if measured is not None:
+        raise SettingsError(
+            f"--thickness {ESTIMATE} must be left out with a profile file, whose thickness is {measured:.4g} mm, "
+            f"got {profile}; leave one out"
+        )
+    return None
+
+
+def _estimated(
+    found: ThicknessEstimate, asked: bool, thickness_mm: float, source: str, warnings: list[str]
+) -> tuple[float, str]:
+    """Return the thickness to use, mm, and where it is from, and note where the scan says something else."""
+    if found.thickness_mm is None:
+        if asked:
+            warnings.append(f"this scan can't tell how thick its slices are: {found.reason}")
+        elif found.high_mm is not None and thickness_mm > found.high_mm:
+            warnings.append(
+                f"the slices look thinner than {found.high_mm:.3g} mm, but are taken as {thickness_mm:.4g} mm thick: "
+                "give --thickness where it is known"
+            )
+        return thickness_mm, source
+    unlike = abs(found.thickness_mm - thickness_mm) > UNLIKE * thickness_mm
+    says = f"{found.thickness_mm:.3g} mm ({found.low_mm:.3g}-{found.high_mm:.3g} mm) by an estimate from the scan"
+    taken = "the slice spacing" if source == ASSUMED else "what the sidecar says"
+    if unlike and asked:
+        warnings.append(f"the slices are {says}, not {thickness_mm:.4g} mm, {taken}: look twice")
+    elif unlike:
+        warnings.append(
+            f"the slices are {says}, but taken as {thickness_mm:.4g} mm thick, {taken}: give --thickness {ESTIMATE}, "
+            "or the true one"
+        )
+    return (found.thickness_mm, ESTIMATE) if asked else (thickness_mm, source)
 
 
 def _slice_sizes(

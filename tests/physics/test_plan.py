@@ -17,13 +17,14 @@ from bida.physics.grid import AxisGrid, grids_from_json, grids_to_json, resample
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import Plan, PlanOptions, plan_scan
 from bida.physics.simulate import simulate_slices
+from bida.physics.thickness import ThicknessEstimate
 
 CORONAL = (0.15, 0.75, 0.15)
 ISOTROPIC = (0.15, 0.15, 0.15)
 
 
 def plan(sizes_mm: tuple[float, ...] = CORONAL, shape: tuple[int, ...] = (40, 10, 36), **options: Any) -> Plan:
-    given = {key: options.pop(key) for key in ("like", "sidecar", "name") if key in options}
+    given = {key: options.pop(key) for key in ("like", "sidecar", "name", "estimate") if key in options}
     return plan_scan(shape, grid_affine(shape, sizes_mm)[1], PlanOptions(**options), **given)
 
 
@@ -294,3 +295,82 @@ def test_real_rat_is_coronal(shared_data: Path) -> None:
     got = plan_scan(image.shape, image.affine)
     assert (got.geometry.axis, got.geometry.slices, got.geometry.voxels) == (1, 24, 213)
     assert not resamples_in_plane(got)
+
+
+def told(mm: float | None, high_mm: float | None = None) -> ThicknessEstimate:
+    """What a scan says of its slices, 0.75 mm apart."""
+    if mm is None:
+        return ThicknessEstimate(high_mm=high_mm, reason="its edges differ too much")
+    return ThicknessEstimate(mm, 0.86 * mm, 1.16 * mm, mm / 0.75)
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "sidecar", "thickness", "source", "note"),
+    [
+        (told(0.8), {"thickness_mm": "estimate"}, {}, 0.8, "estimate", None),
+        (told(0.8), {"thickness_mm": "estimate"}, {"SliceThickness": 0.5}, 0.8, "estimate", "what the sidecar says"),
+        (told(0.95), {"thickness_mm": "estimate"}, {}, 0.95, "estimate", "not 0.75 mm, the slice spacing"),
+        (
+            told(None),
+            {"thickness_mm": "estimate"},
+            {},
+            0.75,
+            "assumed",
+            "how thick its slices are: its edges",
+        ),
+        (told(None), {"thickness_mm": "estimate"}, {"SliceThickness": 0.5}, 0.5, "sidecar", "can't tell how thick"),
+        (told(0.95), {}, {}, 0.75, "assumed", "taken as 0.75 mm thick, the slice spacing: give --thickness estimate"),
+        (told(0.8), {}, {}, 0.75, "assumed", None),
+        (told(None), {}, {}, 0.75, "assumed", None),
+        (told(None, 0.675), {}, {}, 0.75, "assumed", "look thinner than 0.675 mm, but are taken as 0.75 mm thick"),
+    ],
+)
+def test_the_scan_is_asked_for_its_thickness(
+    found: ThicknessEstimate,
+    options: dict[str, Any],
+    sidecar: dict[str, float],
+    thickness: float,
+    source: str,
+    note: str | None,
+) -> None:
+    got = plan(sidecar=sidecar, estimate=lambda spacings_mm, axis: found, **options)
+    assert (got.geometry.thickness_mm, got.thickness_from, got.estimate) == (pytest.approx(thickness), source, found)
+    notes = [warning for warning in got.warnings if "is not in the file" not in warning]
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0], notes
+
+
+@pytest.mark.parametrize(
+    ("options", "sidecar"), [({"thickness_mm": 0.6}, {}), ({"gap_mm": 0.1}, {}), ({}, {"SliceThickness": 0.5})]
+)
+def test_a_known_thickness_is_not_estimated(options: dict[str, float], sidecar: dict[str, float]) -> None:
+    def never(spacings_mm: Any, axis: int) -> ThicknessEstimate:
+        raise AssertionError("the thickness is known")
+
+    assert plan(sidecar=sidecar, estimate=never, **options).estimate is None
+
+
+def test_the_estimate_gets_the_slice_spacing_put_right() -> None:
+    seen = []
+    plan(sidecar={"SpacingBetweenSlices": 0.8}, estimate=lambda *given: seen.append(given) or told(None))
+    ((spacings, axis),) = seen
+    np.testing.assert_allclose(spacings, (0.15, 0.8, 0.15), rtol=1e-12)
+    assert axis == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "pieces"),
+    [
+        ({"gap_mm": 0.2}, ("--gap says the thickness", "0.2", "one of them")),
+        ({}, ("--thickness estimate needs the voxels of rat.nii",)),
+        ({"profile": "FILE"}, ("--thickness estimate must be left out with a profile file", "0.3 mm")),
+    ],
+)
+def test_estimate_refused(options: dict[str, Any], pieces: Any, tmp_path: Path) -> None:
+    if "profile" in options:
+        options = {"profile": profile_file(tmp_path)}
+    with pytest.raises(SettingsError) as caught:
+        plan(thickness_mm="estimate", name="rat.nii", **options)
+    assert "\n" not in str(caught.value)
+    for piece in pieces:
+        assert piece in str(caught.value), str(caught.value)

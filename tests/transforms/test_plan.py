@@ -1,0 +1,39 @@
+"""The plan's step on a scan with voxels: the scan is asked how thick its slices are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from bida.physics.geometry import SliceGeometry
+from bida.physics.plan import PlanOptions
+from bida.physics.simulate import simulate_slices
+from bida.transforms.base import ScanImage
+from bida.transforms.plan import PlanScan
+
+
+@pytest.fixture(scope="module")
+def scan() -> ScanImage:
+    """Random smooth shapes seen through slices of 0.9 mm every 0.75 mm."""
+    field = gaussian_filter(np.random.default_rng(2).standard_normal((110, 110, 110)), 11, mode="wrap")
+    volume = 100 + 150 * np.clip(0.5 + field / (0.1 * field.std()), 0, 1)
+    slices, _ = simulate_slices(gaussian_filter(volume, 0.6), 0.15, 1, 5, thickness_mm=0.9)
+    return ScanImage(torch.from_numpy(slices)[None], np.diag([0.15, 0.75, 0.15, 1]))
+
+
+def test_the_scan_says_how_thick_its_slices_are(scan: ScanImage) -> None:
+    got = PlanScan(PlanOptions(thickness_mm="estimate"))(scan)
+    geometry = SliceGeometry.from_json(got.meta["slice_geometry"])
+    assert geometry.thickness_mm == pytest.approx(0.9, rel=0.1)
+    assert got.meta["thickness_from"] == "estimate"
+    assert json.loads(got.meta["thickness_estimate"])["thickness_mm"] == geometry.thickness_mm
+
+
+def test_a_given_thickness_is_taken_as_it_is(scan: ScanImage) -> None:
+    got = PlanScan(PlanOptions(thickness_mm=0.6))(scan)
+    assert SliceGeometry.from_json(got.meta["slice_geometry"]).thickness_mm == pytest.approx(0.6)
+    assert json.loads(got.meta["thickness_estimate"]) is None
