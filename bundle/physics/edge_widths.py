@@ -127,9 +127,10 @@ def thickness_of_edges(edges: Edges, voxel: float, profile: str) -> tuple[float,
         away = log_w - law((sharp, np.broadcast_to(p * share, sharp.shape)))
         cost[i] = np.sqrt(SPREAD**2 + away**2) @ member
     draw = np.random.default_rng(0)
-    counts = [np.ones(parts.size)]
-    counts += [np.bincount(draw.integers(0, parts.size, parts.size), minlength=parts.size) for _ in range(BOOTSTRAPS)]
-    best = (cost @ np.array(counts).T).min(axis=1).argmin(axis=0)  # the least over W, then over T: [1 + BOOTSTRAPS]
+    counts = np.ones((1 + BOOTSTRAPS, parts.size))
+    for k in range(1, 1 + BOOTSTRAPS):
+        counts[k] = np.bincount(draw.integers(0, parts.size, parts.size), minlength=parts.size)
+    best = (cost @ counts.T).min(axis=1).argmin(axis=0)  # the least over W, then over T: [1 + BOOTSTRAPS]
     return float(SHARES[best[0]]), float(np.log(SHARES[best[1:]]).std())
 
 
