@@ -17,9 +17,9 @@ sigma, too.
 `lesions` puts balls of 0.35 of the tissue's mean, bright and dark, into the volume, a set of them each round, restores
 the slices with and without, of one noise, and tells which share of the contrast comes back, and how much changes more
 than 10 voxels away from them: root mean square over the contrast.
-`coverage` tells which share of the tissue's voxels has an error within 1.645 of the uncertainty of the mean, and its
-largest value over the image's range before it is cut off there; with --fit also with the scale and the floor that make
-that 90%, alike for every factor and SNR, which --write stores with the weights: fit them on animals for tuning alone.
+`coverage` tells which share of the tissue's voxels has an error within 1.645 of the uncertainty of the mean; with --fit
+also with the scale, the floor and the part of the noise that bring it nearest to 90% for every volume, factor and SNR,
+which --write stores with the weights: fit them on animals for tuning alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,9 +55,10 @@ from noisy_scans import (
     with_lesions,
 )
 from noisy_tables import BEFORE, BEFORE_1, COVERAGE, GAIN, KNOWN, LESIONS, OWN, Rows, gain_lines, lesion_lines, spread
+from numpy.typing import NDArray
 from same_bytes import HERE, cpu_seconds, environment_of
 from startup import MAIN
-from trust import Z90, Cell, fitted
+from trust import Z90
 
 from bida.diffusion.load import load_prior, prior_of
 from bida.experiment.methods import METHODS, Choices, ThickScan
@@ -249,14 +251,26 @@ def lesions(arguments: argparse.Namespace, work: Path) -> None:
         print(line)
 
 
+class Interval(NamedTuple):
+    """Errors of the voxels of one tissue, what the network tells of them, [N], and the noise, on the prior's scale."""
+
+    error: NDArray
+    told: NDArray
+    noise: float
+
+    def held(self, scale: float, floor: float, noise: float) -> float:
+        """Return the share of the voxels that a 90% interval holds, see `PlanePrior.uncertainty`."""
+        least = math.hypot(floor, noise * self.noise)
+        return float(np.mean(self.error <= Z90 * np.hypot(scale * self.told, least)))
+
+
 def coverage(arguments: argparse.Namespace, work: Path) -> None:
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
-    stored = float(prior.spread_scale), float(prior.spread_floor)
+    stored = tuple(float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise"))
     prior.set_uncertainty(1.0, 0.0, drawn=False)
-    bare = work / "bare.pt"  # gives what the network tells, which any scale and floor can be put to
+    bare = work / "bare.pt"  # gives what the network tells, which any of them can be put to
     save_weights(prior, bare)
-    rows, cells = Rows(COVERAGE), dict[str, Cell]()
-    groups: dict[tuple[float, float], int] = {}
+    rows, cells = Rows(COVERAGE), dict[str, Interval]()
     for truth, factor, snr in conditions(arguments, work):
         scan = thick_scan(truth, truth.data, factor, noise_of(truth, factor, snr), work / "slices.nii.gz")
         settings = Settings.of(like=str(truth.path), model=str(bare), dtype=arguments.dtype)
@@ -268,25 +282,36 @@ def coverage(arguments: argparse.Namespace, work: Path) -> None:
         meta = way_of(settings, prior.stride).there(scan.path)[0].meta
         unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
         mean, told = (ras(values, result.affine)[0][truth.inside] for values in (result.data, result.std))
-        # `fitted` evens out what the factor tells apart: here every factor with every SNR
-        group = groups.setdefault((factor, snr), len(groups))
-        cell = Cell(np.abs(mean - truth.data[truth.inside]) / unit, told / unit, group)
+        cell = Interval(np.abs(mean - truth.data[truth.inside]) / unit, told / unit, float(meta["noise"]) / unit)
         cells[f"{truth.name} {factor:g}x {snr_name(snr)}"] = cell
-        largest = np.hypot(stored[0] * cell.std, stored[1]).max() * unit / np.ptp(result.data)
         key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr)}
-        rows.add(key | {"held": cell.held(*stored), "largest": float(largest)})
+        rows.add(key | {"held": cell.held(*stored)})
     shares = {name: cell.held(*stored) for name, cell in cells.items()}
-    print(f"\nscale {stored[0]:.3f}, floor {stored[1]:.4f}: a 90% interval, {Z90} of the map, holds {spread(shares)}")
+    print(f"\n{numbers(stored)}: a 90% interval, {Z90} of the map, holds {spread(shares)}")
     if not arguments.fit:
         return
-    scale, floor = fitted(list(cells.values()))
-    shares = {name: cell.held(scale, floor) for name, cell in cells.items()}
-    print(f"scale {scale:.3f}, floor {floor:.4f} make it {spread(shares)}")
+    best = fitted(list(cells.values()))
+    shares = {name: cell.held(*best) for name, cell in cells.items()}
+    print(f"{numbers(best)} make it {spread(shares)}")
     for name, share in shares.items():
         print(f"{name}: with them {share:.1%}")
     if arguments.write:
-        prior.set_uncertainty(scale, floor, drawn=False)
+        prior.set_uncertainty(best[0], best[1], drawn=False, noise=best[2])
         save_weights(prior, arguments.write)
+
+
+def numbers(values: Sequence[float]) -> str:
+    return "scale {:.3f}, floor {:.4f}, noise {:.3f}".format(*values)
+
+
+def fitted(cells: list[Interval], voxels: int = 2000) -> tuple[float, float, float]:
+    """Return scale, floor and noise with which the share that is farthest from 90% is as near to it as can be."""
+    draw = np.random.default_rng(0)
+    chosen = [draw.choice(len(cell.error), min(voxels, len(cell.error)), replace=False) for cell in cells]
+    some = [Interval(cell.error[index], cell.told[index], cell.noise) for cell, index in zip(cells, chosen)]
+    grid = product(np.arange(0.4, 1.81, 0.05), np.arange(0.0, 0.101, 0.005), np.arange(0.0, 1.21, 0.1))
+    best = min(grid, key=lambda values: max(abs(cell.held(*values) - 0.9) for cell in some))
+    return float(best[0]), float(best[1]), float(best[2])
 
 
 MODES = {"gain": gain, "lesions": lesions, "coverage": coverage}

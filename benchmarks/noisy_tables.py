@@ -15,7 +15,7 @@ GAIN = {"volume": "", "factor": "g", "snr": "", "method": "", "psnr": ".2f", "ga
         "promised": "+.2f"}  # fmt: skip
 LESIONS = {"volume": "", "factor": "g", "snr": "", "round": "", "method": "", "radius": "g", "sign": "+d",
            "recovered": ".3f", "far": ".5f", "noise": ".3f"}  # fmt: skip
-COVERAGE = {"volume": "", "factor": "g", "snr": "", "held": ".3f", "largest": ".2f"}
+COVERAGE = {"volume": "", "factor": "g", "snr": "", "held": ".3f"}
 
 
 class Rows:

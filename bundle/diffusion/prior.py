@@ -23,7 +23,7 @@ X0_RANGE = (-1.0, 2.0)
 # clipped further out.
 GUIDE_RANGE = (-2.0, 3.0)
 CLASSES = 4 * len(PLANES)  # of a guided prior
-MEASURED = ("uncertainty_scale", "uncertainty_floor", "spread_scale", "spread_floor")
+MEASURED = ("uncertainty_scale", "uncertainty_floor", "spread_scale", "spread_floor", "spread_noise")
 # What a guide lacks, clean slice less guide, has about this standard deviation in tissue on that scale.
 SPREAD = 0.2
 
@@ -132,6 +132,7 @@ class PlanePrior(nn.Module):
         self.uncertainty_floor: Tensor
         self.spread_scale: Tensor
         self.spread_floor: Tensor
+        self.spread_noise: Tensor
         self.weights_sha256 = ""  # of the file that the weights were loaded from
         self.kind: Tensor
         self.alpha_bar: Tensor = alpha_bar
@@ -161,29 +162,36 @@ class PlanePrior(nn.Module):
         self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return self
 
-    def uncertainty(self, std: NDArray[np.float64], unit: float, drawn: bool = True) -> NDArray[np.float64]:
-        """Return the standard deviation of a result's error, sqrt((a std)^2 + (b unit)^2).
+    def uncertainty(
+        self, std: NDArray[np.float64], unit: float, drawn: bool = True, noise: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Return the standard deviation of a result's error, sqrt((a std)^2 + (b unit)^2 + (c noise)^2).
 
         The draws agree where all of them err alike, the spread that the network tells is that of one plane's estimate,
-        and neither has the noise with which a scanner would measure the voxel. So a and b are measured on animals, for
-        each of both, and stored with the weights: ``uncertainty_scale`` and ``uncertainty_floor`` of draws,
-        ``spread_scale`` and ``spread_floor`` of the mean in one step.
+        and neither has the noise with which a scanner would measure the voxel, or what of the slices' noise a result
+        keeps. So a, b and c are measured on animals, for each of both, and stored with the weights:
+        ``uncertainty_scale`` and ``uncertainty_floor`` of draws (c is 0), ``spread_scale``, ``spread_floor`` and
+        ``spread_noise`` of the mean in one step.
 
         Args:
             std: standard deviation over the draws, or that which the network tells, any shape, in the scan's
                 intensities.
             unit: 1 on the prior's scale of [-1, 1], in the intensities of the scan after bias correction.
             drawn: whether it is that of draws.
+            noise: standard deviation of a slice's noise, in those intensities.
         """
-        name = "uncertainty" if drawn else "spread"
-        scale, floor = (float(getattr(self, f"{name}_{part}")) for part in ("scale", "floor"))
-        return np.hypot(scale * std, floor * unit)
+        if drawn:
+            return np.hypot(float(self.uncertainty_scale) * std, float(self.uncertainty_floor) * unit)
+        least = np.hypot(float(self.spread_floor) * unit, float(self.spread_noise) * noise)
+        return np.hypot(float(self.spread_scale) * std, least)
 
-    def set_uncertainty(self, scale: float = 1.0, floor: float = 0.0, drawn: bool = True) -> None:
-        """Set the two numbers of `uncertainty`; by default to those of weights that nobody measured."""
+    def set_uncertainty(self, scale: float = 1.0, floor: float = 0.0, drawn: bool = True, noise: float = 0.0) -> None:
+        """Set the numbers of `uncertainty`, a, b and c; by default to those of weights that nobody measured."""
         name = "uncertainty" if drawn else "spread"
         getattr(self, f"{name}_scale").fill_(scale)
         getattr(self, f"{name}_floor").fill_(floor)
+        if not drawn:
+            self.spread_noise.fill_(noise)
 
     def guided_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of what is shown a guide: of a `NetworkPair` the one network."""

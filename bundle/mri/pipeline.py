@@ -118,7 +118,7 @@ def restore(
     std, (low, high) = None, meta.intensity_range
     if found.std is not None:
         told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
-        std = prior.uncertainty(told, (high - low) / 2, drawn=not settings.is_mean)
+        std = prior.uncertainty(told, (high - low) / 2, drawn=not settings.is_mean, noise=meta.noise or 0.0)
         std = np.minimum(std, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
     record = describe(meta, settings, prior, clock, adapted)
     mean = draws.moments.mean.astype(np.float32)

@@ -51,8 +51,7 @@ def describe(
         "grid_ras": [asdict(grid) for grid in meta.grids],
         "noise": meta.noise_level,
         "data_consistency": meta.residuals,
-        "uncertainty_scale": round(float(prior.uncertainty_scale), 4),
-        "uncertainty_floor": round(float(prior.uncertainty_floor), 4),
+        **uncertainty_of(prior, settings.is_mean),
         "adapted": adapted,
         "self_check": meta.self_check,
         "verdict": verdict(meta.self_check),
@@ -64,6 +63,13 @@ def describe(
         "seconds": dict(clock.seconds),
         "versions": versions(),
     }
+
+
+def uncertainty_of(prior: PlanePrior, mean: bool) -> dict[str, float]:
+    """Return the numbers of `PlanePrior.uncertainty` that count in a run."""
+    parts = ("scale", "floor", "noise") if mean else ("scale", "floor")
+    name = "spread" if mean else "uncertainty"
+    return {f"uncertainty_{part}": round(float(getattr(prior, f"{name}_{part}")), 4) for part in parts}
 
 
 def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[str]:

@@ -370,7 +370,8 @@ def prepare(
     if initial_weights is not None:
         load_weights(network, initial_weights)
         if isinstance(network, PlanePrior):
-            network.set_uncertainty()  # was measured for other weights
+            for drawn in (True, False):  # were measured for other weights
+                network.set_uncertainty(drawn=drawn)
     return network.to(device)
 
 

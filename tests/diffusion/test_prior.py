@@ -344,9 +344,10 @@ def test_an_estimate_comes_with_the_spread_of_its_error():
 def test_mean_and_draws_have_an_uncertainty_of_their_own():
     prior = PlanePrior(nn.Identity())
     prior.set_uncertainty(7.0, 0.5)
-    prior.set_uncertainty(2.0, 0.0, drawn=False)
+    prior.set_uncertainty(2.0, 0.0, drawn=False, noise=0.5)
     assert prior.uncertainty(np.array(3.0), 2.0) == pytest.approx(np.hypot(21.0, 1.0))
     assert prior.uncertainty(np.array(3.0), 2.0, drawn=False) == pytest.approx(6.0)
+    assert prior.uncertainty(np.array(3.0), 2.0, drawn=False, noise=16.0) == pytest.approx(10.0)
     older = {name: value for name, value in prior.state_dict().items() if "spread" not in name}
     loaded = PlanePrior(nn.Identity())
     loaded.load_state_dict(older)
