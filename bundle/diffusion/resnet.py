@@ -77,6 +77,7 @@ class SliceResNet(nn.Module):
         """Make the network; its output starts at zero."""
         super().__init__()
         self.embedding, self.in_channels = embedding, in_channels
+        self.first, self.past = 1 + MADE.start, 1 + MADE.stop  # of the channels of x; TorchScript knows no slices
         self.time = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.plane = nn.Embedding(num_class_embeds, embedding)
         self.made: nn.Sequential | None = None
@@ -117,7 +118,7 @@ class SliceResNet(nn.Module):
         """
         condition = self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels)
         if self.made is not None:
-            told = x[: timesteps.shape[0], 1 + MADE.start : 1 + MADE.stop].mean(dim=(2, 3))
+            told = x[: timesteps.shape[0], self.first : self.past].mean(dim=(2, 3))
             condition = condition + self.made(told)
         emb = F.silu(condition)
         stem = self.stem(self.fold(x[:, : self.in_channels]).contiguous(memory_format=torch.channels_last))
