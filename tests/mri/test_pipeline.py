@@ -129,7 +129,35 @@ def test_chance_is_in_draws_and_not_in_the_mean(make_scan):
     assert not np.array_equal(first.data, superres(path, **FAST, **draw, seed=1).data)
     mean = superres(path, **FAST)
     assert np.array_equal(mean.data, superres(path, **FAST, steps=1, seed=1).data)
-    assert (mean.std, mean.record["estimate"], mean.record["steps"], mean.record["samples"]) == (None, "mean", 1, 0)
+    assert (mean.record["estimate"], mean.record["steps"], mean.record["samples"]) == ("mean", 1, 0)
+
+
+def test_the_mean_comes_with_how_large_its_error_is(make_scan):
+    result = superres(make_scan(), **FAST)
+    assert result.std is not None and result.std.shape == result.data.shape
+    assert result.std.min() > 0 and result.std.max() <= np.ptp(result.data)
+    numbers = [result.record[f"uncertainty_{part}"] for part in ("scale", "floor", "noise")]
+    prior = prior_of()
+    load_weights(prior)
+    expected = [float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise")]
+    assert numbers == pytest.approx(expected, abs=1e-4) and numbers[0] > 1
+    assert superres(make_scan(), model="0.1", **FAST).std is None  # weights that tell none
+    shaded = superres(make_scan(), **{**FAST, "n4": True})
+    assert shaded.std.shape == shaded.data.shape
+
+
+def test_the_error_of_the_mean_lies_as_the_scan_does(make_scan):
+    """Turned to RAS and back: what is uncertain stays where the volume has it."""
+
+    def half(shape, affine):
+        volume = np.full(shape, 100.0)
+        volume[: shape[0] // 2] += 50 * np.random.default_rng(0).standard_normal((shape[0] // 2, *shape[1:]))
+        return volume
+
+    path = make_scan((40, 10, 40), codes="SAL", values=half)
+    result = superres(path, **FAST, noise=0)
+    rough, flat = np.array_split(result.std, 2, axis=0)
+    assert rough.mean() > 2 * flat.mean()
 
 
 def test_the_mean_is_nearer_to_the_truth_than_a_draw(tmp_path):
