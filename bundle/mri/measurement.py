@@ -35,6 +35,7 @@ class ScanMeta:
         intensity_range: the two intensities that are -1 and 1 to the network, those themselves likewise.
         warnings: what was assumed, a sentence each.
         thickness_from: see `bida.physics.plan.Plan`.
+        thickness_estimate: what the scan says of it, see `bida.physics.thickness`; None where it was not asked.
         noise: standard deviation of a slice's noise, in the scan's intensities as they were normalised; None where the
             meta does not tell.
         noise_level: how it was found, see `bida.transforms.noise.MeasureNoise`, and what the result leaves of the
@@ -52,6 +53,7 @@ class ScanMeta:
     intensity_range: tuple[float, float]
     warnings: tuple[str, ...]
     thickness_from: str
+    thickness_estimate: Mapping[str, Any] | None
     noise: float | None
     noise_level: dict[str, Any] | None
     residuals: dict[str, float | None]
@@ -74,6 +76,7 @@ class ScanMeta:
             intensity_range=(low, high),
             warnings=tuple(json.loads(plain.get("warnings", "[]"))),
             thickness_from=str(plain.get("thickness_from", ASSUMED)),
+            thickness_estimate=json.loads(plain.get("thickness_estimate", "null")),
             noise=None if plain.get("noise") is None else float(plain["noise"]),
             noise_level=json.loads(plain.get("noise_level", "null")),
             residuals={name: plain.get(name) for name in RESIDUALS},

@@ -192,7 +192,7 @@ def superres(
     spacing: str | float | None = None,
     factor: float | None = None,
     axis: str | None = None,
-    thickness_mm: float | None = None,
+    thickness_mm: str | float | None = None,
     gap_mm: float | None = None,
     profile: str | None = None,
     like: str | Path | None = None,

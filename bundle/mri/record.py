@@ -47,6 +47,7 @@ def describe(
         "weights_sha256": prior.weights_sha256,
         "slice_geometry": meta.geometry and json.loads(meta.geometry.to_json()),
         "slice_thickness_from": meta.thickness_from,
+        "slice_thickness_estimate": meta.thickness_estimate,
         "slices": meta.slices,
         "grid_ras": [asdict(grid) for grid in meta.grids],
         "noise": meta.noise_level,
