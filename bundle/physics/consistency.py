@@ -21,7 +21,7 @@ COARSE, FINE = (7,), (5, 3)  # voxels: sides of the windows in which what an est
 # standard errors of noise alone by which the mean of a window must exceed it, to count as missed at all
 CERTAIN, LIKELY = 2.0, 0.7
 KEPT_SNR, LOW_SNR = 16.0, 10.0  # SNR from which a result keeps the noise of its slices, and to which `KEPT_LEAST` of it
-KEPT_LEAST = 0.4
+KEPT_LEAST = 0.55
 TISSUE = -0.5  # on the prior's scale: what is darker counts as air
 
 
