@@ -107,7 +107,8 @@ def start(name: str, arguments: argparse.Namespace) -> None:
     if path.exists():
         return
     parser = ConfigParser()
-    parser.read_config([str(files("bida.configs") / config) for config in ("train.yaml", "on_device.yaml", "release_train.yaml")])
+    names = ("train.yaml", "on_device.yaml", "release_train.yaml")
+    parser.read_config([str(files("bida.configs") / name) for name in names])
     for text in assignments_of(name, arguments):
         key, value = override(text)
         parser[key] = value

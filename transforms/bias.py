@@ -52,9 +52,10 @@ class CorrectBias(VolumeStep):
             raise ScanError(f"{name}: N4 must find a bias field, got '{reason}'; give --no-n4") from error
         field = torch.from_numpy(np.exp(log_field))
         record = {"log_field": log_field, "spacing_mm": np.array(spacing), "restore": int(self.restore)}
-        noise = image.meta.get("noise")
-        told = {} if noise is None else {"noise": float(noise) / level_in_tissue(image.numpy(), field.numpy())}
-        return replaced(image, image.data / field[None], **told), record
+        out = replaced(image, image.data / field[None])
+        if "noise" in image.meta:
+            out = noted(out, noise=float(image.meta["noise"]) / level_in_tissue(image.numpy(), field.numpy()))
+        return out, record
 
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Multiply, or leave corrected."""

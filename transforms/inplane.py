@@ -10,7 +10,7 @@ import torch
 
 from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
 from bida.physics.interpolation import interpolation_matrix, resample
-from bida.transforms.base import ScanImage, VolumeStep, changed_in_plane, replaced, target_grids
+from bida.transforms.base import ScanImage, VolumeStep, changed_in_plane, noted, replaced, target_grids
 
 
 class ResampleInPlane(VolumeStep):
@@ -27,9 +27,10 @@ class ResampleInPlane(VolumeStep):
             return image, {}
         grids = [wanted[k] if k in changed else AxisGrid(shape[k], spacing[k]) for k in range(3)]
         volume = torch.from_numpy(resample(image.numpy(), spacing, grids))
-        noise = image.meta.get("noise")
-        told = {} if noise is None else {"noise": float(noise) * self._left(image, grids, changed)}
-        return replaced(image, volume[None], resampled_affine(affine, shape, spacing, grids), **told), {}
+        out = replaced(image, volume[None], resampled_affine(affine, shape, spacing, grids))
+        if "noise" in image.meta:
+            out = noted(out, noise=float(image.meta["noise"]) * self._left(image, grids, changed))
+        return out, {}
 
     def _left(self, image: ScanImage, grids: Sequence[AxisGrid], changed: Sequence[int]) -> float:
         """Return how much of the noise of voxels interpolation leaves: the root of its rows' mean square sum."""

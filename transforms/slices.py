@@ -72,7 +72,8 @@ def sentences(found: SliceGains, axis: int, corrected: bool = True) -> list[str]
         done = "brightened" if divisor < 1 else "darkened"
         end = f"and {_was(which)} {done}; the result stays so" if corrected else "and stay so"
         told.append(f"{named(which, axis)} {_was(which)} {how} {end}")
-    for which, what in ((found.empty, "empty"), (found.corrupt, "unlike both neighbours, as if spoilt,")):
+    for lost, what in ((found.empty, "empty"), (found.corrupt, "unlike both neighbours, as if spoilt,")):
+        which = list(lost)
         if which and not corrected:
             told.append(f"{named(which, axis)} {_was(which)} {what} and counts as measured")
         elif which:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device
     return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))
 
 
-def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
+def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     """Return the shape of the `SliceResNet` whose weights a state dict holds under a prefix; {} for none."""
     stem = state.get(f"{prefix}stem.weight")
     if stem is None:

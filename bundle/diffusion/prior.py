@@ -252,8 +252,8 @@ class PlanePrior(nn.Module):
             out = self(with_guide(x, None) if self.guided else x, times, classes)[:, :1]
             return Estimate(*estimates(x, out, ab, self.prediction))
         if along == 1:
-            turned = self.estimate(x.mT, t, plane, guide.mT, grain)
-            return Estimate(*(None if part is None else part.mT for part in turned))
+            x0, e, spread = self.estimate(x.mT, t, plane, guide.mT, grain)
+            return Estimate(x0.mT, e.mT, None if spread is None else spread.mT)
         g = guide[:, :1].clamp(*GUIDE_RANGE)
         z = (x - ab**0.5 * g) / (ab * SPREAD**2 + 1 - ab) ** 0.5
         relative = float(relative_alpha_bar(self.alpha_bar[t]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from bida.diffusion.prior import SlicePrior
+from bida.diffusion.prior import PlanePrior, SlicePrior
 from bida.mri.content import CONSTANT, Cut, background, cuts
 from bida.physics.grid import from_slices, to_slices
 
@@ -55,7 +55,8 @@ class PlaneDenoiser:
         """Find the slices, and the parts of them, that the prior is needed for."""
         self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
         self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
-        self.keep_spread, self.spread = spread, None
+        self.keep_spread = spread
+        self.spread: Tensor | None = None
         self.at_once = math.ceil(batch_size / micro_batch)
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
@@ -75,8 +76,9 @@ class PlaneDenoiser:
             for cut, part in zip(group, [cut.of(slices) for cut in group]):
                 given = (self._filled(part), t, self.plane)
                 if self.keep_spread:
-                    clean, noise, told = self.prior.estimate(*given, **self._condition(cut))
-                    cut.put(told[: len(part)], spread)
+                    # only a prior that `tells_spread` is asked for it
+                    clean, noise, told = cast(PlanePrior, self.prior).estimate(*given, **self._condition(cut))
+                    cut.put(cast(Tensor, told)[: len(part)], spread)
                 else:
                     clean, noise = self.prior.predict(*given, **self._condition(cut))
                 cut.put(clean[: len(part)].clamp(*self.prior.x0_range), x0)

@@ -115,11 +115,12 @@ def restore(
     meta = replace(ScanMeta.of(draws.last.meta), residuals=draws.residuals, self_check=noticed)
     if found.leftover is not None:
         meta = replace(meta, noise_level={**(meta.noise_level or {}), "residual": found.leftover.record()})
-    std, (low, high) = None, meta.intensity_range
+    std: NDArray[np.float32] | None = None
     if found.std is not None:
+        low, high = meta.intensity_range
         told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
-        std = prior.uncertainty(told, (high - low) / 2, drawn=not settings.is_mean, noise=meta.noise or 0.0)
-        std = np.minimum(std, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
+        wide = prior.uncertainty(told, (high - low) / 2, drawn=not settings.is_mean, noise=meta.noise or 0.0)
+        std = np.minimum(wide, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
     record = describe(meta, settings, prior, clock, adapted)
     mean = draws.moments.mean.astype(np.float32)
     return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), source_header(source))

@@ -234,7 +234,7 @@ def test_demo(tmp_path, capsys):
     ("extra", "message"),
     [
         (["--set", "epochz=3"], "--set: must name a value of the configuration, got epochz"),
-        (["--set", "num_workers=2"], "--set: every value must have a use in the training, nothing refers to num_workers"),
+        (["--set", "num_workers=2"], "--set: every value must have a use in the training, nothing refers to num_w"),
         (["--set", "epochs"], "--set: must be NAME=VALUE, got 'epochs'"),
         (["--set", "crop=[1"], "--set crop: value must be YAML"),
         (["--config", "none.yaml"], "none.yaml: a configuration must exist"),
