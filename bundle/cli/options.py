@@ -19,7 +19,7 @@ from bida.physics.slice_profile import measured_thickness
 
 PLAN = (*options_of(PlanOptions), "volume", "scale_header")
 PRIOR = ("steps", "samples", "guided", "grain")
-STEPS = ("correct_slices", "n4")  # on the way from a scan to a network's input
+STEPS = ("noise", "correct_slices", "n4")  # on the way from a scan to a network's input
 MACHINE = ("device", "dtype", "model")
 
 

@@ -74,7 +74,8 @@ def export(prior: PlanePrior, folder: str | Path, kind: str, *, overwrite: bool 
 
     As ONNX, ``guided.onnx`` and ``bare.onnx``, as TorchScript, ``model.ts`` with both. Inputs are x [B, C, H, W],
     float32, the times [B] and the classes [B] (`bida.diffusion.prior.condition_class`), int64; the output is the
-    prediction [B, 1, H, W].
+    prediction [B, 1, H, W]; [B, 2, H, W] of a guided network that tells its error's spread, whose second channel is the
+    logarithm of the standard deviation of the first one's error.
 
     Args:
         prior: A prior of a `bida.diffusion.resnet.NetworkPair`, on the CPU.

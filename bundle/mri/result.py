@@ -22,8 +22,8 @@ class Result:
         data: The mean of what the scan can come from, in one step, or the mean of the draws [X, Y, Z], float32, the
             scan's orientation and intensities.
         affine: 4 x 4, voxel index to mm.
-        std: Standard deviation over the draws (ddof 1), scaled to the size of the error as measured on other animals,
-            like ``data``; None for fewer than two draws.
+        std: Standard deviation of the error, as the network tells it of the mean, or over the draws (ddof 1), scaled to
+            its size as measured on other animals, like ``data``; None for one draw, and of weights that do not tell.
         record: What was done: settings, operator, weights, residuals, timings, as JSON can hold it.
         warnings: What was assumed or is unusual, a sentence each.
         header: The scan's NIfTI header, None for other formats.

@@ -225,7 +225,11 @@ class BiplanarSampler:
                 averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
             x = mean_of(volumes)
             spread = torch.stack(told).square().mean(dim=0).sqrt() if told else None
-            yield Draw(x if averaged == 1 else reference + averaged * (x - reference), averaged, spread)
+            if averaged < 1:
+                away = (1 - averaged) * (x - reference)  # of the prior's result, which may be right
+                spread = None if spread is None else torch.hypot(averaged * spread, away)
+                x = x - away
+            yield Draw(x, averaged, spread)
 
     @torch.no_grad()
     def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:

@@ -87,7 +87,9 @@ class SamplerOptions:
     guided: bool = option(
         True, "show the network the interpolated scan, so that it adds what is missing; the published method does not"
     )
-    grain: bool = option(False, "draw the noise texture of scans, too; the published method does")
+    grain: bool = option(
+        False, "draw the noise texture of scans, too, their slices taken as exact; the published method does"
+    )
     self_check: bool = option(
         True,
         "measure the priors on the scan's own slices, and lean on interpolation where they do not help",
@@ -125,6 +127,13 @@ class SamplerOptions:
             if not number or not 0 <= float(self.noise) < math.inf:
                 raise SettingsError(f"noise: must be auto or a number >= 0, got {self.noise!r}; 0 is for none")
             object.__setattr__(self, "noise", float(self.noise))
+        if self.grain and self.noise == "auto":
+            object.__setattr__(self, "noise", 0.0)  # what the slices hold counts as grain
+        if self.grain and float(self.noise) > 0:
+            raise SettingsError(
+                f"noise: must be 0 or auto where grain is drawn, which is noise itself, got {self.noise:g}; "
+                "leave out grain or noise"
+            )
         if self.is_mean:
             for name, (allowed, reason) in MEAN_ALLOWS.items():
                 if getattr(self, name) not in allowed:

@@ -107,7 +107,9 @@ def judge(by_edges: float, chance: float, by_spectrum: float, edges: int, spacin
         return ThicknessEstimate(reason=f"its edges differ too much ({words})", **said)
     share = float(np.sqrt(by_edges * by_spectrum))
     if share <= TOLD:
-        return ThicknessEstimate(reason=f"slices that thin leave too little trace ({words})", **said)
+        return ThicknessEstimate(
+            reason=f"below {TOLD} of the spacing it can't be told from its edges and its spectrum ({words})", **said
+        )
     half = max(ERROR, 2 * chance)
     low, high = (share * spacing_mm * float(np.exp(sign * half)) for sign in (-1, 1))
     return ThicknessEstimate(share * spacing_mm, low, high, share, **said)

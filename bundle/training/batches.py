@@ -208,7 +208,9 @@ class ThickBatches:
         """
         T, count = len(self.alpha_bar), self.batch_size
         even = (torch.arange(count) + float(torch.rand((), generator=chance.host))) / count
-        even = (even ** (1 / self.vary.emphasis) * T).long()[torch.randperm(count, generator=chance.host)]
+        even = (
+            (even ** (1 / self.vary.emphasis) * T).long().clamp(max=T - 1)[torch.randperm(count, generator=chance.host)]
+        )
         first = torch.rand(count, generator=chance.host) < self.vary.highest
         return torch.where(first, T - 1, even), first
 

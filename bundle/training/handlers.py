@@ -94,9 +94,10 @@ class StopInTime:
     def step(self, engine: Engine) -> None:
         """Add the time since the last step, validation and checkpoints included."""
         now = time.perf_counter()
-        self.clock.seconds, self.last = self.clock.seconds + now - self.last, now
-        over = self.clock.share is not None and self.clock.share >= 1
-        if idist.all_reduce(int(over), "MAX"):  # processes of one run end with the same step
+        seconds, self.last = self.clock.seconds + now - self.last, now
+        # processes of one run have one time, so that they learn at one rate and end with the same step
+        self.clock.seconds = float(idist.all_reduce(seconds, "MAX"))
+        if self.clock.share is not None and self.clock.share >= 1:
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
 

@@ -88,7 +88,7 @@ def test_the_weights_say_what_network_they_are_of(make_scan, tmp_path):
     assert (prior.prediction, len(prior.alpha_bar)) == ("x0", 500)
     assert prior.networks["shared"].guided.stem.weight.shape[0] == 32
     assert len(prior.networks["shared"].guided.body) == 3
-    result = superres(make_scan(), **FAST, model=str(file))
+    result = superres(make_scan(), **FAST, model=str(file), samples=2, steps=1)
     assert (result.record["uncertainty_scale"], result.record["uncertainty_floor"]) == (3, 0.25)
     assert not np.array_equal(result.data, superres(make_scan(), **FAST).data)
 

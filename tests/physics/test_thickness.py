@@ -92,10 +92,10 @@ def test_scans_that_cannot_tell_say_why(slices: NDArray, reason: str) -> None:
         ((1.0, 0.03, 1.06), np.sqrt(1.06), np.sqrt(1.06) * np.exp(0.15), ""),
         ((1.0, 0.03, 1.2), None, None, "contradictory"),
         ((1.0, 0.07, 1.0), None, None, "differ too much"),
-        ((0.85, 0.03, 0.9), None, None, "too little trace"),
+        ((0.85, 0.03, 0.9), None, None, "can't be told from its edges"),
         ((0.7, 0.1, 0.5), None, 0.9, "thinner"),
         ((0.7, 0.3, 0.5), None, None, "contradictory"),
-        ((0.7, 0.03, 0.8), None, None, "too little trace"),
+        ((0.7, 0.03, 0.8), None, None, "can't be told from its edges"),
     ],
 )
 def test_what_two_opinions_come_to(said: Any, share: float | None, high: float | None, reason: str) -> None:

@@ -213,3 +213,20 @@ def test_the_spread_is_learned_beside_the_mean_and_does_not_bend_it():
     torch.nn.functional.mse_loss(plain, target).backward()
     torch.testing.assert_close(output.grad[:, :1], plain.grad)
     assert float(loss(plain, target)) == pytest.approx(float(target.square().mean()))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_time_and_their_weights(bids, tmp_path):
+    """Batches of the device, two gloo processes, a run of minutes: it ends for both, and leaves weights."""
+    configs = [str(ROOT / "configs" / name) for name in ("train.yaml", "on_device.yaml", "multi_gpu_train.yaml")]
+    overrides = {**ON_DEVICE, "minutes": 0.02, "steps_per_epoch": 1000, "dataset_dir": str(bids)}
+    overrides["output_dir"] = str(tmp_path / "two")
+    flags = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29632",
+               "-m", "monai.bundle", "run", "training", "--config_file", str(configs), *flags]  # fmt: skip
+    quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=quiet)
+    assert run.returncode == 0, run.stderr[-3000:]
+    prior = small_prior()
+    load_weights(prior, tmp_path / "two" / "model.pt")
+    assert prior.tells_spread
