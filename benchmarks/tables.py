@@ -14,8 +14,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from bida.experiment.methods import METHODS, TRUTH, label_of
 from bida.experiment.report.tables import limits
 from bida.experiment.results import condition_of, conditions_of, read_results
@@ -47,8 +45,7 @@ def main() -> None:
     parser.add_argument("--heads", type=Path, nargs="+", help="results.csv of each data set of heads, instead")
     arguments = parser.parse_args()
     if arguments.heads:
-        whole = pd.concat([read_results(file) for file in arguments.heads], ignore_index=True)
-        content = tables(summarise(whole), OF_HEADS)
+        content = tables(summarise([row for file in arguments.heads for row in read_results(file)]), OF_HEADS)
         for file in filter(None, (arguments.results, *arguments.files)):
             text = file.read_text(encoding="utf-8")
             file.write_text(replaced(file, text, "heads", content), encoding="utf-8")
@@ -89,7 +86,8 @@ def tables(summary: dict, columns: Sequence[tuple[str, str, int, str]] = COLUMNS
                 for metric, region, decimals, _ in columns
                 for cell in [cells.get((condition, metric, region, method))]
             ]
-            lines.append(f"| {label_of(method)} | " + " | ".join(entries) + " |")
+            if any(entries):  # not every method was run on every condition
+                lines.append(f"| {label_of(method)} | " + " | ".join(entries) + " |")
         lines.append("")
     lines += [f"{summary['n']} animals ({', '.join(summary['subjects'])}), mean ± standard deviation.", ""]
     return "\n".join(lines)
