@@ -83,10 +83,10 @@ def test_the_distribution_is_that_of_single_slices(kind):
         DiffuseSliced("image"),
     ]
     single = made_stacks(0.05, Compose(steps))
-    alone = [single[index] for index in range(1500)]
+    alone = [single[index] for index in range(600)]
     vary = replace(STILL, moved=0.3, contrast=0.5, unguided=0.2, **chances)
-    together = batches(made_stacks(0.05), vary, batch_size=100, geometries=600)
-    made = [together.batch(index) for index in range(15)]
+    together = batches(made_stacks(0.05), vary, batch_size=100, geometries=300)
+    made = [together.batch(index) for index in range(8)]
 
     def moments(images, labels):
         parts = torch.cat([images, labels], dim=1).double()
@@ -96,13 +96,13 @@ def test_the_distribution_is_that_of_single_slices(kind):
     expected = moments(torch.stack([torch.as_tensor(item["image"]) for item in alone]),
                        torch.stack([torch.as_tensor(item["label"]) for item in alone]))  # fmt: skip
     found = moments(torch.cat([batch["image"] for batch in made]), torch.cat([batch["label"] for batch in made]))
-    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(found, expected, atol=0.08, rtol=0.08)
     classes = torch.cat([batch["planes"] for batch in made])
     single_classes = torch.tensor([int(item["planes"]) for item in alone])
     assert set(classes.tolist()) == set(single_classes.tolist())
     for label in classes.unique():
         share = [float((one == label).float().mean()) for one in (classes, single_classes)]
-        assert share[0] == pytest.approx(share[1], abs=0.04)
+        assert share[0] == pytest.approx(share[1], abs=0.06)
     times = torch.cat([batch["timesteps"] for batch in made]).double()
     assert float(times.mean()) == pytest.approx(500, abs=5)
 
