@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bida.errors import ScanError
 from bida.physics.interpolation import filled
 from bida.physics.slice_gains import SliceGains, slice_gains
 from bida.transforms.base import ScanImage, VolumeStep, add_warnings, geometry_of, noted, replaced
@@ -37,9 +38,19 @@ class CorrectSlices(VolumeStep):
         self.correct = correct
 
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
-        """Correct, and take out."""
+        """Correct, and take out.
+
+        Raises:
+            ScanError: More than a third of the slices would be taken out.
+        """
         geometry = geometry_of(image)
         found = slice_gains(image.numpy(), geometry.axis)
+        if self.correct and found.too_few:
+            raise ScanError(
+                f"{image.meta.get('filename_or_obj', 'scan')}: at most a third of the slices may be empty or spoilt, "
+                f"got {len(found.missing)} of {len(found.gains)}: {named(found.missing, geometry.axis)}; "
+                "give --correct-slices off to take them as measured"
+            )
         out = noted(
             image,
             slices=json.dumps(found.record()),
@@ -75,7 +86,9 @@ def sentences(found: SliceGains, axis: int, corrected: bool = True) -> list[str]
     for lost, what in ((found.empty, "empty"), (found.corrupt, "unlike both neighbours, as if spoilt,")):
         which = list(lost)
         if which and not corrected:
-            told.append(f"{named(which, axis)} {_was(which)} {what} and counts as measured")
+            told.append(
+                f"{named(which, axis)} {_was(which)} {what} and {'counts' if len(which) == 1 else 'count'} as measured"
+            )
         elif which:
             told.append(
                 f"{named(which, axis)} {_was(which)} {what} and {_was(which)} left out: what the result holds there "

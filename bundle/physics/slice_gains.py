@@ -43,6 +43,7 @@ AGREED = 0.9  # of the slices, that lie on the side that their parity says
 SINGLE = 0.12  # least log ratio of a single slice to its neighbours that is corrected
 ECHO = 0.3  # of a single slice's deviation: how far its neighbours may be from minus half of it
 MANY = 0.25  # of the slices: if more than that are single ones that differ, none is certain
+MOST_MISSING = 1 / 3  # of the slices: if more than that hold nothing, what is filled in would be most of the result
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class SliceGains:
     def missing(self) -> tuple[int, ...]:
         """Slices that hold no measurement of the head, in order."""
         return tuple(sorted((*self.empty, *self.corrupt)))
+
+    @property
+    def too_few(self) -> bool:
+        """Return whether more slices are missing than can be filled in from the others."""
+        return len(self.missing) > MOST_MISSING * len(self.gains)
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON can hold it, rounded; None for what is not known."""

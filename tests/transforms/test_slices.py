@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bida.errors import ScanError
 from bida.mri.synthetic_brain import synthetic_brain
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
@@ -109,3 +110,24 @@ def test_on_request_slices_stay_as_they_are_and_are_spoken_of(scan: ScanImage) -
     assert "30% darker than their neighbours and stay so" in text
     even, _ = CorrectSlices().forward(given)
     assert "were brightened" in json.loads(even.meta["warnings"])[1]
+
+
+@pytest.mark.parametrize("lost", [range(7, 15), range(1, 20, 2)])
+def test_a_scan_that_is_mostly_empty_is_refused(scan: ScanImage, lost: range) -> None:
+    given = changed(scan, dict.fromkeys(lost, 0.0))
+    given = ScanImage(given.data, given.affine, {**given.meta, "filename_or_obj": "torn.nii.gz"})
+    with pytest.raises(ScanError) as error:
+        CorrectSlices().forward(given)
+    said = str(error.value)
+    rule = "torn.nii.gz: at most a third of the slices may be empty or spoilt, "
+    assert said.startswith(f"{rule}got {len(lost)} of 22: slices {lost[0] + 1}, {lost[1] + 1}, ")
+    assert said.endswith("; give --correct-slices off to take them as measured") and "\n" not in said
+    kept, _ = CorrectSlices(correct=False).forward(given)
+    assert torch.equal(kept.data, given.data)
+    assert "were empty and count as measured" in json.loads(kept.meta["warnings"])[-1]
+
+
+def test_a_third_may_be_missing(scan: ScanImage) -> None:
+    lost = range(7, 14)  # 7 of 22
+    image, _ = CorrectSlices().forward(changed(scan, dict.fromkeys(lost, 0.0)))
+    assert SliceGeometry.from_json(image.meta["slice_geometry"]).missing == tuple(lost)
