@@ -10,6 +10,7 @@ from bida.io.scan import read_affine
 from bida.physics.grid import grids_to_json
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import PlanOptions, plan_scan
+from bida.physics.slice_gains import slice_gains
 from bida.physics.thickness import ThicknessEstimate, estimate_thickness
 from bida.transforms.base import ScanImage, add_warnings, replaced
 
@@ -54,5 +55,7 @@ class PlanScan:
         )
 
     def _estimate(self, image: ScanImage, spacings_mm: Sequence[float], axis: int) -> ThicknessEstimate:
-        """Return what a scan says of its slice thickness."""
-        return estimate_thickness(image.numpy(), spacings_mm, axis, profile=str(self.options.profile))
+        """Return what a scan says of its slice thickness, its slices as bright as each other: edges go across them."""
+        slices = image.numpy()
+        even = slice_gains(slices, axis).evened(slices, axis)
+        return estimate_thickness(even, spacings_mm, axis, profile=str(self.options.profile))

@@ -60,8 +60,7 @@ class CorrectSlices(VolumeStep):
             return out, {}
         data = image.data
         if found.corrected:
-            shape = [-1 if k == geometry.axis + 1 else 1 for k in range(4)]
-            data = (data.double() / torch.tensor(found.divisors, dtype=torch.float64).reshape(shape)).to(data.dtype)
+            data = torch.from_numpy(found.evened(image.numpy(), geometry.axis))[None].to(data)
         if found.missing:
             geometry = replace(geometry, missing=found.missing)
             data = filled(data, geometry, dim=geometry.axis + 1)

@@ -76,6 +76,11 @@ class SliceGains:
         """Return whether more slices are missing than can be filled in from the others."""
         return len(self.missing) > MOST_MISSING * len(self.gains)
 
+    def evened(self, slices: NDArray[Any], axis: int) -> Float:
+        """Return the scan [R, A, S] that was measured with each slice divided by its divisor."""
+        shape = [-1 if k == axis else 1 for k in range(3)]
+        return slices / np.array(self.divisors, dtype=np.float64).reshape(shape)
+
     def record(self) -> dict[str, Any]:
         """Return it as JSON can hold it, rounded; None for what is not known."""
         return {

@@ -37,3 +37,17 @@ def test_a_given_thickness_is_taken_as_it_is(scan: ScanImage) -> None:
     got = PlanScan(PlanOptions(thickness_mm=0.6))(scan)
     assert SliceGeometry.from_json(got.meta["slice_geometry"]).thickness_mm == pytest.approx(0.6)
     assert json.loads(got.meta["thickness_estimate"]) is None
+
+
+@pytest.mark.parametrize("gain", [0.7, 0.9])
+def test_stripes_do_not_change_what_the_scan_says(scan: ScanImage, gain: float) -> None:
+    """Left in, stripes of 0.7 leave two clear edges of 600, and those of 0.9 change the thickness by some percent."""
+    striped = scan.data.clone()
+    striped[:, :, 1::2] *= gain
+    options = PlanOptions(thickness_mm="estimate")
+    given = ScanImage(striped, scan.affine)
+    got, even = PlanScan(options)(given), PlanScan(options)(scan)
+    found, expected = (json.loads(image.meta["thickness_estimate"]) for image in (got, even))
+    assert found["thickness_mm"] == pytest.approx(expected["thickness_mm"], rel=0.005)  # gains are known to 0.3%
+    assert abs(found["edges"] - expected["edges"]) <= 0.02 * expected["edges"]
+    assert torch.equal(got.data, striped.float())  # what is evened is for the estimate alone
