@@ -21,7 +21,10 @@ from bida.experiment.methods import METHODS, TRUTH, Method, label_of, method, re
 from bida.experiment.metrics import METRICS, Metric, Quantity, Score, quantities, quantity
 from bida.experiment.report.figures import _box_figure
 from bida.experiment.results import COLUMNS, methods_of, shown, tabulate
+from bida.io.released import released_path
+from bida.io.weights import sha256
 from bida.mri.settings import Settings
+from bida.options import options_of
 from bida.physics.interpolation import cubic
 
 WORDS = "cubic, with a tenth of the light gone"
@@ -169,6 +172,12 @@ def test_the_help_shows_the_defaults_of_the_experiment(capsys, monkeypatch):
     for shown_default in (plain.atlases, plain.profile, plain.jobs, Choices().samples, f"{Choices().timeout_s:g}"):
         assert f"({shown_default})" in text
     assert " ".join(plain.methods) + " (all these)" in text and f"({' '.join(f'{f:g}' for f in plain.factors)})" in text
+
+
+def test_the_help_names_the_weights_before_as_superres_does(capsys):
+    words = options_of(Settings)["model"].help
+    assert "0.1: those before" in words and words in help_of_evaluate(capsys)
+    assert METHODS["bida"].fingerprint(Choices(model="0.1"))["model"] == sha256(released_path("model-0.1.pt"))
 
 
 def test_the_bundle_has_the_defaults_of_the_experiment():
