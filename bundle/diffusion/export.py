@@ -22,6 +22,7 @@ FORMATS = ("onnx", "torchscript")
 INPUTS = ("x", "timesteps", "classes")
 ONNX_PACKAGES = ("onnx", "onnxscript")
 CHANNELS = {"bare": 2, "guided": 1 + SHOWN}  # the noised slice and zero; what a guide lacks and the guide
+SECOND_CHANNEL = "logarithm of the standard deviation of the error of the first channel, the prediction"
 
 
 class ScriptablePrior(nn.Module):
@@ -124,16 +125,22 @@ def write_onnx(prior: PlanePrior, name: str, file: Path) -> None:
         )
     if program is None:
         raise RuntimeError(f"torch.onnx.export returned nothing for the {name} network")
-    prediction, timesteps, schedule = kind_of(prior.kind)
-    program.model.metadata_props.update(
-        {
-            "prediction": prediction,
-            "timesteps": str(timesteps),
-            "schedule": schedule,
-            "classes": str(CLASSES),
-            "stride": str(network.stride),
-            "weights_sha256": prior.weights_sha256,
-        }
-    )
+    program.model.metadata_props.update(properties(prior, name))
     with atomic(file) as temporary:
         program.save(temporary)
+
+
+def properties(prior: PlanePrior, name: str) -> dict[str, str]:
+    """Return how the output of a network of the pair, ``bare`` or ``guided``, is to be read: metadata of its file."""
+    network = getattr(prior.networks["shared"], name)
+    prediction, timesteps, schedule = kind_of(prior.kind)
+    second = {"second_channel": SECOND_CHANNEL} if getattr(network, "spread", None) is not None else {}
+    return {
+        "prediction": prediction,
+        **second,
+        "timesteps": str(timesteps),
+        "schedule": schedule,
+        "classes": str(CLASSES),
+        "stride": str(network.stride),
+        "weights_sha256": prior.weights_sha256,
+    }

@@ -10,7 +10,7 @@ from monai.bundle import ckpt_export
 from monai.data import load_net_with_metadata
 
 from bida.cli.parser import main
-from bida.diffusion.export import CHANNELS, export
+from bida.diffusion.export import CHANNELS, export, properties
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
@@ -61,9 +61,20 @@ def test_onnx_gives_what_the_network_gives(prior, onnx_files, name, size):
 
 @pytest.mark.slow
 def test_onnx_says_how_to_read_it(onnx_files):
-    properties = {entry.key: entry.value for entry in onnx.load(onnx_files["guided"]).metadata_props}
+    found = {entry.key: entry.value for entry in onnx.load(onnx_files["guided"]).metadata_props}
     expected = {"prediction": "v", "timesteps": "1000", "schedule": "cosine", "classes": "12", "stride": "2"}
-    assert properties == {**expected, "weights_sha256": released_hash("model.pt")}
+    second = "logarithm of the standard deviation of the error of the first channel, the prediction"
+    assert found == {**expected, "second_channel": second, "weights_sha256": released_hash("model.pt")}
+
+
+@pytest.mark.parametrize(("model", "name"), [(None, "guided"), (None, "bare"), ("0.1", "guided")])
+def test_a_second_channel_is_named_where_there_is_one(model, name):
+    prior = load_prior(prior_of(model), model, torch.device("cpu"), "float32")
+    with torch.no_grad():
+        channels = getattr(prior.networks["shared"], name)(*inputs(CHANNELS[name], SIZES[0])).shape[1]
+    named = properties(prior, name).get("second_channel", "")
+    assert channels == (2 if (model, name) == (None, "guided") else 1)
+    assert ("standard deviation of the error" in named) == (channels == 2)
 
 
 @pytest.mark.parametrize("size", SIZES)
