@@ -25,7 +25,7 @@ class SimulateSlicesd(MapTransform):
 
     Args:
         keys: keys of the volumes.
-        factor, axis, thickness_mm, profile, noise, seed: as in `simulate_slices`.
+        factor, axis, thickness_mm, profile, noise, seed, snr: as in `simulate_slices`.
         allow_missing_keys: skip keys that an item does not have.
 
     Raises:
@@ -41,15 +41,16 @@ class SimulateSlicesd(MapTransform):
         profile: str = "slr",
         noise: float = 0.0,
         seed: int = 0,
+        snr: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         """Check and keep the settings."""
         super().__init__(keys, allow_missing_keys)
         if axis not in (0, 1, 2):
             raise SettingsError(f"axis must be 0 (R), 1 (A) or 2 (S), got {axis}")
-        check_simulation(factor, noise, seed)
+        check_simulation(factor, noise, seed, snr)
         self.axis, self.factor, self.thickness_mm = axis, factor, thickness_mm
-        self.profile, self.noise, self.seed = profile, noise, seed
+        self.profile, self.noise, self.seed, self.snr = profile, noise, seed, snr
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Simulate the slices of every key."""
@@ -73,6 +74,7 @@ class SimulateSlicesd(MapTransform):
             self.profile,
             self.noise,
             self.seed,
+            self.snr,
         )
         shape = tuple(image.shape[1:])
         grids = [AxisGrid(voxels, size) for voxels, size in zip(shape, sizes_mm)]

@@ -1,11 +1,14 @@
 import math
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import LoadImage
 from scipy.special import erf
 
+from bida.cli.parser import main
 from bida.errors import SettingsError
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
@@ -104,6 +107,8 @@ def test_kind_and_type_are_kept():
         ({"factor": math.nan}, "factor must be >= 1"),
         ({"noise": -1.0}, "noise must be a standard deviation >= 0"),
         ({"seed": -1}, "seed must be >= 0, got -1"),
+        ({"snr": 0.0}, "snr must be > 0"),
+        ({"snr": 20.0, "noise": 2.0}, "snr excludes noise, got 20 and 2; leave one out"),
         ({"axis": 3}, "axis must be 0"),
         ({"thickness_mm": 0.0}, "thickness_mm must be > 0 mm, got 0"),
         ({"profile": "sinc"}, "profile must be slr, gaussian, box or a file"),
@@ -145,6 +150,17 @@ def test_dictionary_transform_keeps_points_in_place():
     assert geometry == SliceGeometry(1, 26, 0.375, 0.375, 63, 0.15, "box")
     expected, _ = simulate_slices(image.as_tensor()[0], 0.15, 1, 2.5, profile="box")
     assert torch.allclose(slices.as_tensor()[0], expected, atol=1e-12)
+
+
+def test_dictionary_transform_gives_the_noise_that_the_command_gives(make_scan, tmp_path):
+    path = make_scan((20, 40, 18), (VOXEL, VOXEL, VOXEL))
+    image = LoadImage(ensure_channel_first=True, dtype=np.float32)(path)
+    slices = SimulateSlicesd("image", factor=5, snr=10, seed=3)({"image": image})["image"]
+    thick = tmp_path / "thick.nii.gz"
+    assert main(["simulate", str(path), str(thick), "--factor", "5", "--snr", "10", "--seed", "3"]) == 0
+    np.testing.assert_array_equal(slices.numpy()[0], nib.load(thick).get_fdata(dtype=np.float32))
+    clean = SimulateSlicesd("image", factor=5)({"image": image})["image"]
+    assert (slices - clean).std() > 0.05 * clean.mean()  # sigma is a tenth of the mean in tissue
 
 
 def test_reoriented_arrays_are_taken():
