@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -82,14 +82,14 @@ def clean(arguments: argparse.Namespace) -> Iterator[tuple[str, Image]]:
         yield f"head {index}", (1000 * smooth).numpy()
 
 
-def phantom(size: int = 96, count: int = 25) -> Image:
-    """Return ellipsoids of sharp edges in one another, in a smooth shading."""
+def phantom(size: int = 96, count: int = 25, radii: Sequence[float] = (0.8, 0.9, 0.85)) -> Image:
+    """Return ellipsoids of sharp edges in one another, in a smooth shading; radii of the outer one in half the cube."""
     draw = np.random.default_rng(0)
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, size)] * 3, indexing="ij")
-    image = np.where((x / 0.8) ** 2 + (y / 0.9) ** 2 + (z / 0.85) ** 2 < 1, 800.0, 0.0)
+    image = np.where(sum((p / r) ** 2 for p, r in zip((x, y, z), radii)) < 1, 800.0, 0.0)
     for _ in range(count):
-        centre, radii = draw.uniform(-0.5, 0.5, 3), draw.uniform(0.05, 0.3, 3)
-        square = sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii))
+        centre, sizes = draw.uniform(-0.5, 0.5, 3), draw.uniform(0.05, 0.3, 3)
+        square = sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, sizes))
         image[square < 1] = draw.uniform(400, 1500)
     return (image * (1 + 0.2 * x + 0.15 * np.sin(3 * y))).astype(np.float32)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -19,6 +22,17 @@ from bida.mri.synthetic_brain import synthetic_brain
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeScan = Callable[..., Path]
+
+
+def load_benchmark(name: str) -> ModuleType:
+    """Return a module of benchmarks/, which lies in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    del sys.modules[name]
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import load_benchmark
 from scipy.ndimage import distance_transform_edt
 
 from bida.io.scan import read_scan
@@ -18,27 +16,15 @@ from bida.physics.plan import plan_scan
 from bida.physics.rician import tissue
 from bida.physics.simulate import simulate_slices
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-def loaded(name):
-    """Return a module that lies in no package."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    del sys.modules[name]
-    return module
-
 
 @pytest.fixture(scope="module")
 def scans():
-    return loaded("noisy_scans")
+    return load_benchmark("noisy_scans")
 
 
 @pytest.fixture(scope="module")
 def tables():
-    return loaded("noisy_tables")
+    return load_benchmark("noisy_tables")
 
 
 @pytest.fixture

@@ -7,26 +7,22 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import load_benchmark
 from scipy.stats import rice
 
 from bida.physics.noise_level import estimate_noise, magnitude_variance, sigma_of_magnitude
 from bida.physics.rician import add_noise, sigma_of_snr, tissue
 from bida.physics.simulate import simulate_slices
 
+BENCHMARK = load_benchmark("noise_level")
+cut = BENCHMARK.cut
 TOLERANCE = 0.15  # what is asked of the estimate
 SNRS = (5.0, 10.0, 20.0, 30.0)
 
 
-def phantom(size=72, count=25, seed=0):
-    """Ellipsoids of sharp edges in one another, in a smooth shading."""
-    draw = np.random.default_rng(seed)
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, size)] * 3, indexing="ij")
-    image = np.where((x / 0.75) ** 2 + (y / 0.8) ** 2 + (z / 0.75) ** 2 < 1, 800.0, 0.0)
-    for _ in range(count):
-        centre, radii = draw.uniform(-0.5, 0.5, 3), draw.uniform(0.05, 0.3, 3)
-        square = sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii))
-        image[square < 1] = draw.uniform(400, 1500)
-    return (image * (1 + 0.2 * x + 0.15 * np.sin(3 * y))).astype(np.float32)
+def phantom(size=72, count=25):
+    """That of the benchmark, with more background around it."""
+    return BENCHMARK.phantom(size, count, radii=(0.75, 0.8, 0.75))
 
 
 def template(folder, name):
@@ -38,20 +34,10 @@ def template(folder, name):
     return np.asarray(nib.as_closest_canonical(nib.load(folder / paths[name])).dataobj, dtype=np.float32)
 
 
-def with_background(noisy, inside, background):
-    if background == "zero":
-        return np.where(inside, noisy, 0)
-    if background == "none":
-        where = np.argwhere(inside)
-        low, high = np.quantile(where, 0.25, axis=0).astype(int), np.quantile(where, 0.75, axis=0).astype(int)
-        return noisy[tuple(slice(a, max(b, a + 3)) for a, b in zip(low, high))]
-    return noisy
-
-
 def check(slices, axis, snr, background, tolerance=TOLERANCE):
     inside = tissue(slices, axis)
     sigma = sigma_of_snr(slices, snr, inside)
-    level = estimate_noise(with_background(add_noise(slices, sigma, seed=int(snr)), inside, background), axis)
+    level = estimate_noise(cut(add_noise(slices, sigma, seed=int(snr)), inside, background), axis)
     assert level is not None
     assert level.source == ("background" if background == "noise" else "slices")
     assert level.sigma == pytest.approx(sigma, rel=tolerance)
@@ -90,7 +76,7 @@ def test_noise_added_to_a_mouse_comes_on_top_of_its_own(shared_data):
         sigma = sigma_of_snr(image, snr, inside)
         noisy = add_noise(image, sigma, seed=1)
         for background in ("noise", "zero"):
-            found = estimate_noise(with_background(noisy, inside, background), 1)
+            found = estimate_noise(cut(noisy, inside, background), 1)
             assert found.sigma == pytest.approx(math.hypot(own.sigma, sigma), rel=TOLERANCE)
 
 
