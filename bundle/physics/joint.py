@@ -1,0 +1,251 @@
+"""Several scans of one object: the volume that agrees best with all of them.
+
+For scans y_i = A_i x + n_i, the noise of each of standard deviation sigma_i, and an estimate x0 whose error has about
+the standard deviation tau everywhere, the likeliest volume is x0 + d, d the minimum of
+
+    sum_i |y_i - A_i (x0 + d)|^2 / sigma_i^2 + |d|^2 / tau^2
+
+(Tikhonov & Arsenin 1977), which conjugate gradients find (Hestenes & Stiefel 1952). Without noise and tau it is the
+volume nearest to x0 that has all slices. A_i moves the volume to the pose of scan i (`bida.physics.rigid`), then makes
+its slices (`bida.physics.operators`). For two scans across each other on one grid, A_i^T A_i acts on one axis each, and
+the sum is diagonal in the products of their eigenvectors (`crossed_correction`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bida.errors import SettingsError
+from bida.physics.geometry import Float, SliceGeometry
+from bida.physics.operators import SliceOperator
+from bida.physics.rigid import RigidMotion
+
+LACKING = 0.2  # standard deviation of what interpolation lacks in tissue, on the prior's scale
+LEAST_NOISE = 2e-3  # on the prior's scale: slices of a guide count as having so much, and its matrices invert
+SEEN = 0.99  # share of a slice's profile within the volume's field of view from which its voxel counts
+FEATHER = 6  # voxels from the edge of a scan's field of view over which its share of the start rises
+SAME_SIZE = 0.01  # relative: voxels of scans and volume that differ by less are of one size
+TOLERANCE = 1e-5  # of the least squares' gradient, over what it was at first
+ITERATIONS = 100  # at most; what is not found by then is left
+Volumes = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class PosedScan:
+    """A scan, and where it lies in the volume.
+
+    Attributes:
+        y: its slices [R, A, S] on its own axes, in-plane voxels as large as those of the volume.
+        slices: the operator of its slices, on its own isotropic grid.
+        motion: from the volume to that grid.
+        noise: standard deviation of a slice's noise, in the units of y; 0 for exact slices.
+
+    Raises:
+        SettingsError: slices, operator and motion do not fit each other.
+    """
+
+    y: Tensor
+    slices: SliceOperator
+    motion: RigidMotion
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        grid = [self.slices.geometry.padded_voxels if k == self.axis else n for k, n in enumerate(self.y.shape)]
+        if tuple(grid) != self.motion.other:
+            raise SettingsError(f"motion: must lead to a grid of {grid} voxels, got {list(self.motion.other)}")
+
+    @property
+    def axis(self) -> int:
+        """The axis of the scan's own grid along which its slices are thick."""
+        return self.slices.axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x, the slices of a volume [R, A, S]."""
+        return self.slices.forward(self.motion.forward(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y, the volume [R, A, S]."""
+        return self.motion.adjoint(self.slices.adjoint(y))
+
+    def seen(self) -> Tensor:
+        """Return 1 at the voxels of the slices that see nothing but the volume, 0 elsewhere, of the shape of y."""
+        inside = self.slices.forward(torch.from_numpy(self.motion.inside()).to(self.y))
+        return (inside > SEEN).to(self.y.dtype)
+
+
+@dataclass(frozen=True)
+class LocatedScan:
+    """A scan with its place in the world, before there is a common grid.
+
+    Attributes:
+        y: its slices [R, A, S] on its own axes, in-plane voxels as large as those of the result, on the prior's scale.
+        geometry: of the slices, without padding.
+        affine: 4 x 4, index of the scan's own isotropic grid (`geometry`, y's in-plane grid) to mm.
+        noise: standard deviation of a slice's noise, in the units of y; 0 for exact slices.
+    """
+
+    y: Tensor
+    geometry: SliceGeometry
+    affine: Float
+    noise: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels of the scan's own isotropic grid."""
+        r, a, s = (self.geometry.voxels if k == self.geometry.axis else n for k, n in enumerate(self.y.shape))
+        return r, a, s
+
+    def posed(self, affine: Float, shape: Sequence[int]) -> PosedScan:
+        """Return the scan as it lies in a volume of a shape and affine, whose voxels are as large.
+
+        Raises:
+            SettingsError: voxels are of another size or not at right angles, or the scan is turned too far.
+        """
+        between = np.linalg.inv(affine) @ self.affine  # own index to the volume's
+        U, s, Vt = np.linalg.svd(between[:3, :3])
+        if np.abs(s - 1).max() > SAME_SIZE or np.linalg.det(U @ Vt) < 0:
+            raise SettingsError(
+                f"scan: voxels must be as large as the volume's and at right angles, got {s.min():.3f} to "
+                f"{s.max():.3f} times their size; give every scan the same --spacing"
+            )
+        middle = between[:3, :3] @ ((np.array(self.shape) - 1) / 2) + between[:3, 3]
+        motion = RigidMotion(U @ Vt, middle, shape, self.shape)
+        return PosedScan(self.y, SliceOperator.build(self.geometry.unpadded()), motion, self.noise)
+
+
+class JointOperator:
+    """The scans of one object as one measurement, with its adjoint and the least-squares correction of an estimate.
+
+    Args:
+        scans: at least one.
+
+    Raises:
+        SettingsError: there is none, or no voxel of one lies in the volume.
+    """
+
+    def __init__(self, scans: Sequence[PosedScan]) -> None:
+        """Find what each scan sees of the volume."""
+        if not scans:
+            raise SettingsError("scans: must be at least one, got none")
+        self.scans, self.seen = list(scans), [scan.seen() for scan in scans]
+        for number, mask in enumerate(self.seen):
+            if not bool(mask.any()):
+                raise SettingsError(
+                    f"scan {number + 1}: must lie in the field of view of the first one, got none of it"
+                )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return A_i x of every scan, 0 where it sees more than the volume."""
+        return [mask * scan.forward(x) for scan, mask in zip(self.scans, self.seen)]
+
+    def adjoint(self, ys: Volumes) -> Tensor:
+        """Return sum_i A_i^T y_i."""
+        parts = [scan.adjoint(mask * y) for scan, mask, y in zip(self.scans, self.seen, ys)]
+        return torch.stack(parts).sum(dim=0)
+
+    def residuals(self, x: Tensor) -> list[Tensor]:
+        """Return y_i - A_i x of every scan, 0 where it sees more than the volume."""
+        return [mask * (scan.y - again) for scan, mask, again in zip(self.scans, self.seen, self.forward(x))]
+
+    def weights(self, least: float = LEAST_NOISE) -> list[float]:
+        """Return sigma^2 / sigma_i^2 of every scan, sigma the smallest; no noise counts as less than ``least``."""
+        return [(self.noise(least) / max(scan.noise, least)) ** 2 for scan in self.scans]
+
+    def noise(self, least: float = LEAST_NOISE) -> float:
+        """Return the standard deviation of the noise of the scan that has the least."""
+        return max(min(scan.noise for scan in self.scans), least)
+
+    def start(self, volumes: Volumes) -> Tensor:
+        """Return the mean of volumes on the scans' own grids, on that of the joint one.
+
+        Each counts by the weight of its scan, less towards the edges of its field of view.
+        """
+        total, shares = None, None
+        for scan, weight, own in zip(self.scans, self.weights(), volumes):
+            share = weight * feathered(own)
+            inside = share if scan.motion.still else share * torch.from_numpy(scan.motion.inside()).to(own)
+            moved, told = scan.motion.adjoint(inside * own), scan.motion.adjoint(inside)
+            total, shares = (moved, told) if total is None or shares is None else (total + moved, shares + told)
+        assert total is not None and shares is not None
+        return total / shares.clamp(min=1e-3 * float(shares.max()))
+
+    def correction(
+        self, rest: Volumes, tau: float = math.inf, least: float = LEAST_NOISE, tolerance: float = TOLERANCE
+    ) -> Tensor:
+        """Return d for residuals of an estimate, see the module.
+
+        Args:
+            rest: y_i - A_i x0 of every scan, or what of it is to be believed.
+            tau: standard deviation of the error of x0; infinity for the smallest d that leaves least squares.
+            least: noise that every scan counts as having at least.
+            tolerance: see `TOLERANCE`.
+        """
+        weights, damping = self.weights(least), (self.noise(least) / tau) ** 2
+
+        def normal(x: Tensor) -> Tensor:
+            return self.adjoint([w * y for w, y in zip(weights, self.forward(x))]) + damping * x
+
+        right = self.adjoint([w * r for w, r in zip(weights, rest)])
+        return conjugate_gradients(normal, right, tolerance)
+
+
+def conjugate_gradients(
+    normal: Callable[[Tensor], Tensor], right: Tensor, tolerance: float = TOLERANCE, iterations: int = ITERATIONS
+) -> Tensor:
+    """Return x with normal(x) = right, from zero, for a symmetric operator that is not negative.
+
+    Args:
+        normal: the operator.
+        right: of any shape.
+        tolerance: of the norm of what is left of ``right``.
+        iterations: at most.
+    """
+    x, r = torch.zeros_like(right), right.clone()
+    p, square = r.clone(), float(r.square().sum(dtype=torch.float64))
+    enough = tolerance**2 * square
+    for _ in range(iterations):
+        if square <= enough:
+            break
+        q = normal(p)
+        step = square / float((p * q).sum(dtype=torch.float64))
+        x, r = x + step * p, r - step * q
+        before, square = square, float(r.square().sum(dtype=torch.float64))
+        p = r + (square / before) * p
+    return x
+
+
+def feathered(volume: Tensor) -> Tensor:
+    """Return a weight that rises from the faces of a volume [R, A, S] to 1 within `FEATHER` voxels."""
+    share = torch.ones_like(volume)
+    for axis, n in enumerate(volume.shape):
+        away = torch.minimum(torch.arange(n), torch.arange(n).flip(0)).to(volume)
+        rise = ((away + 1) / (FEATHER + 1)).clamp(max=1)
+        share = share * rise.reshape([n if k == axis else 1 for k in range(3)])
+    return share
+
+
+def gram_spectrum(A: Float) -> tuple[Float, Float]:
+    """Return eigenvectors [N, N], in columns, and eigenvalues [N] of A^T A for a matrix A [m, N]; none is negative."""
+    values, vectors = np.linalg.eigh(A.T @ A)
+    return vectors, np.maximum(values, 0.0)
+
+
+def crossed_correction(right: Tensor, rows: Tensor, columns: Tensor, values: Tensor, noise: Tensor | float) -> Tensor:
+    """Return d of images [..., N, M] of which one scan's slices are thick along N and another's along M.
+
+    Args:
+        right: sum_i w_i A_i^T (y_i - A_i x0), [..., N, M], w_i = noise^2 / sigma_i^2.
+        rows, columns: eigenvectors for either axis, [..., N, N] and [..., M, M].
+        values: eigenvalues of sum_i w_i A_i^T A_i, [..., N, M].
+        noise: of the scan with the least.
+    """
+    damping = (torch.as_tensor(noise) / LACKING) ** 2
+    inner = rows.mT @ right @ columns
+    return rows @ (inner / (values + damping)) @ columns.mT

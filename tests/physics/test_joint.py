@@ -1,0 +1,138 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from bida.errors import SettingsError
+from bida.physics.geometry import SliceGeometry
+from bida.physics.guide import guide
+from bida.physics.joint import LACKING, JointOperator, LocatedScan, crossed_correction, gram_spectrum
+from bida.physics.operators import SliceOperator
+
+D = 0.15
+SHAPE = (24, 30, 20)
+AFFINE = np.diag([D, D, D, 1.0])
+
+
+def geometry(axis, factor=5, shape=SHAPE):
+    return SliceGeometry(axis, round(shape[axis] / factor), factor * D, factor * D, shape[axis], D)
+
+
+def truth(seed=0, shape=SHAPE):
+    x = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    return torch.from_numpy(x / x.std())
+
+
+def located(x, axis, factor=5, noise=0.0, seed=1):
+    one = geometry(axis, factor, x.shape)
+    y = SliceOperator.build(one).forward(x)
+    y = y + noise * torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=y.dtype)
+    return LocatedScan(y, one, AFFINE, noise)
+
+
+def joint(scans, affine=AFFINE, shape=SHAPE):
+    return JointOperator([scan.posed(affine, shape) for scan in scans])
+
+
+def moved(scan, degrees=(3, -2, 1), mm=(0.1, -0.2, 0.05)):
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix(), mm
+    return replace(scan, affine=motion @ scan.affine)
+
+
+@pytest.mark.parametrize("pose", [False, True])
+def test_the_adjoint_of_several_scans_is_the_adjoint(pose):
+    scans = [located(truth(), 1), located(truth(), 2)]
+    operator = joint([scans[0], moved(scans[1]) if pose else scans[1]])
+    x = truth(3)
+    ys = [torch.randn(scan.y.shape, dtype=torch.float64) for scan in scans]
+    one = sum(float((a * b).sum()) for a, b in zip(operator.forward(x), ys))
+    assert one == pytest.approx(float((x * operator.adjoint(ys)).sum()), rel=1e-9)
+    assert bool(operator.seen[0].all())
+    assert bool(operator.seen[1].all()) != pose  # a part of a scan that is moved lies outside
+
+
+def test_exact_scans_are_given_back_exactly():
+    operator = joint([located(truth(), 1), located(truth(), 2), located(truth(), 0)])
+    x0 = operator.start([guide(scan.y, scan.slices.geometry) for scan in operator.scans])
+    x = x0 + operator.correction(operator.residuals(x0))
+    span = float(operator.scans[0].y.max() - operator.scans[0].y.min())
+    assert all(float(rest.abs().max()) < 1e-4 * span for rest in operator.residuals(x))
+    alone = [float((guide(s.y, s.slices.geometry) - truth()).square().mean()) for s in operator.scans]
+    assert float((x - truth()).square().mean()) < 0.5 * min(alone)
+
+
+def test_the_correction_is_that_of_the_dense_least_squares():
+    shape = (10, 10, 4)
+    scans = [located(truth(0, shape), 0, noise=0.2), located(truth(0, shape), 1, noise=0.1)]
+    operator = joint(scans, shape=shape)
+    x0 = truth(5, shape)
+    d = operator.correction(operator.residuals(x0), LACKING, tolerance=1e-9)
+    rows, right = [], []
+    for scan in scans:
+        own, other = SliceOperator.build(scan.geometry).matrix, np.eye(10)
+        plane = np.kron(own, other) if scan.geometry.axis == 0 else np.kron(other, own)
+        rows.append(np.kron(plane, np.eye(4)) / scan.noise)
+        right.append((scan.y - SliceOperator.build(scan.geometry).forward(x0)).numpy().ravel() / scan.noise)
+    rows.append(np.eye(400) / LACKING)
+    right.append(np.zeros(400))
+    expected, *_ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=None)
+    np.testing.assert_allclose(d.numpy().ravel(), expected, atol=1e-6)
+    # the closed form for scans across each other
+    matrices = [SliceOperator.build(scan.geometry).matrix for scan in scans]
+    (Q0, v0), (Q1, v1) = (gram_spectrum(matrix) for matrix in matrices)
+    weights = operator.weights()
+    back = operator.adjoint([w * r for w, r in zip(weights, operator.residuals(x0))]).permute(2, 0, 1)
+    values = torch.from_numpy(weights[0] * v0[:, None] + weights[1] * v1)
+    closed = crossed_correction(back, torch.from_numpy(Q0), torch.from_numpy(Q1), values, operator.noise())
+    torch.testing.assert_close(closed.permute(1, 2, 0), d, atol=1e-6, rtol=1e-6)
+
+
+def test_the_likeliest_volume_of_a_gaussian_prior_is_found():
+    """Two orthogonal scans, a white Gaussian prior about x0: the correction is the posterior mean's (oracle)."""
+    shape, tau = (10, 10, 6), 0.5
+    rng = np.random.default_rng(0)
+    x0 = truth(2, shape)
+    x = x0 + tau * torch.from_numpy(rng.normal(size=shape))
+    scans = [located(x, 0, noise=0.1, seed=3), located(x, 1, noise=0.1, seed=4)]
+    operator = joint(scans, shape=shape)
+    found = x0 + operator.correction(operator.residuals(x0), tau, tolerance=1e-9)
+    other = x0 + operator.correction(operator.residuals(x0), 3 * tau, tolerance=1e-9)
+    less = x0 + operator.correction(operator.residuals(x0), tau / 3, tolerance=1e-9)
+    errors = [float((one - x).square().mean()) for one in (found, other, less, x0)]
+    assert errors[0] == min(errors)
+
+
+def test_noisier_scans_count_for_less():
+    x = truth()
+    scans = [located(x, 1, noise=0.5), located(x, 1, noise=0.05, seed=2)]
+    operator = joint(scans)
+    assert operator.weights() == pytest.approx([0.01, 1.0])
+    d = operator.correction([scan.y for scan in operator.scans])  # from zero: the weighted mean of the slices
+    again = SliceOperator.build(scans[0].geometry).forward(d)
+    expected = (scans[0].y * 0.01 + scans[1].y) / 1.01
+    assert float((again - expected).abs().max()) < 1e-3
+    alike = joint([replace(scans[0], noise=0.0), replace(scans[1], noise=0.0)])
+    assert alike.weights() == [1.0, 1.0] and not math.isinf(alike.noise())
+
+
+def test_what_a_scan_sees_beyond_the_volume_counts_for_nothing():
+    x = truth()
+    scan = located(x, 1)
+    beside = AFFINE.copy()
+    beside[0, 3] = -8 * D  # 8 voxels to the left
+    operator = joint([scan, replace(scan, affine=beside)])
+    assert not bool(operator.seen[1][:8].any()) and bool(operator.seen[1][8:].all())
+    assert not bool(operator.residuals(torch.zeros(SHAPE, dtype=torch.float64))[1][:8].any())
+    beside[0, 3] = -100 * D
+    with pytest.raises(SettingsError, match="scan 2: must lie in the field of view of the first one, got none"):
+        joint([scan, replace(scan, affine=beside)])
+
+
+def test_voxels_of_another_size_are_refused():
+    with pytest.raises(SettingsError, match="must be as large as the volume's and at right angles"):
+        replace(located(truth(), 1), affine=np.diag([D, 1.1 * D, D, 1])).posed(AFFINE, SHAPE)
