@@ -47,7 +47,7 @@ class ScriptablePrior(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor, timesteps: Tensor, classes: Tensor) -> Tensor:
-        """Return the prediction [B, 1 or 2, H, W] for x [B, 7, H, W]; times and classes [B] or [1]."""
+        """Return the prediction [B, 1 or 2, H, W] for x [B, 9, H, W]; times and classes [B] or [1]."""
         return self.networks["shared"](x, timesteps, classes)
 
 

@@ -50,9 +50,9 @@ def relative_alpha_bar(alpha_bar: Tensor) -> Tensor:
 
 
 def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
-    """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 7, H, W]; zero where there is nothing.
+    """Return slices [B, 1, H, W] with what is shown beside them, clipped, as [B, 9, H, W]; zero where there is nothing.
 
-    A guide [B, 6, H, W] is what `bida.physics.guide.shown` returns.
+    A guide [B, 8, H, W] is what `bida.physics.guide.shown` returns.
     """
     beside = torch.zeros_like(x).repeat(1, SHOWN, 1, 1) if guide is None else guide.clamp(*GUIDE_RANGE)
     return torch.cat([x, beside], dim=1)
@@ -201,7 +201,7 @@ class PlanePrior(nn.Module):
         """Return the raw prediction, float32.
 
         Args:
-            x: Noised slices [B, 1, H, W], float32; [B, 7, H, W] with their guides where the prior is guided: z of
+            x: Noised slices [B, 1, H, W], float32; [B, 9, H, W] with their guides where the prior is guided: z of
                 `relative_alpha_bar` and the guide, or the slice and zeros.
             timesteps: Integer times [B], or [1] where the whole batch shares one.
             planes: Classes, [B] or [1]: indices into ``bida.physics.grid.PLANES``, or `condition_class` of them.
@@ -239,7 +239,7 @@ class PlanePrior(nn.Module):
             x: Noised slices [B, 1, H, W], float32.
             t: Time, 0 <= t < T.
             plane: A name in ``bida.physics.grid.PLANES``.
-            guide: Their guides [B, 6, H, W], see `with_guide`; a guided prior samples without one as well.
+            guide: Their guides [B, 8, H, W], see `with_guide`; a guided prior samples without one as well.
             grain: Whether slices have the grain of scans; of guided priors alone.
             along: The axis of the thick slices that a guide is of, 0 for H or 1 for W: the network sees it as H.
         """

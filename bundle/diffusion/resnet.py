@@ -106,6 +106,9 @@ class SliceResNet(nn.Module):
         for name in own:
             if name.startswith(("made.", "spread.")):
                 state_dict.setdefault(f"{prefix}{name}", own[name])
+        told = state_dict.get(f"{prefix}made.0.weight")
+        if self.made is not None and told is not None and told.shape[1] < own["made.0.weight"].shape[1]:
+            state_dict[f"{prefix}made.0.weight"] = F.pad(told, (0, own["made.0.weight"].shape[1] - told.shape[1]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:

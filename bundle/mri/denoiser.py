@@ -27,7 +27,7 @@ class PlaneDenoiser:
         held: where a volume has more than background (`bida.mri.content.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once.
-        guide: what a guided prior is shown (`bida.physics.guide.shown`), [6, R, A, S]; None to sample without.
+        guide: what a guided prior is shown (`bida.physics.guide.shown`), [8, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
         inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.

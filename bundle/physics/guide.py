@@ -21,8 +21,8 @@ from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import filling_matrix, interpolation_matrix
 from bida.physics.operators import SliceOperator, apply_along
 
-SHOWN = 6  # channels of what a guided prior is shown
-MADE = slice(3, 6)  # of them those that say how the slices were made: factor, noise and thickness
+SHOWN = 8  # channels of what a guided prior is shown
+MADE = slice(3, 7)  # of them those that say how the slices were made: factor, noise, thickness, factor of a second scan
 NOISE_UNIT = 0.1  # of the noise's channel, in the units of the slices
 
 
@@ -69,9 +69,10 @@ def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: flo
         noise: standard deviation of the noise of a slice, in the units of y.
 
     Returns:
-        Tensor [6, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
+        Tensor [8, ..., N, ...]: the guide, A+ y, cos(2 pi (z - c) / s) of voxels z among slice centres c spaced s, and
         what is the same everywhere: log2 of slice spacing over voxel size, halved; the noise over `NOISE_UNIT`; slice
-        thickness over slice spacing, less one.
+        thickness over slice spacing, less one. The last two are of a second scan with slices across these (its factor
+        as here, its cosine) and zero of a lone one.
     """
     axis = geometry.axis if dim is None else dim
     g = guide(y, geometry, axis)
@@ -79,13 +80,13 @@ def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: flo
     made = [torch.full_like(g, value) for value in how_made(geometry, noise)]
     # 0 where a slice is missing: with a prior that takes it for measured, what is filled in stays interpolation
     measured = SliceOperator.build(geometry).pinv(y, axis)
-    return torch.stack([g, measured, place.expand_as(g), *made])
+    return torch.stack([g, measured, place.expand_as(g), *made, torch.zeros_like(g)])
 
 
-def how_made(geometry: SliceGeometry, noise: float = 0.0) -> tuple[float, float, float]:
-    """Return what the channels `MADE` hold: factor, noise and thickness, see `shown`."""
+def how_made(geometry: SliceGeometry, noise: float = 0.0) -> tuple[float, float, float, float]:
+    """Return what the channels `MADE` hold of one scan: factor, noise and thickness, see `shown`, and 0."""
     share = geometry.thickness_mm / geometry.slice_spacing_mm
-    return math.log2(geometry.factor) / 2, noise / NOISE_UNIT, share - 1
+    return math.log2(geometry.factor) / 2, noise / NOISE_UNIT, share - 1, 0.0
 
 
 def slice_phase(geometry: SliceGeometry) -> NDArray[np.float64]:

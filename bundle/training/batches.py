@@ -2,7 +2,8 @@
 
 What `bida.transforms.augment` does to one slice after the other is done here to a batch at once, on a CPU or a GPU.
 Thick slices have the whole noise of acquired ones, which averaging sharp slices takes out, and the network is told how
-much; what it shall find is the slice without noise.
+much; what it shall find is the slice without noise. Some crops have a second scan, with slices across those of the
+first, and a guide that is made of both; some have lesions, which no animal in the bank has.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bida.diffusion.schedule import alpha_bar_of
 from bida.errors import SettingsError
 from bida.physics.grid import PLANES
 from bida.physics.guide import NOISE_UNIT, guide_matrix, how_made, slice_phase
+from bida.physics.joint import LEAST_NOISE, crossed_correction, gram_spectrum
 from bida.physics.operators import SliceOperator
 from bida.training.bank import SliceBank
 from bida.transforms.augment.thicken import AIR, ThickenSliced
@@ -51,6 +53,12 @@ class Variation:
         highest: share of slices that are diffused to the mean of the noise at the highest time, as for the mean in one
             step; the others' times are spread evenly.
         unguided: share of slices without a guide, so that the prior can also be sampled without.
+        second: share of those that are not grained that have a second scan, its slices across those of the first.
+        alike: share of second scans whose slices lie as those of the first.
+        other_noise: standard deviation of the logarithm of a second scan's noise over that of the first.
+        lesions: share of crops with one to three lesions, bright or dark discs.
+        radius: range of their radius, pixels, even in its logarithm.
+        lesion: range of their contrast, over the brightness of the tissue there.
         emphasis: times are T u^(1 / emphasis), u spread evenly: above 1 for more of the high ones.
     """
 
@@ -69,6 +77,12 @@ class Variation:
     noiseless: float = 0.4
     highest: float = 0.5
     unguided: float = 0.0
+    second: float = 0.3
+    alike: float = 0.5
+    other_noise: float = 0.2
+    lesions: float = 0.3
+    radius: tuple[float, float] = (0.8, 5.0)
+    lesion: tuple[float, float] = (0.1, 0.6)
     emphasis: float = 1.0
 
 
@@ -86,7 +100,8 @@ class Geometries:
         operator: A [count, M, N], M the most slices of any; rows of zeros fill it up.
         guide, pinv: G and A+ [count, N, M].
         phase: [count, N], see `bida.physics.guide.slice_phase`.
-        made: [count, 3] for a noise of 0, see `bida.physics.guide.how_made`.
+        vectors, values: eigenvectors [count, N, N] and eigenvalues [count, N] of A^T A.
+        made: [count, 4] for a noise of 0, see `bida.physics.guide.how_made`.
         kept: |A_i| of the noise of voxels is left in slice i, root mean square over the slices, [count].
     """
 
@@ -109,6 +124,9 @@ class Geometries:
         self.operator = stacked([one.matrix for one in operators], 0)
         self.pinv = stacked([one.pinv_matrix for one in operators], 1)
         self.guide = stacked([guide_matrix.__wrapped__(geometry) for geometry in found], 1)
+        spectra = [gram_spectrum(one.matrix) for one in operators]
+        self.vectors = torch.from_numpy(np.stack([vectors for vectors, _ in spectra])).float().to(device)
+        self.values = torch.from_numpy(np.stack([values for _, values in spectra])).float().to(device)
         self.phase = torch.from_numpy(np.stack([slice_phase(geometry) for geometry in found])).float().to(device)
         self.made = torch.tensor([how_made(geometry) for geometry in found], device=device)
         left = [math.sqrt(np.square(one.matrix).sum(axis=1).mean()) for one in operators]
@@ -174,7 +192,7 @@ class ThickBatches:
             index += 1
 
     def batch(self, index: int) -> dict[str, Tensor]:
-        """Return batch ``index``: image [B, 7, H, W], label [B, 1, H, W], timesteps and planes, the classes, [B]."""
+        """Return batch ``index``: image [B, 9, H, W], label [B, 1, H, W], timesteps and planes, the classes, [B]."""
         chance = _Chance(np.random.SeedSequence([self.seed, index]), self.bank.device)
         pair, planes = self.crops(chance)
         grain = chance.share(self.batch_size, self.vary.grain)
@@ -229,7 +247,7 @@ class ThickBatches:
         pair = torch.where(_like(mirror.to(bank.device), pair), pair.flip(2), pair)
         turn = chance.share(self.batch_size, 0.5)
         pair = torch.where(_like(turn, pair), pair.mT, pair)
-        return self.contrasted(pair, chance), planes
+        return self.diseased(self.contrasted(pair, chance), chance), planes
 
     def turned(self, index: Tensor, corners: Tensor, chance: _Chance) -> Tensor:
         """Return windows [K, 2, H, W] turned and scaled about their middle, never beyond the range around it."""
@@ -258,32 +276,96 @@ class ThickBatches:
         other = (2 * gain * ((pair + 1) / 2).clamp_min(0) ** gamma - 1).clamp(*X0_RANGE)
         return torch.where(_like(chance.share(count, vary.contrast), pair), other, pair)
 
+    def diseased(self, pair: Tensor, chance: _Chance) -> Tensor:
+        """Return pairs of which a share has lesions: discs in tissue, soft over a pixel, brighter or darker than it."""
+        vary, n, most = self.vary, self.size, 3
+        shape = (len(pair), most)
+        sick = (chance.share(len(pair), vary.lesions))[:, None]
+        sick = sick & (torch.arange(most, device=pair.device) <= chance.whole(len(pair), most)[:, None])
+        low, high = vary.radius
+        radius = low * (high / low) ** chance.evenly(shape)
+        contrast = vary.lesion[0] + (vary.lesion[1] - vary.lesion[0]) * chance.evenly(shape)
+        contrast = contrast * torch.where(chance.evenly(shape) < 0.5, -1.0, 1.0) * sick
+        centre = chance.evenly((*shape, 2)) * n - 0.5
+        line = torch.arange(n, device=pair.device)
+        away = torch.hypot(line[:, None] - centre[..., 0, None, None], line - centre[..., 1, None, None])
+        share = (radius[..., None, None] + 0.5 - away).clamp(0, 1)
+        denoised = pair[:, 1:]
+        tissue = denoised > X0_RANGE[0] + AIR
+        change = (share * contrast[..., None, None]).sum(dim=1, keepdim=True) * (denoised - X0_RANGE[0]) * tissue
+        return (pair + change).clamp(*X0_RANGE)
+
     def shown(self, pair: Tensor, bare: Tensor, grain: Tensor, place: Tensor, chance: _Chance) -> tuple[Tensor, Tensor]:
-        """Return what the network is shown [B, 6, H, W], and the thick slices y [B, M, W] that it is made of."""
+        """Return what the network is shown [B, 8, H, W], and the thick slices y [B, M, W] that it is made of."""
         vary, matrices, count = self.vary, self.geometries, len(pair)
         sharp = torch.where(bare[:, None, None], pair[:, 1], pair[:, 0])
-        y = matrices.operator[place] @ sharp
         low, high = vary.noise
         sigma = low * (high / low) ** chance.even(count)
         sigma = sigma * (chance.share(count, vary.noisy) & ~grain)
-        s = sigma[:, None, None]
-        air = y < X0_RANGE[0] + AIR
-        real, imaginary = s * chance.normal(y.shape), s * chance.normal(y.shape)
-        rician = torch.hypot(y - X0_RANGE[0] + real, imaginary) + X0_RANGE[0]
-        noised = torch.where(chance.share(count, vary.rician)[:, None, None], rician, y + real)
-        noised = torch.where(air & chance.share(count, vary.masked)[:, None, None], y, noised)
-        rows = matrices.operator[place].any(dim=2)[:, :, None]  # those that are slices
-        y = torch.where(rows & (s > 0), noised, y)
+        rician, masked = chance.share(count, vary.rician), chance.share(count, vary.masked)
+        y = self.noised(matrices.operator[place] @ sharp, place, sigma, rician, masked, chance)
         # the slices' own noise: what denoising took from the tissue, as far as averaging leaves it
         tissue = pair[:, 1] > X0_RANGE[0] + AIR
         own = ((pair[:, 0] - pair[:, 1]).square() * tissue).sum((1, 2)) / tissue.sum((1, 2)).clamp(min=1)
         own = torch.where(bare, torch.zeros_like(own), own.sqrt() * matrices.kept[place])
         told = torch.hypot(own, sigma) * torch.exp(vary.told * chance.normal((count,)))
-        made = matrices.made[place] + torch.tensor([0.0, 1 / NOISE_UNIT, 0.0], device=y.device) * told[:, None]
-        parts = [matrices.guide[place] @ y, matrices.pinv[place] @ y]
-        parts += [matrices.phase[place][:, :, None].expand_as(parts[0])]
-        parts += [made[:, k, None, None].expand_as(parts[0]) for k in range(made.shape[1])]
+        g, measured = matrices.guide[place] @ y, matrices.pinv[place] @ y
+        # the second scan, of the same noise but for a factor
+        both = chance.share(count, vary.second) & ~grain
+        across = torch.where(chance.share(count, vary.alike), place, chance.whole(count, len(matrices)))
+        ratio = torch.exp(vary.other_noise * chance.normal((count,)))
+        second = matrices.operator[across] @ sharp.mT
+        second = self.noised(second, across, ratio * sigma, rician, masked, chance)
+        levels = torch.stack([told, ratio * told])
+        joint = joint_guide(matrices, (place, across), (y, second), levels)
+        told = torch.where(both, levels.square().reciprocal().mean(dim=0).rsqrt(), told)
+        told_of = torch.tensor([0.0, 1 / NOISE_UNIT, 0.0, 0.0], device=y.device)
+        made = matrices.made[place] + told_of * told[:, None]
+        made[:, 3] = torch.where(both, matrices.made[across][:, 0], 0.0)
+        phase = torch.where(both[:, None], matrices.phase[across], 0.0)
+        either = both[:, None, None]
+        parts = [torch.where(either, joint, g), torch.where(either, joint, measured)]
+        parts += [matrices.phase[place][:, :, None].expand_as(g)]
+        parts += [made[:, k, None, None].expand_as(g) for k in range(made.shape[1])]
+        parts += [phase[:, None, :].expand_as(g)]
         return torch.stack(parts, dim=1), y
+
+    def noised(
+        self, y: Tensor, place: Tensor, sigma: Tensor, rician: Tensor, masked: Tensor, chance: _Chance
+    ) -> Tensor:
+        """Return thick slices [B, M, W] with noise of a standard deviation, [B], of a magnitude or Gaussian."""
+        s = sigma[:, None, None]
+        real, imaginary = s * chance.normal(y.shape), s * chance.normal(y.shape)
+        magnitude = torch.hypot(y - X0_RANGE[0] + real, imaginary) + X0_RANGE[0]
+        noised = torch.where(rician[:, None, None], magnitude, y + real)
+        noised = torch.where((y < X0_RANGE[0] + AIR) & masked[:, None, None], y, noised)
+        rows = self.geometries.operator[place].any(dim=2)[:, :, None]  # those that are slices
+        return torch.where(rows & (s > 0), noised, y)
+
+
+def joint_guide(
+    matrices: Geometries, places: tuple[Tensor, Tensor], slices: tuple[Tensor, Tensor], noise: Tensor
+) -> Tensor:
+    """Return the guide of two scans of crops, [B, N, N], see `bida.physics.joint`.
+
+    Args:
+        matrices: of the ways in which slices lie.
+        places: which of them, [B] each.
+        slices: thick along the crop's first axis, [B, M, N], and along its second, transposed, likewise.
+        noise: standard deviation of each scan's noise, [2, B].
+    """
+    least = noise.amin(dim=0).clamp(min=LEAST_NOISE)
+    weights = (least / noise.clamp(min=LEAST_NOISE)).square()
+    guides = [matrices.guide[place] @ y for place, y in zip(places, slices)]
+    shares = weights / weights.sum(dim=0)
+    start = shares[0, :, None, None] * guides[0] + shares[1, :, None, None] * guides[1].mT
+    rest = [y - matrices.operator[place] @ x for place, y, x in zip(places, slices, (start, start.mT))]
+    back = [matrices.operator[place].mT @ r for place, r in zip(places, rest)]
+    right = weights[0, :, None, None] * back[0] + weights[1, :, None, None] * back[1].mT
+    vectors = [matrices.vectors[place] for place in places]
+    values = weights[0, :, None, None] * matrices.values[places[0]][:, :, None]
+    values = values + weights[1, :, None, None] * matrices.values[places[1]][:, None, :]
+    return start + crossed_correction(right, vectors[0], vectors[1], values, least[:, None, None])
 
 
 class _Chance:
@@ -299,6 +381,9 @@ class _Chance:
 
     def even(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.own, device=self.device)
+
+    def evenly(self, shape: Sequence[int]) -> Tensor:
+        return torch.rand(*shape, generator=self.own, device=self.device)
 
     def share(self, count: int, share: float) -> Tensor:
         return self.even(count) < share

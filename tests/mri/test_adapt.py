@@ -26,7 +26,7 @@ def scan(seed=0):
 
 def prior():
     torch.manual_seed(0)
-    return PlanePrior(SliceUNet([64], 1, CLASSES, 32, in_channels=7), guided=True)
+    return PlanePrior(SliceUNet([64], 1, CLASSES, 32, in_channels=9), guided=True)
 
 
 def how(minutes=0.02, **options):
@@ -72,7 +72,7 @@ def test_the_slices_of_the_self_check_are_never_shown():
     assert held and not set(free) & set(held)
     assert set(free) | set(held) == set(range(10))
     item = dataset[0]
-    assert item["image"].shape == (7, 16, 16) and item["label"].shape == (1, 16, 16)
+    assert item["image"].shape == (9, 16, 16) and item["label"].shape == (1, 16, 16)
     assert {dataset[i]["planes"] % 3 for i in range(30)} == {0, 1, 2}  # what is sharp in its plane teaches all
 
 
@@ -90,7 +90,7 @@ def test_the_crops_are_the_same_by_any_number_of_processes():
 
 
 def test_what_a_prior_predicts_is_what_it_is_taught():
-    network = SliceUNet([64], 1, CLASSES, 32, in_channels=7)
+    network = SliceUNet([64], 1, CLASSES, 32, in_channels=9)
     other = PlanePrior(network, "x0", 100, guided=True, schedule="linear")
     diffuse = training_slices([scan()], how(), other).transform[0].transforms[-1]
     assert diffuse.prediction == "x0"

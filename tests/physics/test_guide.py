@@ -58,12 +58,13 @@ def test_what_is_shown_says_what_was_measured_and_where(geometry):
     shape = [4, 4, 4]
     shape[geometry.axis] = geometry.slices
     y = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
-    g, measured, phase, factor, noise, share = shown(y, geometry, noise=0.05)
+    g, measured, phase, factor, noise, share, *second = shown(y, geometry, noise=0.05)
     assert torch.equal(g, guide(y, geometry))
     torch.testing.assert_close(measured, SliceOperator.build(geometry).pinv(y))
     torch.testing.assert_close(2 ** (2 * factor), torch.full_like(g, geometry.factor))
     torch.testing.assert_close(noise * NOISE_UNIT, torch.full_like(g, 0.05))
     torch.testing.assert_close(1 + share, torch.full_like(g, geometry.thickness_mm / geometry.slice_spacing_mm))
+    assert len(second) == 2 and not any(bool(part.any()) for part in second)  # there is no second scan
     inside = phase.movedim(geometry.axis, -1)[0, 0]
     assert inside.shape == (geometry.padded_voxels,)
     assert torch.equal(phase, inside.reshape([-1 if k == geometry.axis else 1 for k in range(3)]).expand_as(g))

@@ -11,13 +11,15 @@ from bida.errors import SettingsError
 from bida.physics.grid import PLANES
 from bida.physics.guide import MADE, NOISE_UNIT
 from bida.training.bank import STEP, SliceBank, mirrored
-from bida.training.batches import ThickBatches, Variation, _Chance
+from bida.training.batches import ThickBatches, Variation, _Chance, joint_guide
 from bida.training.dataset import SliceStacks
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 from bida.transforms.augment.thicken import ThickenSliced
 
-STILL = Variation(moved=0.0, contrast=0.0, noisy=0.0, told=0.0, grain=0.0, noiseless=1.0, highest=0.0)
+STILL = Variation(
+    moved=0.0, contrast=0.0, noisy=0.0, told=0.0, grain=0.0, noiseless=1.0, highest=0.0, second=0.0, lesions=0.0
+)
 
 
 def made_stacks(noise=0.0, transform=None):
@@ -90,7 +92,17 @@ def test_the_distribution_is_that_of_single_slices(kind):
 
     def moments(images, labels):
         parts = torch.cat([images, labels], dim=1).double()
-        keep = [0, 1, 2, 3, 4, 6, 7]  # all but the noise that the network is told, which single slices know nothing of
+        keep = [
+            0,
+            1,
+            2,
+            3,
+            4,
+            6,
+            7,
+            8,
+            9,
+        ]  # all but the noise that the network is told, which single slices know nothing of
         return torch.stack([parts.mean(dim=(0, 2, 3)), parts.square().mean(dim=(0, 2, 3)).sqrt()])[:, keep]
 
     expected = moments(torch.stack([torch.as_tensor(item["image"]) for item in alone]),
@@ -175,3 +187,59 @@ def test_a_crop_without_a_guide_has_its_class_and_no_guide():
     batch = batches(variation=replace(STILL, unguided=1.0), batch_size=6).batch(0)
     assert not batch["image"][:, 1:].any()
     assert set(batch["planes"].tolist()) <= {condition_class(plane, False, False) for plane in range(3)}
+
+
+def test_a_second_scan_is_across_the_first_and_told():
+    vary = replace(STILL, second=1.0, alike=0.0, noisy=1.0, noise=(0.01, 0.01), rician=0.0)
+    made = batches(variation=vary, batch_size=30)
+    chance = chance_of(3)
+    pair, _ = made.crops(chance)
+    none = torch.zeros(30, dtype=torch.bool)
+    place = torch.arange(30)
+    shown, _ = made.shown(pair, ~none, none, place, chance)
+    lone, _ = replace_second(made, 0.0).shown(pair, ~none, none, place, chance_of(4))
+    sharp = pair[:, 1]
+    errors = [float((one[:, 0] - sharp).square().mean()) for one in (shown, lone)]
+    assert errors[0] < 0.6 * errors[1]  # two scans tell far more than one
+    assert bool((shown[:, MADE.start + 3] > 0).all()) and not bool(lone[:, MADE.start + 3].any())
+    # the cosine of the second scan varies along the crop's other axis, that of the first along its own
+    assert torch.equal(shown[:, 7, 0], shown[:, 7, 9]) and float(shown[:, 7].std(dim=2).min()) > 0.1
+    assert not bool(lone[:, 7].any())
+
+
+def replace_second(made, share):
+    made.vary = replace(made.vary, second=share)
+    return made
+
+
+def test_the_guide_of_two_scans_agrees_with_both():
+    made = batches()
+    chance = chance_of(0)
+    x = made.crops(chance)[0][:, 1]
+    places = (torch.arange(16), torch.arange(16, 32))
+    A, B = (made.geometries.operator[place] for place in places)
+    found = joint_guide(made.geometries, places, (A @ x, B @ x.mT), torch.zeros(2, 16))
+    assert float((A @ found - A @ x).abs().max()) < 5e-3 and float((B @ found.mT - B @ x.mT).abs().max()) < 5e-3
+
+
+def test_lesions_are_discs_in_tissue_of_the_contrast_that_is_asked_for():
+    grey = np.full((2, 80, 80, 2), -1.0, dtype=np.float32)
+    grey[:, 20:60, 20:60] = 0.6
+    bank = SliceBank(SliceStacks({"axial": [(grey, np.arange(2))]}, lambda item: item))
+    vary = replace(STILL, lesions=0.5, radius=(3.0, 3.0), lesion=(0.25, 0.25))
+    made = ThickBatches(bank, 400, variation=vary, geometries=4)
+    chance = chance_of(0)
+    plain, _ = replace_lesions(made, 0.0).crops(chance_of(0))
+    sick = replace_lesions(made, 0.5).diseased(plain, chance)
+    change = (sick - plain)[:, 1]
+    assert not bool(change[plain[:, 1] < 0].any())  # air stays air
+    assert 0.3 < float((change.abs().amax(dim=(1, 2)) > 0).float().mean()) < 0.5  # a few fall into air
+    largest = change.abs().amax(dim=(1, 2))
+    alone = largest[(largest > 0.35) & (largest < 0.45)]
+    assert len(alone) > 100 and float(alone.median()) == pytest.approx(0.4, abs=1e-5)  # 0.25 of 1.6 above air
+    assert torch.equal((sick - plain)[:, 0], change)  # as scanned and denoised alike
+
+
+def replace_lesions(made, share):
+    made.vary = replace(made.vary, lesions=share)
+    return made

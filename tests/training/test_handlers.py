@@ -56,7 +56,7 @@ def train(data, output, **overrides):
 
 
 def small_prior():
-    guided = SliceResNet(32, 1, in_channels=7, made=True, spread=True)
+    guided = SliceResNet(32, 1, in_channels=9, made=True, spread=True)
     return PlanePrior(NetworkPair(SliceUNet([64], 1, CLASSES, in_channels=2), guided), guided=True)
 
 

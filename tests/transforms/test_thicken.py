@@ -135,7 +135,7 @@ def test_the_guide_goes_behind_the_noised_slice_as_it_is():
     item = ThickenSliced("image", unguided=0.0).set_random_state(seed=0)({"image": pair(), "planes": 1, "index": 5})
     guided = item["guide"]
     image, noised = item["image"], DiffuseSliced("image").set_random_state(seed=1)(item)
-    assert noised["image"].shape[0] == 7 and noised["label"].shape == noised["image"][:1].shape
+    assert noised["image"].shape[0] == 9 and noised["label"].shape == noised["image"][:1].shape
     assert torch.equal(noised["image"][1:], guided)
     # v and z give back what the guide lacks: r = sqrt(ab') z - sqrt(1 - ab') v
     ab = relative_alpha_bar(cosine_alpha_bar()[noised["timesteps"]])

@@ -35,7 +35,7 @@ class DiffuseSliced(MapTransform, RandomizableTransform):
         timesteps_key: Where the time goes.
         emphasis: Times are T u^(1 / emphasis), u spread evenly: 1 for even times, above it for more of the high ones,
             where a guided prior decides what a slice looks like.
-        guide_key: Where the guide [6, H, W] of a guided prior is; it is put behind the slice. Where the class says that
+        guide_key: Where the guide [8, H, W] of a guided prior is; it is put behind the slice. Where the class says that
             there is one, what it lacks is diffused in place of the slice (`bida.diffusion.prior.relative_alpha_bar`).
         planes_key: Where the class of a guided prior is.
         schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).

@@ -46,7 +46,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         level: Standard deviation of the noise of a slice, where it is known: every y with a clean target has as much,
             the network is told, and the target is t alone, which keeps nothing of it.
         planes_key: Where the plane's index is; it becomes the class (`bida.diffusion.prior.condition_class`).
-        guide_key: Where the guide goes, [6, H, W]; zero where there is none.
+        guide_key: Where the guide goes, [8, H, W]; zero where there is none.
     """
 
     def __init__(
