@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bida.diffusion.noise import NO_PADDING
+from bida.diffusion.sampling import DDNM, Condition, NoisyScan
 from bida.errors import SettingsError
+from bida.mri.content import CONSTANT, content
+from bida.mri.evidence import Evidence, Leftover, Padding, View, without
+from bida.mri.settings import SamplerOptions
+from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import AXES, NORMAL, AxisGrid, grids_from_json
+from bida.physics.grid import AXES, AxisGrid, grids_from_json, planes_containing
+from bida.physics.guide import shown
 from bida.physics.interpolation import filled
 from bida.physics.operators import SliceOperator
 from bida.physics.plan import ASSUMED
 
-Padding = Sequence[tuple[int, int]]
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
 RESIDUALS = ("sampler_residual", "scan_residual")
 
@@ -86,8 +92,8 @@ class ScanMeta:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A scan as the sampler sees it.
+class Measurement(Evidence):
+    """One scan as the sampler sees it, on its own grid.
 
     Attributes:
         y: the scan's slices [R, A, S], normalised as the prior's training data, in-plane axes padded; missing ones hold
@@ -137,22 +143,57 @@ class Measurement:
     def inside(self) -> Tensor:
         """Return the slices without the padding of their own axes."""
         own = [(0, 0) if axis == self.geometry.axis else margin for axis, margin in enumerate(self.padding)]
-        return _without(self.y, own)
+        return without(self.y, own)
 
-    def inside_slices(self, plane: str) -> range:
-        """Return which slices of a plane that holds the through-plane axis are no padding."""
-        before, after = self.padding[NORMAL[plane]]
-        return range(before, self.y.shape[NORMAL[plane]] - after)
+    @property
+    def operator(self) -> SliceOperator:
+        """A."""
+        return SliceOperator.build(self.geometry)
 
-    def cropped(self, volume: Tensor) -> Tensor:
-        """Return a volume [R, A, S] on the padded grid without its padding, a view of it."""
-        return _without(volume, self.padding)
+    @property
+    def shape(self) -> torch.Size:
+        """Voxels of the volume, padding included."""
+        axis = self.geometry.axis
+        return torch.Size(self.geometry.padded_voxels if k == axis else size for k, size in enumerate(self.y.shape))
 
+    @property
+    def outline(self) -> Tensor:
+        """The slices."""
+        return self.y
 
-def _without(volume: Tensor, padding: Padding) -> Tensor:
-    for axis, (before, after) in enumerate(padding):
-        volume = volume.narrow(axis, before, volume.shape[axis] - before - after)
-    return volume
+    def held(self) -> Tensor:
+        """Return which voxels a slice sees that holds something, [R, A, S] of bool."""
+        return content(self.y, self.operator)
+
+    def noise_of(self, options: SamplerOptions) -> float:
+        """Return the standard deviation of a slice's noise, in the units of y; 0 for exact slices."""
+        if self.noise is not None:
+            return self.noise
+        return 0.0 if options.noise == "auto" else float(options.noise) * self.scale
+
+    def views(self, noise: float, guided: bool, planes: Sequence[str] | None = None) -> list[View]:
+        """Return a pass over each plane that holds the through-plane axis, or over those that are given."""
+        seen = shown(self.y, self.geometry, noise=noise) if guided else None
+        axis = self.geometry.axis
+        return [View(plane, axis, seen) for plane in (planes_containing(axis) if planes is None else planes)]
+
+    def condition(self, noise: float) -> Condition:
+        """Return DDNM, or for noisy slices `NoisyScan`."""
+        return NoisyScan(self.operator, self.y, noise) if noise > 0 else DDNM(self.operator, self.y)
+
+    def reference(self, noise: float) -> Tensor:
+        """Return the cubic interpolation, brought to agree with the slices, [R, A, S]."""
+        return interpolated(self.y, self.geometry, noise)
+
+    def residual(self, x: Tensor) -> float:
+        """Return max |A x - y| / (max y - min y) over the slices that hold a measurement."""
+        return self.operator.residual(x, self.y, least=CONSTANT)
+
+    def leftover(self, x: Tensor, noise: float) -> Leftover:
+        """Return what a volume leaves of noisy slices."""
+        rows, axis = torch.tensor(self.geometry.acquired, device=self.y.device), self.geometry.axis
+        missed = (self.y - self.operator.forward(x)).index_select(axis, rows)
+        return Leftover.of(missed, self.y.index_select(axis, rows), axis, noise)
 
 
 def _volume(inputs: Tensor, stride: int) -> Tensor:

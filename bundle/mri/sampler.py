@@ -12,20 +12,17 @@ from torch import Tensor
 from bida.diffusion.fusion import counted, fused_states
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.diffusion.prior import SlicePrior, relative_alpha_bar
-from bida.diffusion.sampling import DDNM, Condition, Noise, NoisyScan, sample
+from bida.diffusion.sampling import Noise, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
-from bida.mri.content import CONSTANT, content
 from bida.mri.denoiser import PlaneDenoiser
+from bida.mri.evidence import Evidence, Leftover
 from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments, mean_of
 from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
 from bida.mri.settings import SamplerOptions
-from bida.physics.consistency import TISSUE, interpolated
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import axis_within, planes_containing
-from bida.physics.guide import shown
-from bida.physics.operators import SliceOperator
+from bida.physics.grid import axis_within
 
 
 @dataclass(frozen=True)
@@ -46,40 +43,6 @@ class Restoration:
     residual: float
     check: SelfCheck | None = None
     leftover: Leftover | None = None
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """Hold how much what a result leaves of noisy slices, y - A x in tissue, is like noise.
-
-    Attributes:
-        over_noise: its standard deviation over the noise's; 1 where just the noise was left out.
-        correlation: of neighbouring voxels of a slice, the mean of both directions; 0 where it is white.
-    """
-
-    over_noise: float
-    correlation: float
-
-    @classmethod
-    def of(cls, residual: Tensor, y: Tensor, axis: int, noise: float) -> Leftover:
-        """Measure a residual [R, A, S] of slices y along an axis, where y is tissue."""
-        slices, inside = residual.movedim(axis, 0), (y > TISSUE).movedim(axis, 0)
-        if not bool(inside.any()):
-            inside = torch.ones_like(inside)
-        centred = torch.where(inside, slices - slices[inside].mean(), 0.0)
-        deviation = float(centred[inside].square().mean().sqrt())
-        shared = 0.0
-        for axis in (1, 2):
-            (one, other), (here, there) = (
-                [values.narrow(axis, start, values.shape[axis] - 1) for start in (0, 1)] for values in (centred, inside)
-            )
-            both = here & there
-            shared += float((one * other)[both].mean()) / 2 if bool(both.any()) else 0.0
-        return cls(deviation / noise, shared / max(deviation, 1e-12) ** 2)
-
-    def record(self) -> dict[str, float]:
-        """Return it as JSON can hold it."""
-        return {"over_noise": round(self.over_noise, 3), "correlation": round(self.correlation, 3)}
 
 
 @dataclass(frozen=True)
@@ -172,7 +135,7 @@ class BiplanarSampler:
     @torch.no_grad()
     def restore(
         self,
-        scan: Measurement,
+        scan: Evidence,
         network: SlicePrior,
         check: SelfCheck | None = None,
         on_draw: Callable[[Draw], None] | None = None,
@@ -190,25 +153,14 @@ class BiplanarSampler:
             moments.add(draw.volume)
             if on_draw is not None:
                 on_draw(draw)
-        A, noise = SliceOperator.build(scan.geometry), self.noise_of(scan)
-        residual = A.residual(moments.mean, scan.y, least=CONSTANT)
+        noise = scan.noise_of(self.options)
         std = moments.std if self.options.samples > 1 else draw.spread
-        leftover = None
-        if noise > 0:
-            rows, axis = torch.tensor(scan.geometry.acquired, device=scan.y.device), scan.geometry.axis
-            missed = (scan.y - A.forward(moments.mean)).index_select(axis, rows)
-            leftover = Leftover.of(missed, scan.y.index_select(axis, rows), axis, noise)
+        leftover = scan.leftover(moments.mean, noise) if noise > 0 else None
         noticed = check and replace(check, weight_of_result=draw.weight)
-        return Restoration(moments.mean, std, residual, noticed, leftover)
-
-    def noise_of(self, scan: Measurement) -> float:
-        """Return the standard deviation of a slice's noise, in the units of the scan's y; 0 for exact slices."""
-        if scan.noise is not None:
-            return scan.noise
-        return 0.0 if self.options.noise == "auto" else float(self.options.noise) * scan.scale
+        return Restoration(moments.mean, std, scan.residual(moments.mean), noticed, leftover)
 
     @torch.no_grad()
-    def draws(self, scan: Measurement, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
+    def draws(self, scan: Evidence, network: SlicePrior, weight: float = 1.0) -> Iterator[Draw]:
         """Yield the mean, or the draws one by one.
 
         Each is taken towards the interpolation g that agrees with the slices (`bida.physics.consistency`): it is
@@ -216,10 +168,9 @@ class BiplanarSampler:
         far the first draw's planes agree (`averaged_weight`). The means of several draws differ by less, so that w is
         then somewhat high.
         """
-        planes = planes_containing(scan.geometry.axis)
-        reference = interpolated(scan.y, scan.geometry, self.noise_of(scan))
+        reference = scan.reference(scan.noise_of(self.options))
         averaged, told = None, list[Tensor]()
-        for volumes in self.sampled(scan, network, planes, self.options.fusion, self.progress, told):
+        for volumes in self.sampled(scan, network, None, self.options.fusion, self.progress, told):
             if averaged is None:
                 # padding is no part of the result, and no slice sees that of the through-plane axis
                 averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
@@ -237,7 +188,7 @@ class BiplanarSampler:
         if not self.options.self_check:
             return None
 
-        noise = self.noise_of(scan)
+        noise = scan.noise_of(self.options)
 
         def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
             moments = Moments()
@@ -249,40 +200,39 @@ class BiplanarSampler:
 
     def sampled(
         self,
-        scan: Measurement,
+        scan: Evidence,
         network: SlicePrior,
-        planes: Sequence[str],
+        planes: Sequence[str] | None = None,
         fusion: str = "final",
         progress: Callable[[int, int], None] | None = None,
         told: list[Tensor] | None = None,
     ) -> Iterator[list[Tensor]]:
-        """Yield the mean, or draws, for a scan by the priors of some planes: the volumes [R, A, S] to be averaged.
+        """Yield the mean, or draws, for a scan: the volumes [R, A, S] to be averaged.
 
-        They are one for each plane under the fusion "final", else one. Into the list ``told`` goes, for the mean, what
-        each plane's network says of the standard deviation of its error, [R, A, S].
+        They are one for each view (`bida.mri.evidence.View`), of the planes where some are given, under the fusion
+        "final", else one. Into the list ``told`` goes, for the mean, what each view's network says of the standard
+        deviation of its error, [R, A, S].
         """
-        y, geometry, options, noise = scan.y, scan.geometry, self.options, self.noise_of(scan)
-        A = SliceOperator.build(geometry)
-        condition: Condition = NoisyScan(A, y, noise) if noise > 0 else DDNM(A, y)
-        seen = shown(y, geometry, noise=noise) if options.guided and network.guided else None
+        options, noise = self.options, scan.noise_of(self.options)
+        condition, y, held = scan.condition(noise), scan.outline, scan.held()
+        views = scan.views(noise, options.guided and network.guided, planes)
         chain = Chain.of(options, network)
-        batches, held = (options.batch_size, self.micro_batch), content(y, A)
+        batches = (options.batch_size, self.micro_batch)
         keep = told is not None and not chain.drawn and getattr(network, "tells_spread", False)
         denoisers = []
-        for plane in planes:
-            along = axis_within(plane, geometry.axis)
+        for plane, axis, seen in views:
+            along = axis_within(plane, axis)
             # where each plane has a volume of its own, no slice is seen by another: those of the padding are not needed
             inside = scan.inside_slices(plane) if fusion == "final" else None
             denoisers.append(PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside, keep))
-        states = fused_states(fusion, planes, denoisers)
+        states = fused_states(fusion, [view.plane for view in views], denoisers)
         report = counted(progress, chain.runs * len(states) * len(chain.pairs))
-        shape = torch.Size(geometry.padded_voxels if k == geometry.axis else size for k, size in enumerate(y.shape))
-        keyed = partial(volume_noise, shape, padding=scan.padding, device=y.device)
+        keyed = partial(volume_noise, scan.shape, padding=scan.padding, device=y.device)
         for draw in range(chain.runs):
             volumes = []
             for stream, plane, denoise in states:
                 z = partial(keyed, plane, options.seed, draw, stream)
-                x_T = chain.initial(z, shape, y.device)
+                x_T = chain.initial(z, scan.shape, y.device)
                 volumes.append(sample(x_T, report(denoise), chain.pairs, network.alpha_bar, condition, z, options.eta))
             if keep and told is not None:
                 told[:] = [one.spread for one in denoisers if one.spread is not None]
