@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.errors import SettingsError
-from bida.physics.geometry import SliceGeometry
+from bida.physics.geometry import Float, SliceGeometry
 from bida.physics.operators import SliceOperator
 from bida.physics.rician import add_noise, add_noise_of_snr
 from bida.physics.slice_profile import measured_thickness
@@ -101,3 +101,60 @@ def check_simulation(factor: float, noise: float, seed: int, snr: float | None =
         raise SettingsError(f"snr must be > 0 (mean in tissue over sigma of one slice), got {snr:g}")
     if snr is not None and noise > 0:
         raise SettingsError(f"snr excludes noise, got {snr:g} and {noise:g}; leave one out")
+
+
+def random_motion(move_mm: float, degrees: float, centre_mm: Float, seed: int) -> Float:
+    """Return a rigid motion, 4 x 4 in mm: a random shift and a random turn about a random axis through a point.
+
+    Both have a direction that is uniform over the sphere and a size that is uniform from 0 to the largest.
+
+    Args:
+        move_mm: largest shift of the point, mm, >= 0.
+        degrees: largest turn, from 0 to 180.
+        centre_mm: the point, [3].
+        seed: of both, >= 0.
+
+    Raises:
+        SettingsError: a value is out of its range.
+    """
+    from scipy.spatial.transform import Rotation  # when motion is asked for
+
+    check_motion(move_mm, degrees)
+    generator = np.random.default_rng(seed)
+    axis, way = (direction / np.linalg.norm(direction) for direction in generator.standard_normal((2, 3)))
+    turn, shift = generator.uniform(size=2) * (math.radians(degrees), move_mm)
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_rotvec(turn * axis).as_matrix()
+    motion[:3, 3] = centre_mm + shift * way - motion[:3, :3] @ centre_mm
+    return motion
+
+
+def check_motion(move_mm: float, degrees: float) -> None:
+    """Check what is asked of a motion.
+
+    Raises:
+        SettingsError: A value is out of its range.
+    """
+    if not (math.isfinite(move_mm) and move_mm >= 0):
+        raise SettingsError(f"move must be a shift >= 0 mm, got {move_mm:g}")
+    if not 0 <= degrees <= 180:
+        raise SettingsError(f"move must turn by 0 to 180 degrees, got {degrees:g}")
+
+
+def moved(volume: NDArray[Any], affine: Float, motion: Float) -> NDArray[Any]:
+    """Return a volume as one sees it that has moved: what the grid shows at p is what the volume has at M p.
+
+    By B-splines of order 5; beyond its faces the volume is mirrored.
+
+    Args:
+        volume: real array [X, Y, Z].
+        affine: 4 x 4, voxel index to p, mm.
+        motion: M, 4 x 4, mm.
+
+    Returns:
+        Array of the volume's shape and type.
+    """
+    from scipy.ndimage import affine_transform  # when motion is asked for
+
+    index = np.linalg.solve(affine, motion @ affine)
+    return affine_transform(volume, index, order=5, mode="reflect", output=volume.dtype)
