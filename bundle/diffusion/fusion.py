@@ -34,7 +34,10 @@ def fused_states(
         return denoisers[step % len(denoisers)](x, t)
 
     if fusion == "final":
-        return [(PLANES.index(plane), plane, single(denoiser)) for plane, denoiser in zip(planes, denoisers)]
+        # a plane that is seen twice has noise of its own for each
+        seen = [list(planes[:place]).count(plane) for place, plane in enumerate(planes)]
+        streams = [PLANES.index(plane) + again * (VOLUME_STREAM + 1) for plane, again in zip(planes, seen)]
+        return [(stream, plane, single(one)) for stream, plane, one in zip(streams, planes, denoisers)]
     return [(VOLUME_STREAM, "axial", averaged if fusion == "step" else in_turn)]
 
 

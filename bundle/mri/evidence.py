@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition
+from bida.mri.selfcheck import SelfCheck
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import TISSUE
 from bida.physics.grid import NORMAL
 
 Padding = Sequence[tuple[int, int]]
+Restore = Callable[["Evidence", str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,16 @@ class Evidence(ABC):
     @abstractmethod
     def leftover(self, x: Tensor, noise: float) -> Leftover:
         """Return what a volume leaves of noisy slices."""
+
+    @abstractmethod
+    def self_check(self, network: SlicePrior, restore: Restore, noise: float) -> SelfCheck | None:
+        """Return what the prior gains on the scan's own sharp slices; None where that can't be told.
+
+        Args:
+            network: the prior.
+            restore: the way of restoring that is checked: the volume of a measurement by the prior of one plane.
+            noise: see `noise_of`.
+        """
 
     def inside_slices(self, plane: str) -> range:
         """Return which slices of a plane are no padding."""

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from bida.diffusion.noise import NO_PADDING
+from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import DDNM, Condition, NoisyScan
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT, content
-from bida.mri.evidence import Evidence, Leftover, Padding, View, without
+from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
+from bida.mri.selfcheck import SelfCheck, self_check
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
@@ -184,6 +186,14 @@ class Measurement(Evidence):
     def reference(self, noise: float) -> Tensor:
         """Return the cubic interpolation, brought to agree with the slices, [R, A, S]."""
         return interpolated(self.y, self.geometry, noise)
+
+    def self_check(self, network: SlicePrior, restore: Restore, noise: float) -> SelfCheck | None:
+        """Return what `bida.mri.selfcheck.self_check` finds."""
+
+        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
+            return restore(Measurement(thick, own, noise=noise), plane)
+
+        return self_check(self.inside(), self.geometry, network, restored, noise)
 
     def residual(self, x: Tensor) -> float:
         """Return max |A x - y| / (max y - min y) over the slices that hold a measurement."""

@@ -17,11 +17,9 @@ from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
 from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.evidence import Evidence, Leftover
-from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments, mean_of
-from bida.mri.selfcheck import SelfCheck, averaged_weight, self_check
+from bida.mri.selfcheck import SelfCheck, averaged_weight
 from bida.mri.settings import SamplerOptions
-from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import axis_within
 
 
@@ -183,20 +181,18 @@ class BiplanarSampler:
             yield Draw(x, averaged, spread)
 
     @torch.no_grad()
-    def check(self, scan: Measurement, network: SlicePrior) -> SelfCheck | None:
+    def check(self, scan: Evidence, network: SlicePrior) -> SelfCheck | None:
         """Return what the self-check finds of what a run makes, mean or draws; None where the options leave it out."""
         if not self.options.self_check:
             return None
 
-        noise = scan.noise_of(self.options)
-
-        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
+        def restored(thick: Evidence, plane: str) -> Tensor:
             moments = Moments()
-            for volumes in self.sampled(Measurement(thick, own, noise=noise), network, (plane,)):
+            for volumes in self.sampled(thick, network, (plane,)):
                 moments.add(mean_of(volumes))
             return moments.mean
 
-        return self_check(scan.inside(), scan.geometry, network, restored, noise)
+        return scan.self_check(network, restored, scan.noise_of(self.options))
 
     def sampled(
         self,

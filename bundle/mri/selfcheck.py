@@ -94,12 +94,17 @@ class Errors:
         """Return the PSNR of g + weight (r - g) less that of g, dB; 0 where neither has an error."""
         return ratio_db(self.total(0.0), self.total(weight))
 
-    def better_db(self, weight: float) -> float:
-        """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB, along the axis that gains less.
+    def better_db(self, weight: float, parts: Sequence[int]) -> float:
+        """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB, of the part that gains less.
 
-        Along the scan's own axis anatomy may be like that of either.
+        Along the scan's own axis anatomy may be like that of either of the others.
+
+        Args:
+            weight: of r.
+            parts: how many slices each part has, one after the other.
         """
-        along = [Errors(*parts) for parts in zip(*(part.chunk(2) for part in (self.xx, self.rr, self.xr, self.cc)))]
+        rows = (part.split(list(parts)) for part in (self.xx, self.rr, self.xr, self.cc))
+        along = [Errors(*part) for part in zip(*rows)]
         return min(ratio_db(float(one.cc.sum()), one.total(weight)) for one in along)
 
 
@@ -132,12 +137,23 @@ def self_check(
     errors = measure(sharp, geometry, restore, noise)
     if errors is None:
         return None
-    weight, plane = best_weight(errors.rr, errors.xr), plane_across(geometry.axis)
+    plane = plane_across(geometry.axis)
+    return check_of(errors, [len(chosen)] * 2, plane, len(chosen), familiarity(sharp, plane, network))
+
+
+def check_of(errors: Errors, parts: Sequence[int], plane: str, slices: int, known: float) -> SelfCheck:
+    """Return what errors say of a prior, and the weight that it deserves.
+
+    Args:
+        errors: of slices.
+        parts: how many of them each way of making them thick has.
+        plane, slices, known: see `SelfCheck`.
+    """
+    weight = best_weight(errors.rr, errors.xr)
     if errors.gain_db(weight) < WORTHWHILE_DB:
         weight = 0.0
-    known = familiarity(sharp, plane, network)
     gains = errors.gain_db(1.0), errors.gain_db(weight)
-    return SelfCheck(*gains, weight, plane, len(chosen), known, errors.better_db(weight))
+    return SelfCheck(*gains, weight, plane, slices, known, errors.better_db(weight, parts))
 
 
 def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore, noise: float = 0.0) -> Errors | None:

@@ -91,6 +91,10 @@ def how_made(geometry: SliceGeometry, noise: float = 0.0) -> tuple[float, float,
 
 def slice_phase(geometry: SliceGeometry) -> NDArray[np.float64]:
     """Return cos(2 pi (z - c) / s) at each voxel of the padded grid, [N]: 1 at slice centres, -1 between them."""
-    index = np.arange(geometry.padded_voxels) - geometry.pad_before
+    return slice_phase_at(geometry, np.arange(geometry.padded_voxels, dtype=np.float64) - geometry.pad_before)
+
+
+def slice_phase_at(geometry: SliceGeometry, index: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `slice_phase` at any places along the axis, in voxels from the first one that is no padding."""
     z = geometry.voxel_centres_mm()[0] + index * geometry.voxel_mm
     return np.cos(2 * np.pi * (z - geometry.slice_centres_mm()[0]) / geometry.slice_spacing_mm)

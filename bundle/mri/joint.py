@@ -1,0 +1,325 @@
+"""Several scans of one animal as the sampler sees them: one volume, whose planes lack what no scan tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bida.diffusion.prior import SlicePrior
+from bida.diffusion.sampling import Condition, Level
+from bida.mri.content import CONSTANT, background
+from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
+from bida.mri.familiarity import familiarity
+from bida.mri.selfcheck import (
+    Errors,
+    SelfCheck,
+    check_of,
+    chosen_indices,
+    denoised,
+    plane_across,
+    slice_geometry,
+    sums_over_slices,
+    window,
+)
+from bida.mri.settings import SamplerOptions
+from bida.physics.consistency import TISSUE, cubic
+from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import NORMAL, PLANES, axis_within
+from bida.physics.guide import guide, how_made, slice_phase_at
+from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
+from bida.physics.operators import SliceOperator
+
+# standard deviation of the error of the priors' mean in tissue, on their scale, by which it is weighed against noise
+PRIOR_ERROR = 0.1
+EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are met to
+MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
+
+
+@dataclass(frozen=True)
+class JointCondition:
+    """Condition on the slices of several scans: the correction of `bida.physics.joint` at each step.
+
+    Attributes:
+        operator: the scans.
+        padding: of the volume.
+        least: noise that every scan counts as having at least, see `JointMeasurement`.
+        noisy: whether any scan has noise of its own.
+    """
+
+    operator: JointOperator
+    padding: Padding
+    least: float
+    noisy: bool
+
+    def clean(self, x0: Tensor, level: Level) -> Tensor:
+        """Return x0 and its correction, x0 trusted as far as its error at this step allows."""
+        tau = PRIOR_ERROR
+        if self.noisy and level.ab_next < 1:
+            tau = max(tau, math.sqrt((1 - level.ab) / level.ab))
+        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), tau, self.least)
+        return x0 + torch.nn.functional.pad(d, [end for margin in reversed(self.padding) for end in margin])
+
+    def noise(self, n: Tensor, level: Level) -> Tensor:
+        """Return n."""
+        return n
+
+
+class JointMeasurement(Evidence):
+    """Several scans as the sampler sees them.
+
+    Args:
+        scans: in the world, the first one's grid being the result's.
+        multiple: sizes of the padded volume are multiples of it, the network's stride.
+        minimum: and at least as large.
+
+    Attributes:
+        scans: see above.
+        operator: of the volume without padding.
+        guide: joint least squares, damped by what interpolation lacks, without padding.
+        least: noise that every scan counts as having at least: by how much scans without noise contradict each other,
+            root mean square in tissue, and a trifle where they do not.
+
+    Raises:
+        SettingsError: a scan does not lie in the view of the first one, or is turned too far.
+    """
+
+    def __init__(self, scans: Sequence[LocatedScan], multiple: int = 8, minimum: int = MINIMUM) -> None:
+        """Make the operator, the padding and the guide."""
+        self.scans = list(scans)
+        first = self.scans[0]
+        self.operator = JointOperator([scan.posed(first.affine, first.shape) for scan in self.scans])
+        extra = [-(-max(n, minimum) // multiple) * multiple - n for n in first.shape]
+        self.padding = [(more // 2, more - more // 2) for more in extra]
+        start = self.operator.start([guide(scan.y, scan.slices.geometry) for scan in self.operator.scans])
+        self.guide = start + self.operator.correction(self.operator.residuals(start), LACKING)
+        self.least = max(EXACT, *self._contradictions())
+        self._padded = self._around(self.guide)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Voxels of the volume, padding included."""
+        return self._padded.shape
+
+    @property
+    def outline(self) -> Tensor:
+        """The guide."""
+        return self._padded
+
+    @property
+    def axes(self) -> list[int]:
+        """The axes along which a scan is thick, in the order of the scans, each once."""
+        return list(dict.fromkeys(scan.axis for scan in self.operator.scans))
+
+    def held(self) -> Tensor:
+        """Return which voxels of the guide differ from the background, [R, A, S] of bool."""
+        return (self._padded - background(self._padded)).abs() >= CONSTANT / 4
+
+    def noise_of(self, options: SamplerOptions) -> float:
+        """Return what the network is told of the noise, in the prior's space; 0 where every scan is exact."""
+        return self._told(self.axes)
+
+    def views(self, noise: float, guided: bool, planes: Sequence[str] | None = None) -> list[View]:
+        """Return the passes of the prior: see `passes`."""
+        found = [one for one in passes(self.axes) if planes is None or one[0] in planes]
+        return [View(plane, axis, self._shown(axis, other) if guided else None) for plane, axis, other in found]
+
+    def condition(self, noise: float) -> Condition:
+        """Return what the scans do to a step."""
+        return JointCondition(self.operator, self.padding, self.least, noise > 0)
+
+    def reference(self, noise: float) -> Tensor:
+        """Return the joint least squares, exact where the scans are, [R, A, S]."""
+        if noise > 0:
+            return self._padded
+        rest = self.operator.residuals(self.guide)
+        return self._around(self.guide + self.operator.correction(rest, LACKING, self.least))
+
+    def residual(self, x: Tensor) -> float:
+        """Return max |A x - y| / (max y - min y), the largest of the scans'."""
+        return max(self.residuals(x))
+
+    def residuals(self, x: Tensor) -> list[float]:
+        """Return max |A x - y| / (max y - min y) of every scan."""
+        rest = self.operator.residuals(self.cropped(x))
+        spans = [float((scan.y.max() - scan.y.min()).clamp(min=CONSTANT)) for scan in self.scans]
+        return [float(r.abs().max()) / span for r, span in zip(rest, spans)]
+
+    def leftover(self, x: Tensor, noise: float) -> Leftover:
+        """Return what a volume leaves of the slices of the scan of which it leaves most against its noise."""
+        return max(self.leftovers(x), key=lambda one: one.over_noise)
+
+    def leftovers(self, x: Tensor) -> list[Leftover]:
+        """Return what a volume leaves of the slices of every scan that has noise."""
+        rest = self.operator.residuals(self.cropped(x))
+        return [
+            Leftover.of(r, torch.where(seen > 0, scan.y, -1.0), scan.geometry.axis, scan.noise)
+            for r, seen, scan in zip(rest, self.operator.seen, self.scans)
+            if scan.noise > 0
+        ]
+
+    def self_check(self, network: SlicePrior, restore: Restore, noise: float) -> SelfCheck | None:
+        """Measure what the prior gains on the slices of all scans, made thick as these lie to each other.
+
+        A scan's own slices are sharp in their plane. They are made thick along both of its axes, by the other scans'
+        geometries and its own, restored together, and compared with what they were.
+
+        Args:
+            network: the prior.
+            restore: the way of restoring that is checked.
+            noise: of no account, every scan has its own.
+        """
+        parts: list[Errors] = []
+        planes, known, count = [], [], 0
+        for axis in self.axes:
+            scan = next(one for one in self.scans if one.geometry.axis == axis)
+            chosen = chosen_indices(scan.y, axis, scan.geometry.missing)
+            sizes = [n for k, n in enumerate(scan.y.shape) if k != axis]
+            if not chosen or min(sizes) < network.stride:
+                continue
+            index = torch.tensor(chosen, device=scan.y.device)
+            sharp = window(scan.y.index_select(axis, index), axis, network.stride)
+            truth = sharp if scan.noise <= 0 else denoised(sharp, axis, scan.noise)
+            for layout in layouts([(one.geometry, one.noise) for one in self.scans], axis, truth.shape):
+                errors = stack_errors(truth, layout, axis, network.stride, restore)
+                if errors is not None:
+                    parts.append(errors)
+            planes.append(plane_across(axis))
+            known.append(familiarity(sharp, planes[-1], network))
+            count += len(chosen)
+        if not parts:
+            return None
+        joined = Errors(*(torch.cat(rows) for rows in zip(*((e.xx, e.rr, e.xr, e.cc) for e in parts))))
+        sizes = [len(one.xx) for one in parts]
+        return check_of(joined, sizes, "+".join(planes), count, max(known))
+
+    def _contradictions(self) -> list[float]:
+        """Return the root mean square of what the guide leaves of each scan, in tissue; 0 for those with noise."""
+        found = []
+        for rest, seen, scan in zip(self.operator.residuals(self.guide), self.operator.seen, self.scans):
+            tissue = (seen > 0) & (scan.y > TISSUE)
+            exact = scan.noise <= 0 and bool(tissue.any())
+            found.append(float(rest[tissue].square().mean().sqrt()) if exact else 0.0)
+        return found
+
+    def _told(self, axes: Sequence[int]) -> float:
+        """Return the noise of the scans along some axes: those of one together, the axes' mean by precision."""
+        precision = []
+        for axis in axes:
+            found = [scan.noise for scan in self.scans if scan.geometry.axis == axis]
+            precision.append(sum(1 / noise**2 if noise > 0 else math.inf for noise in found))
+        mean = sum(precision) / len(precision)
+        return 0.0 if math.isinf(mean) and all(scan.noise <= 0 for scan in self.scans) else 1 / math.sqrt(mean)
+
+    def _shown(self, axis: int, other: int | None) -> Tensor:
+        """Return what the prior is shown where slices are thick along an axis, and along another one."""
+        scan = self._along(axis)
+        second = None if other is None else self._along(other)
+        told = self._told([axis] if other is None else [axis, other])
+        made = [*how_made(scan.slices.geometry, told)]
+        made[3] = 0.0 if second is None else how_made(second.slices.geometry)[0]
+        whole = [torch.full_like(self._padded, value) for value in made]
+        places = [self._phase(one) if one else torch.zeros_like(self._padded) for one in (scan, second)]
+        return torch.stack([self._padded, self._padded, places[0], *whole, places[1]])
+
+    def _along(self, axis: int) -> PosedScan:
+        """Return the scan with the least noise of those that are thick along an axis."""
+        return min((scan for scan in self.operator.scans if scan.axis == axis), key=lambda scan: scan.noise)
+
+    def _phase(self, scan: PosedScan) -> Tensor:
+        """Return the cosine of `bida.physics.guide.slice_phase` of a scan's slices at each voxel, [R, A, S]."""
+        lines = [np.arange(-before, n + after) for n, (before, after) in zip(self.guide.shape, self.padding)]
+        rotation, centre, axis = scan.motion.rotation, scan.motion.centre, scan.axis
+        index = sum(
+            (rotation[k, axis] * (line - centre[k])).reshape([-1 if j == k else 1 for j in range(3)])
+            for k, line in enumerate(lines)
+        )
+        geometry = scan.slices.geometry
+        return torch.from_numpy(slice_phase_at(geometry, index + (geometry.voxels - 1) / 2)).to(self._padded)
+
+    def _around(self, volume: Tensor) -> Tensor:
+        """Return a volume with the padding, in which it is mirrored."""
+        values = volume.cpu().numpy()
+        return torch.from_numpy(np.pad(values, self.padding, mode="reflect")).to(volume)
+
+
+def passes(axes: Sequence[int]) -> list[tuple[str, int, int | None]]:
+    """Return the passes of the prior for scans thick along some axes: plane, axis, and the other one it is told of.
+
+    Two scans across each other both miss what only the plane of both axes shows, and the prior learned such slices;
+    it sees them from both sides. Three scans make three such planes. Of a lone axis there are the two that hold it.
+    """
+    if len(axes) == 1:
+        return [(plane, axes[0], None) for plane in PLANES if NORMAL[plane] != axes[0]]
+    pairs = [(a, b) for a in axes for b in axes if a != b]
+    found = [(plane_across(3 - a - b), a, b) for a, b in pairs]
+    return found if len(axes) == 2 else [one for one in found if axis_within(one[0], one[1]) == 0]
+
+
+def layouts(
+    scans: Sequence[tuple[SliceGeometry, float]], axis: int, shape: Sequence[int]
+) -> list[list[tuple[SliceGeometry, float]]]:
+    """Return how scans are laid on sharp slices, thick along their two axes instead of the one they are stacked along.
+
+    Args:
+        scans: geometry and noise of each.
+        axis: along which the sharp slices are stacked.
+        shape: of their stack [R, A, S].
+
+    Returns:
+        One set of scans; for scans all thick along that one axis one set along each of the other two.
+    """
+    one, other = (k for k in range(3) if k != axis)
+    axes = {geometry.axis for geometry, _ in scans}
+
+    def laid(along: int, geometry: SliceGeometry, noise: float) -> tuple[SliceGeometry, float]:
+        return slice_geometry(geometry, along, shape[along]), noise
+
+    if axes == {axis}:
+        return [[laid(along, *scan) for scan in scans] for along in (one, other)]
+    free = [k for k in (one, other) if k not in axes]
+    placed = []
+    for geometry, noise in scans:
+        if geometry.axis != axis:
+            placed.append(laid(geometry.axis, geometry, noise))
+        elif free:
+            placed.append(laid(free[0], geometry, noise))
+    return [placed]
+
+
+def stack_errors(
+    truth: Tensor, layout: Sequence[tuple[SliceGeometry, float]], axis: int, stride: int, restore: Restore
+) -> Errors | None:
+    """Make a stack of sharp slices thick as scans are laid on it, restore it, and return the errors.
+
+    Args:
+        truth: sharp slices [R, A, S], stacked along an axis.
+        layout: geometry and noise of each scan.
+        axis: see above.
+        stride: the network's.
+        restore: see `JointMeasurement.self_check`.
+
+    Returns:
+        The errors; None where a scan would have fewer than two slices.
+    """
+    if any(geometry.slices < 2 for geometry, _ in layout):
+        return None
+    inside = (truth > TISSUE).to(truth.dtype)
+    located, interpolations = [], []
+    for number, (geometry, noise) in enumerate(layout):
+        thick = SliceOperator.build(geometry).forward(truth)
+        if noise > 0:
+            drawn = np.random.Generator(np.random.Philox(number)).standard_normal(tuple(thick.shape), dtype=np.float32)
+            thick = thick + noise * torch.from_numpy(drawn).to(thick)
+        scale = np.diag([*[geometry.voxel_mm] * 3, 1.0])
+        located.append(LocatedScan(thick, geometry, scale, noise))
+        interpolations.append(truth - cubic(thick, geometry))
+    stack = JointMeasurement(located, stride, 1)
+    g = stack.cropped(stack.reference(stack.noise_of(SamplerOptions())))
+    x, r = truth - g, stack.cropped(restore(stack, plane_across(axis))) - g
+    c = min(interpolations, key=lambda one: float((inside * one.square()).sum()))
+    return Errors(*(sums_over_slices(inside * a, b, axis) for a, b in ((x, x), (r, r), (x, r), (c, c))))
