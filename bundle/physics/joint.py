@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bida.errors import SettingsError
 from bida.physics.geometry import Float, SliceGeometry
-from bida.physics.operators import SliceOperator
+from bida.physics.operators import SliceOperator, apply_along
 from bida.physics.rigid import RigidMotion
 
 LACKING = 0.2  # standard deviation of what interpolation lacks in tissue, on the prior's scale
@@ -32,6 +32,7 @@ SEEN = 0.99  # share of a slice's profile within the volume's field of view from
 FEATHER = 6  # voxels from the edge of a scan's field of view over which its share of the start rises
 SAME_SIZE = 0.01  # relative: voxels of scans and volume that differ by less are of one size
 TOLERANCE = 1e-5  # of the least squares' gradient, over what it was at first
+TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
 ITERATIONS = 100  # at most; what is not found by then is left
 Volumes = Sequence[Tensor]
 
@@ -188,36 +189,87 @@ class JointOperator:
             tolerance: see `TOLERANCE`.
         """
         weights, damping = self.weights(least), (self.noise(least) / tau) ** 2
+        right = self.adjoint([w * r for w, r in zip(weights, rest)])
+        near = self._aligned_inverse(weights, damping)
+        if self.aligned:
+            return near(right)
 
         def normal(x: Tensor) -> Tensor:
             return self.adjoint([w * y for w, y in zip(weights, self.forward(x))]) + damping * x
 
-        right = self.adjoint([w * r for w, r in zip(weights, rest)])
-        return conjugate_gradients(normal, right, tolerance)
+        return conjugate_gradients(normal, right, near, tolerance)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every scan lies on the volume's own grid and sees nothing else, so that all is diagonal."""
+        return all(scan.motion.whole and bool(mask.all()) for scan, mask in zip(self.scans, self.seen))
+
+    def _aligned_inverse(self, weights: Sequence[float], damping: float) -> Callable[[Tensor], Tensor]:
+        """Return the inverse of sum_i w_i A_i^T A_i + damping as if no scan were turned: exact where none is.
+
+        Each A_i^T A_i then acts on one axis, and the sum is diagonal in the products of the axes' eigenvectors.
+        """
+        shape = self.scans[0].motion.shape
+        vectors: dict[int, Float] = {}
+        values = torch.full(shape, damping, dtype=torch.float64)
+        for axis in sorted({scan.axis for scan in self.scans}):
+            gram = np.zeros((shape[axis], shape[axis]))
+            for scan, weight in zip(self.scans, weights):
+                if scan.axis == axis:
+                    matrix = scan.slices.matrix @ scan.motion.lines(axis)
+                    gram += weight * matrix.T @ matrix
+            found, vectors[axis] = np.linalg.eigh(gram)
+            size = [-1 if k == axis else 1 for k in range(3)]
+            values = values + torch.from_numpy(np.maximum(found, 0.0)).reshape(size)
+        # what no scan sees, and nothing damps, stays as it is
+        inverse = torch.where(values > TINY * values.max(), values, math.inf).reciprocal()
+
+        def solved(right: Tensor) -> Tensor:
+            x = right
+            for axis, Q in vectors.items():
+                x = apply_along(Q.T, x, axis)
+            x = x * inverse.to(x)
+            for axis, Q in vectors.items():
+                x = apply_along(Q, x, axis)
+            return x
+
+        return solved
 
 
 def conjugate_gradients(
-    normal: Callable[[Tensor], Tensor], right: Tensor, tolerance: float = TOLERANCE, iterations: int = ITERATIONS
+    normal: Callable[[Tensor], Tensor],
+    right: Tensor,
+    near: Callable[[Tensor], Tensor],
+    tolerance: float = TOLERANCE,
+    iterations: int = ITERATIONS,
 ) -> Tensor:
-    """Return x with normal(x) = right, from zero, for a symmetric operator that is not negative.
+    """Return x with normal(x) = right, from near(right), for a symmetric operator that is not negative.
 
     Args:
         normal: the operator.
         right: of any shape.
+        near: an inverse of an operator like it, symmetric and not negative.
         tolerance: of the norm of what is left of ``right``.
         iterations: at most.
     """
-    x, r = torch.zeros_like(right), right.clone()
-    p, square = r.clone(), float(r.square().sum(dtype=torch.float64))
-    enough = tolerance**2 * square
+
+    def product(one: Tensor, other: Tensor) -> float:
+        return float((one * other).sum(dtype=torch.float64))
+
+    x = near(right)
+    r = right - normal(x)
+    z = near(r)
+    p, inner = z, product(r, z)
+    enough = tolerance**2 * product(right, right)
     for _ in range(iterations):
-        if square <= enough:
+        if product(r, r) <= enough or inner <= 0:
             break
         q = normal(p)
-        step = square / float((p * q).sum(dtype=torch.float64))
+        step = inner / product(p, q)
         x, r = x + step * p, r - step * q
-        before, square = square, float(r.square().sum(dtype=torch.float64))
-        p = r + (square / before) * p
+        z = near(r)
+        before, inner = inner, product(r, z)
+        p = z + (inner / before) * p
     return x
 
 

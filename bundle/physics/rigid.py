@@ -110,6 +110,10 @@ class RigidMotion:
         shape: of the volume.
         other: of the other grid.
 
+    Attributes:
+        still: whether nothing is turned, and all is moved by whole voxels.
+        whole: whether the other grid is that of the volume.
+
     Raises:
         SettingsError: see `shears_of`.
     """
@@ -140,6 +144,8 @@ class RigidMotion:
         self.window = tuple(slice(a, a + n) for a, n in zip(start.tolist(), other))
         self.pivot = self.centre - low
         self.still = not self.shears
+        self.whole = self.still and self.shape == self.other and not origin.any()
+        self._origin = origin.astype(int)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the volume on the other grid: [R, A, S] of `shape` to that of `other`."""
@@ -159,6 +165,11 @@ class RigidMotion:
         for axis, matrix in enumerate(self.canvas):
             canvas = apply_along(matrix.T, canvas, axis)
         return canvas
+
+    def lines(self, axis: int) -> NDArray[np.float64]:
+        """Return which voxels of the volume's axis the other grid's would be if nothing were turned, [other, shape]."""
+        index = np.arange(self.other[axis]) + self._origin[axis]
+        return np.eye(self.shape[axis])[_mirrored(index, self.shape[axis])]
 
     def places(self) -> NDArray[np.float64]:
         """Return the index of the volume at each voxel of the other grid, [3, R, A, S]."""
