@@ -1,1 +1,1 @@
-"""What bida is compared with: a network that a scan trains on itself, and the published ECLARE as a program."""
+"""What bida is compared with: a network that a scan trains on itself, the published ECLARE and UniRes as programs."""

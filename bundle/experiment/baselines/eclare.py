@@ -24,17 +24,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.errors import ExternalError, ScanError, SettingsError
+from bida.errors import SettingsError
 from bida.eval.external import run_external
+from bida.experiment.baselines.outside import only_image, resampled
 from bida.io.nifti import write_volume
-from bida.io.scan import Scan, read_scan
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, corner_distance_voxels, resampled_affine, spacing_of
 
 Float = NDArray[np.float64]
 
 WHAT = "eclare"  # the name in errors
-COVERED = 0.9  # least share of the wanted voxels that a result must cover: the program keeps the scan's field of view
 SAME_GRID_VOXELS = 0.02  # float32 headers round affines far below that; the correction is up to 0.25
 
 
@@ -75,9 +74,9 @@ def eclare(
         target.mkdir()
         write_volume(source, slices, affine)
         run_external([*words, "--in-fpath", str(source), "--out-dir", str(target)], timeout_s, WHAT)
-        result = _result(target)
+        result = only_image(target, WHAT)
     found = true_affine(result.affine, result.data.shape, affine, slices.shape, geometry.axis)
-    return _resampled(result.data, found, hr_shape, hr_affine)
+    return resampled(result.data, found, hr_shape, hr_affine, WHAT)
 
 
 def true_affine(
@@ -136,38 +135,3 @@ def _words(command: str, geometry: SliceGeometry) -> list[str]:
     except ValueError as error:
         raise SettingsError(f"{WHAT}: the command must have its quotations closed, got {command!r}") from error
     return [word.replace("{thickness}", f"{geometry.thickness_mm / geometry.voxel_mm:.6g}") for word in words]
-
-
-def _result(folder: Path) -> Scan:
-    """Read the one image that the program wrote."""
-    found = sorted(path for path in folder.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise ExternalError(
-            f"{WHAT}: the program must write one NIfTI image, wrote {names}; run it by hand on a scan to see more"
-        )
-    try:
-        return read_scan(found[0])
-    except ScanError as error:
-        reason = str(error).replace(str(found[0]), found[0].name)
-        raise ExternalError(f"{WHAT}: the program must write an image that can be used: {reason}") from error
-
-
-def _resampled(volume: NDArray[np.float32], affine: Float, shape: Sequence[int], wanted: Float) -> NDArray[np.float32]:
-    """Return a volume on another grid, by cubic B-splines; refuse one that lies elsewhere."""
-    from scipy import ndimage
-
-    index = np.linalg.solve(affine, wanted)  # voxel of the wanted grid to voxel of the volume
-    inside = np.ones(tuple(shape), dtype=bool)
-    for k in range(3):
-        parts = [index[k, j] * np.arange(shape[j]) for j in range(3)]
-        position = index[k, 3] + parts[0][:, None, None] + parts[1][:, None] + parts[2]
-        inside &= (position >= -0.51) & (position <= volume.shape[k] - 0.49)  # a face on a face is inside
-    if inside.mean() < COVERED:
-        raise ExternalError(
-            f"{WHAT}: the result must lie over the scan, its affine puts {1 - inside.mean():.0%} of the scan's grid "
-            "outside it; look at the affine that the program writes"
-        )
-    if volume.shape == tuple(shape) and corner_distance_voxels(affine, wanted, volume.shape) < 1e-3:
-        return volume
-    return ndimage.affine_transform(volume, index, output_shape=tuple(shape), order=3, mode="nearest")
