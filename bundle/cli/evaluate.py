@@ -32,6 +32,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--snr", nargs="+", metavar="SNR",
                      help="add Rician noise to the thick slices, each its own: mean in tissue over its standard "
                           f"deviation; {CLEAN_WORD}: none ({CLEAN_WORD})")  # fmt: skip
+    sub.add_argument("--scans", nargs="+", metavar="AXES",
+                     help="beside the single scan, sets of scans of each animal, by their through-plane axes: A+S, "
+                          "A+A, R+A+S; methods that join scans take all, the others the first (none)")  # fmt: skip
     sub.add_argument("--methods", nargs="+", metavar="NAME",
                      help=f"{listed(default['methods'])} (all these), {listed(others)}")  # fmt: skip
     sub.add_argument("--metrics", nargs="+", metavar="NAME",
@@ -58,6 +61,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda ... ({default['device']})")
     sub.add_argument("--eclare", metavar="COMMAND",
                      help=f"command of the published ECLARE ({default['eclare']})")  # fmt: skip
+    sub.add_argument("--unires", metavar="COMMAND",
+                     help=f"Python in whose environment the published UniRes is ({default['unires']})")  # fmt: skip
+    sub.add_argument("--unires-strength", type=float, metavar="X",
+                     help=f"weight of its prior, its reg_scl ({default['unires_strength']:g})")  # fmt: skip
     sub.add_argument("--timeout", type=float, metavar="S", dest="timeout_s",
                      help=f"limit of an external program, seconds ({default['timeout_s']:g})")  # fmt: skip
     sub.add_argument("--jobs", type=int, metavar="N",

@@ -1,4 +1,4 @@
-"""A method's volume of one animal at one factor beside what it is compared with; masks and labels are made once."""
+"""A method's volume of one animal in one condition beside what it is compared with; masks and labels are made once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bida.mri.atlases import AtlasFiles, find_atlases, read_atlas
 
 @dataclass(frozen=True)
 class Case:
-    """One method's volume of one animal at one factor, with all that it is compared with.
+    """One method's volume of one animal in one condition, with all that it is compared with.
 
     Attributes:
         method: its name, or `TRUTH` for the truth itself.

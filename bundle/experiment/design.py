@@ -6,11 +6,12 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bida.errors import SettingsError
-from bida.experiment.methods import TRUTH, Choices, by_default, method, shown_as
+from bida.experiment.methods import METHODS, TRUTH, Choices, by_default, method, shown_as
 from bida.experiment.metrics import METRICS, metric
 from bida.io.bids import Animal
 from bida.physics.grid import AXES
@@ -18,7 +19,14 @@ from bida.physics.slice_profile import measured_thickness
 
 CLEAN = math.inf  # the SNR of slices to which no noise is added
 CLEAN_WORD = "clean"  # which is how it is typed, and stands in tables
-OPTIONS = {"output": "out", "spacing_mm": "spacing", "timeout_s": "timeout"}  # of the command, where named otherwise
+ONE = "one"  # what stands in tables for the scans of a condition that are the one across the design's own axis
+# of the command, where named otherwise
+OPTIONS = {
+    "output": "out",
+    "spacing_mm": "spacing",
+    "timeout_s": "timeout",
+    "unires_strength": "unires-strength",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Experiment:
         factors: slice spacings over the voxel size.
         snr: signal-to-noise ratios of the thick slices: the mean in tissue over the standard deviation of the Rician
             noise of one acquired slice; ``clean`` or infinity, as which it is kept, for slices without.
+        scans: sets of scans to compare on beside the single one across ``axis``: the through-plane axes of each joined
+            by +, as ``A+S`` or ``A+A``. Methods that take one scan get the first of a set.
         methods: names in ``bida.experiment.methods.METHODS``.
         metrics: names in ``bida.experiment.metrics.METRICS``.
         subjects: BIDS labels; those of ``split`` when None.
@@ -49,6 +59,7 @@ class Experiment:
     output: Path
     factors: Sequence[float] = (2.5, 5.0)
     snr: Sequence[float | str] = (CLEAN,)
+    scans: Sequence[str] = ()
     methods: Sequence[str] = by_default()
     metrics: Sequence[str] = tuple(METRICS)
     subjects: Sequence[str] | None = None
@@ -76,9 +87,12 @@ class Experiment:
             object.__setattr__(self, "snr", tuple(snr_of(one) for one in self.snr))
         except ValueError as error:
             raise SettingsError(f"--snr: {error}; give for example clean 20 10") from error
-        for name in ("factors", "snr", "methods", "metrics", "strippers"):
+        for one in self.scans:
+            if not one or set(one.split("+")) - set(AXES):
+                raise SettingsError(f"--scans: must be axes R, A or S joined by +, got {one}; give for example A+S")
+        for name in ("factors", "snr", "scans", "methods", "metrics", "strippers"):
             values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
+            if not (values or name == "scans") or len(set(values)) < len(values):
                 raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
         if min(self.factors) <= 1:
             raise SettingsError(f"--factors: must be above 1, got {min(self.factors):g}; give for example 2.5 5")
@@ -93,6 +107,15 @@ class Experiment:
         ):
             if value < least:
                 raise SettingsError(f"--{name}: must be at least {least}, got {value}; correct it")
+        strength = self.choices.unires_strength
+        if not 0 < strength < math.inf:
+            raise SettingsError(f"--unires-strength: must be a number above 0, got {strength}; correct it")
+        most = max(condition.number for condition in self.conditions)
+        for name in self.methods:
+            if METHODS[name].fewest > most:
+                raise SettingsError(
+                    f"--methods: {name} needs {METHODS[name].fewest} scans, got {most}; give for example --scans A+S"
+                )
         from bida.experiment.case import stripper_of  # imported last: it takes seconds
 
         for name in self.strippers:
@@ -100,9 +123,33 @@ class Experiment:
 
     @property
     def conditions(self) -> list[Condition]:
-        """Return every factor at every SNR, in the order shown."""
+        """Return every factor at every SNR with every set of scans, in the order shown."""
         levels = [snr_of(one) for one in self.snr]
-        return sorted((Condition(f, snr) for f in self.factors for snr in levels), key=lambda one: one.order)
+        sets = dict.fromkeys([ONE, *(ONE if scans == self.axis else scans for scans in self.scans)])
+        found = [Condition(*one) for one in product(self.factors, levels, sets)]
+        return sorted(found, key=lambda one: one.order)
+
+    def given(self, name: str, condition: Condition) -> Condition | None:
+        """Return what a method is given of a condition: all of its scans, or the first alone where it takes one.
+
+        None where it needs more of them.
+        """
+        if condition.number < METHODS[name].fewest:
+            return None
+        if condition.scans == ONE or METHODS[name].several:
+            return condition
+        first = condition.scans.split("+")[0]
+        return condition._replace(scans=ONE if first == self.axis else first)
+
+    def scans_of(self, condition: Condition) -> list[tuple[str, str]]:
+        """Return the through-plane axis of each scan of a condition, and what the scan is called.
+
+        The first across the design's axis is `ONE`, as it is where it stands alone, the second of an axis A2.
+        """
+        axes = [self.axis] if condition.scans == ONE else condition.scans.split("+")
+        counted = [(axis, axes[: place + 1].count(axis)) for place, axis in enumerate(axes)]
+        names = [f"{axis}{number if number > 1 else ''}" for axis, number in counted]
+        return [(axis, ONE if name == self.axis else name) for axis, name in zip(axes, names)]
 
 
 def command_line(experiment: Experiment) -> str:
@@ -142,10 +189,10 @@ def snr_text(snr: float) -> str:
     return CLEAN_WORD if snr == CLEAN else _word(float(snr))
 
 
-def cell_name(factor: float, snr: float, what: str) -> str:
-    """Return what a method's cell, or a file, of a factor and SNR is called in messages and folders."""
+def cell_name(factor: float, snr: float, scans: str, what: str) -> str:
+    """Return what a method's cell, or a file, of a factor, SNR and set of scans is called in messages and folders."""
     noise = "" if snr == CLEAN else f"snr{snr_text(snr)}_"
-    return f"{factor:g}x_{noise}{what}"
+    return f"{factor:g}x_{noise}{'' if scans == ONE else f'{scans}_'}{what}"
 
 
 def threads_each(jobs: int) -> int:
@@ -156,34 +203,46 @@ def threads_each(jobs: int) -> int:
 
 
 class Condition(NamedTuple):
-    """What slices were like: their spacing over the voxel size, and their SNR, `CLEAN` for no noise added."""
+    """What scans were like: slice spacing over voxel size, SNR (`CLEAN`: no noise added), and their axes (or `ONE`)."""
 
     factor: float
     snr: float = CLEAN
+    scans: str = ONE
 
     def __str__(self) -> str:
-        """Return it as it is printed: 5×, or 5×, SNR 10."""
-        return f"{self.factor:g}\u00d7" + ("" if self.snr == CLEAN else f", SNR {snr_text(self.snr)}")
+        """Return it as it is printed: 5×, or 5×, SNR 10, scans A+S."""
+        noise = "" if self.snr == CLEAN else f", SNR {snr_text(self.snr)}"
+        scans = "" if self.scans == ONE else f", scan{'s' * ('+' in self.scans)} {self.scans}"
+        return f"{self.factor:g}\u00d7{noise}{scans}"
 
     @property
-    def order(self) -> tuple[float, float]:
-        """Return what conditions are sorted by: the finest first, and of each the cleanest first."""
-        return self.factor, -self.snr
+    def number(self) -> int:
+        """Return how many scans there are."""
+        return self.scans.count("+") + 1
+
+    @property
+    def order(self) -> tuple[float, float, int, str]:
+        """Return what conditions are sorted by: the finest, then the cleanest, then the fewest scans first."""
+        return self.factor, -self.snr, *scans_order(self.scans)
+
+
+def scans_order(scans: str) -> tuple[int, str]:
+    """Return what sets of scans are sorted by: the fewest first, the single one of the design before all."""
+    return scans.count("+"), "" if scans == ONE else scans
 
 
 @dataclass(frozen=True)
 class Job:
-    """One method on one animal at one factor and SNR; the truth, scored where that means something, has no factor."""
+    """One method on one animal in one condition; the truth, scored where that means something, has none."""
 
     animal: Animal
     method: str
-    factor: float | None = None
-    snr: float = CLEAN
+    condition: Condition | None = None
 
     @property
     def name(self) -> str:
         """Return what it is called in messages and folders."""
-        return TRUTH if self.factor is None else cell_name(self.factor, self.snr, self.method)
+        return TRUTH if self.condition is None else cell_name(*self.condition, self.method)
 
     @property
     def cost(self) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError
 
 if TYPE_CHECKING:
+    from bida.mri.settings import Settings
     from bida.physics.geometry import SliceGeometry
 
 Volume = NDArray[np.float32]
@@ -35,6 +36,7 @@ class ThickScan:
         truth: the truth's file, whose grid the methods come to; they take nothing else from it.
         truth_shape: the truth's shape.
         truth_affine: the truth's affine.
+        others: further scans of the same truth, for methods that take several.
     """
 
     path: Path
@@ -44,6 +46,12 @@ class ThickScan:
     truth: Path
     truth_shape: tuple[int, ...]
     truth_affine: NDArray[np.float64]
+    others: tuple[ThickScan, ...] = ()
+
+    @property
+    def scans(self) -> tuple[ThickScan, ...]:
+        """Return it and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Choices:
         device: where networks run.
         eclare: command of the published ECLARE.
         timeout_s: limit of an external program, seconds.
+        unires: command of a Python in which UniRes is installed.
+        unires_strength: weight of its prior.
     """
 
     samples: int = 4
@@ -65,6 +75,8 @@ class Choices:
     device: str = "auto"
     eclare: str = "run-eclare"
     timeout_s: float = 3600.0
+    unires: str = "python3"
+    unires_strength: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class Method:
 
     Attributes:
         run: thick slices and choices to a volume [R, A, S] on the truth's grid.
+        several: it makes one volume of several scans, which the thick slices then have with them.
+        fewest: scans that it needs.
         meaning: what it is, in words, for the report.
         label: its name in tables, figures and sentences, where its key is not said as it is.
         colour: in every figure; those of Okabe and Ito's palette are told apart by colour-blind readers.
@@ -93,6 +107,8 @@ class Method:
     by_default: bool = True
     main: bool = False
     note: str = ""
+    several: bool = False
+    fewest: int = 1
 
     def fingerprint(self, choices: Choices) -> dict[str, Any]:
         """Return what its result depends on, beside the slices."""
@@ -143,19 +159,49 @@ def _eclare(thick: ThickScan, choices: Choices) -> Volume:
     )
 
 
+def _unires(thick: ThickScan, choices: Choices) -> Volume:
+    from bida.experiment.baselines.unires import unires
+
+    return unires(
+        [scan.data for scan in thick.scans],
+        [scan.affine for scan in thick.scans],
+        thick.truth_shape,
+        thick.truth_affine,
+        command=choices.unires,
+        strength=choices.unires_strength,
+        timeout_s=choices.timeout_s,
+    )
+
+
+def _least_squares(thick: ThickScan, choices: Choices) -> Volume:
+    from bida.io.nifti import ras
+    from bida.mri.combine import least_squares
+
+    result = least_squares([scan.path for scan in thick.scans], _settings(thick, choices))
+    return ras(result.data, result.affine)[0]
+
+
 def _restored(thick: ThickScan, choices: Choices, preset: str | None = None, **options: Any) -> Volume:
-    """Restore by the priors, as ``bida superres --like TRUTH --no-n4``: the truth's bias field is divided out.
+    """Restore by the priors, as ``bida superres --like TRUTH --no-n4``, several scans joined by ``--combine``."""
+    from bida.io.nifti import ras
+    from bida.mri.pipeline import restore, superres
+
+    settings = _settings(thick, choices, preset, **options)
+    paths = [scan.path for scan in thick.scans]
+    result = superres(paths, settings) if thick.others else restore(thick.path, settings)
+    return ras(result.data, result.affine)[0]
+
+
+def _settings(thick: ThickScan, choices: Choices, preset: str | None = None, **options: Any) -> Settings:
+    """Return the settings of a run on the truth's grid, whose bias field is divided out.
 
     The profile is that of the slices, where no preset has its own.
     """
-    from bida.io.nifti import ras
-    from bida.mri.pipeline import restore
     from bida.mri.settings import Settings
 
     chosen = {"model": choices.model, "seed": choices.seed, "device": choices.device, "like": str(thick.truth)}
     profile = {} if preset else {"profile": thick.geometry.profile}
-    result = restore(thick.path, Settings.of(preset, **{**chosen, "n4": False, **profile, **options}))
-    return ras(result.data, result.affine)[0]
+    return Settings.of(preset, **{**chosen, "n4": False, **profile, **options})
 
 
 def _not_run(thick: ThickScan, choices: Choices) -> Volume:
@@ -192,6 +238,31 @@ METHODS: dict[str, Method] = {  # in the order shown
         by_default=False,
         main=True,
     ),
+    "unires": Method(
+        _unires,
+        "the published UniRes, total variation, run as an external program",
+        label="UniRes",
+        colour="#44AA99",
+        depends_on=("unires", "unires_strength"),
+        cost=600,
+        by_default=False,
+        main=True,
+        note="UniRes is built for scans of people, on which its units and its strength are set: here lengths are ten "
+        "times as long as they are, and the strength is that of --unires-strength.",
+        several=True,
+    ),
+    "least-squares": Method(
+        _least_squares,
+        "what agrees best with all the scans under their slice profile, without a prior",
+        label="least squares",
+        colour="#332288",
+        cost=10,
+        by_default=False,
+        main=True,
+        note="Least squares is of several scans: for one it would be cubic+projection.",
+        several=True,
+        fewest=2,
+    ),
     "bida-paper": Method(
         lambda thick, choices: _restored(thick, choices, "paper"),
         "one draw of the priors as published: not shown the scan, Gaussian profile, no self-check",
@@ -206,6 +277,7 @@ METHODS: dict[str, Method] = {  # in the order shown
         colour="#8C510A",
         depends_on=("model", "seed"),
         cost=25,
+        several=True,
     ),
     "bida-draws": Method(
         lambda thick, choices: _restored(thick, choices, samples=choices.samples),
@@ -215,6 +287,7 @@ METHODS: dict[str, Method] = {  # in the order shown
         depends_on=("samples", "model", "seed"),
         cost=100,
         by_default=False,
+        several=True,
     ),
     "bida-bare": Method(
         lambda thick, choices: _restored(thick, choices, samples=0, self_check=False),
@@ -224,6 +297,7 @@ METHODS: dict[str, Method] = {  # in the order shown
         depends_on=("model", "seed"),
         cost=10,
         by_default=False,
+        several=True,
     ),
     "bida": Method(
         lambda thick, choices: _restored(thick, choices, samples=0),
@@ -234,6 +308,7 @@ METHODS: dict[str, Method] = {  # in the order shown
         depends_on=("model", "seed"),
         cost=10,
         main=True,
+        several=True,
     ),
 }
 # what tables of 0.1 name, and what those rows are; their "bida" was the mean of several draws

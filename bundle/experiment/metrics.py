@@ -6,6 +6,7 @@ come at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -142,18 +143,23 @@ def _over_truth(name: str, case: Case, measure: Callable[[Any, int], float]) -> 
 
 
 def score_bricks(case: Case) -> list[Score]:
-    """Return how much the volume steps at the borders of the acquired slices, beside within them, in tissue."""
+    """Return how much the volume steps at the borders of the acquired slices, beside within them, in tissue.
+
+    Of several scans it is that of the one whose slices show most.
+    """
     if case.thick is None:
         return []
     from bida.eval import brick_index, slice_borders
 
-    geometry = case.thick.geometry
-    borders = slice_borders(geometry.slice_centres_mm(), geometry.voxel_centres_mm())
-    return [Score("bricks", "", brick_index(case.volume, geometry.axis, borders, case.truth.tissue), "ratio")]
+    found = []
+    for geometry in (scan.geometry for scan in case.thick.scans):
+        borders = slice_borders(geometry.slice_centres_mm(), geometry.voxel_centres_mm())
+        found.append(brick_index(case.volume, geometry.axis, borders, case.truth.tissue))
+    return [Score("bricks", "", max((one for one in found if math.isfinite(one)), default=math.nan), "ratio")]
 
 
 def score_residual(case: Case) -> list[Score]:
-    """Return how far the volume, degraded again, is from the slices, as a share of their range."""
+    """Return how far the volume, degraded again, is from the slices, as a share of their range; of several the most."""
     if case.thick is None:
         return []
     import numpy as np
@@ -162,8 +168,11 @@ def score_residual(case: Case) -> list[Score]:
     from bida.eval import consistency_residual
     from bida.physics.operators import SliceOperator
 
-    degraded = SliceOperator.build(case.thick.geometry).forward(torch.from_numpy(np.ascontiguousarray(case.volume)))
-    return [Score("residual", "", consistency_residual(degraded.numpy(), case.thick.data), "share of range")]
+    volume, found = torch.from_numpy(np.ascontiguousarray(case.volume)), []
+    for scan in case.thick.scans:
+        degraded = SliceOperator.build(scan.geometry).forward(volume)
+        found.append(consistency_residual(degraded.numpy(), scan.data))
+    return [Score("residual", "", max(found), "share of range")]
 
 
 def score_volumes(case: Case) -> list[Score]:

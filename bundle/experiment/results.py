@@ -1,7 +1,8 @@
 """Results of an evaluation as tidy rows: the CSV file, and the numbers of each cell.
 
-A row is a mapping with the keys of `COLUMNS`: one number, of one method, for one animal at one factor and noise level.
-Tables of 0.1, without the column `snr`, are read too: as of slices without noise, under the methods' present names.
+A row is a mapping with the keys of `COLUMNS`: one number, of one method, for one animal at one factor and noise level,
+from one set of scans. Tables without the column `scans` are read as of single scans; those of 0.1, without the column
+`snr` either, as of slices without noise, under the methods' present names.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy as np
 import pandas as pd
 
 from bida.errors import ScanError, SettingsError
-from bida.experiment.design import CLEAN, Condition, snr_of, snr_text
+from bida.experiment.design import CLEAN, ONE, Condition, scans_order, snr_of, snr_text
 from bida.experiment.methods import METHODS, OLD_NAMES, TRUTH
 from bida.experiment.metrics import quantities, quantity
 from bida.io.files import atomic
 
-COLUMNS = ("subject", "group", "factor", "snr", "method", "metric", "region", "value", "unit")
-OLD_COLUMNS = tuple(name for name in COLUMNS if name != "snr")
+COLUMNS = ("subject", "group", "factor", "snr", "scans", "method", "metric", "region", "value", "unit")
+SINGLE_COLUMNS = tuple(name for name in COLUMNS if name != "scans")
+OLD_COLUMNS = tuple(name for name in SINGLE_COLUMNS if name != "snr")
 DASH = "\u2013"  # where there is no number
 Row = Mapping[str, Any]
 
@@ -35,11 +37,12 @@ class Cell(NamedTuple):
     region: str
     method: str
     snr: float = CLEAN
+    scans: str = ONE
 
 
 def condition_of(entry: Mapping[str, Any]) -> Condition:
     """Return the condition of a row, or of an entry of the summary, where None stands for no noise."""
-    return Condition(float(entry["factor"]), CLEAN if entry["snr"] is None else float(entry["snr"]))
+    return Condition(float(entry["factor"]), CLEAN if entry["snr"] is None else float(entry["snr"]), entry["scans"])
 
 
 def conditions_of(entries: Iterable[Mapping[str, Any]]) -> list[Condition]:
@@ -70,7 +73,7 @@ def write_results(path: str | Path, rows: Iterable[Row]) -> None:
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Read rows from the CSV of `write_results`, or of 0.1; factor, SNR (`CLEAN` for no noise) and value come as float.
+    """Read rows from the CSV of `write_results`, or of before; factor, SNR (`CLEAN` for no noise), value come as float.
 
     Raises:
         ScanError: The file cannot be read, its columns are others, or a factor, SNR or value is no number.
@@ -78,7 +81,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) not in (COLUMNS, OLD_COLUMNS):
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, SINGLE_COLUMNS, OLD_COLUMNS):
                 raise ScanError(
                     f"{path}: columns must be {', '.join(COLUMNS)}, got {reader.fieldnames}; evaluate again"
                 )
@@ -90,7 +93,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 def _parsed(path: str | Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ScanError(f"{path}: a line must have a value a column, line {line} has not; evaluate again")
-    found: dict[str, Any] = dict(row)
+    found: dict[str, Any] = {"scans": ONE, **row}
     if "snr" not in row:
         found |= {"snr": "", "method": OLD_NAMES.get(row["method"], row["method"])}
     try:
@@ -111,14 +114,15 @@ def tabulate(rows: Iterable[Row]) -> Table:
     rows, cell = list(rows), list(Cell._fields)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"factor": float, "snr": float, "value": float})
     for row in frame[frame.duplicated([*cell, "subject"])].itertuples():
-        told = row.factor, snr_text(row.snr), row.metric, row.region, row.method
+        told = row.factor, snr_text(row.snr), row.scans, row.metric, row.region, row.method
         raise SettingsError(f"results: each number must stand once, {row.subject} has two of {told}; remove one")
     frame = frame[np.isfinite(frame["value"])]
     orders = {"metric": [*quantities(), *frame["metric"]], "region": frame["region"], "method": methods_of(rows)}
+    orders["scans"] = sorted(frame["scans"], key=scans_order)
     for column, values in orders.items():
         frame[column] = pd.Categorical(frame[column], list(dict.fromkeys(values)))
     # from the cleanest to the noisiest; infinity is a group of its own, as NaN would not be
-    by = {"factor": True, "snr": False, "metric": True, "region": True, "method": True, "subject": True}
+    by = dict.fromkeys(("factor", "snr", "scans", "metric", "region", "method", "subject"), True) | {"snr": False}
     groups = frame.sort_values(list(by), ascending=list(by.values())).groupby(cell, sort=False, observed=True)
     return {Cell(*key): dict(zip(group["subject"], group["value"])) for key, group in groups}
 

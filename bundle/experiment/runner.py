@@ -1,11 +1,13 @@
 """The paper's experiment: isotropic scans made thick, restored by every method, scored by every metric, reported.
 
-A job is one method on one animal at one factor, a cell of the table. What it made and scored is kept in a folder of
+A job is one method on one animal in one condition, a cell of the table. What it made and scored is kept in a folder of
 its own, beside what it was made from; a later run reuses it where that has not changed, and computes what is missing.
 
     OUT/<subject>/truth/<subject>.nii.gz   the prepared scan
-    OUT/<subject>/<factor>x_slices.nii.gz  the thick slices; <factor>x_snr<SNR>_slices.nii.gz with noise
-    OUT/<subject>/<factor>x_<method>/      volume.nii.gz, masks, labels, cell.json; <factor>x_snr<SNR>_<method>
+    OUT/<subject>/<factor>x_slices.nii.gz  the thick slices; <factor>x_snr<SNR>_slices.nii.gz with noise,
+                                           <factor>x_S_slices.nii.gz, x_A2_slices.nii.gz other scans of a set
+    OUT/<subject>/<factor>x_<method>/      volume.nii.gz, masks, labels, cell.json; <factor>x_snr<SNR>_<method>,
+                                           <factor>x_A+S_<method> of several scans
     OUT/<subject>/hr/                      masks, labels and cell.json of the prepared scan itself
     OUT/results.csv  summary.json  failures.json  report.html
 """
@@ -22,6 +24,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +33,7 @@ from tqdm import tqdm
 
 from bida.errors import BidaError, SettingsError
 from bida.experiment.case import Case, short_hash
-from bida.experiment.design import CLEAN, Condition, Experiment, Job, cell_name, snr_text, threads_each
+from bida.experiment.design import CLEAN, ONE, Condition, Experiment, Job, cell_name, snr_text, threads_each
 from bida.experiment.methods import METHODS, TRUTH, ThickScan
 from bida.experiment.metrics import metric, parts
 from bida.experiment.report.collect import collect, time_spent, write_outputs
@@ -63,9 +66,7 @@ def run(experiment: Experiment) -> Path:
     output = make_folder(experiment.output)
     subjects = None if experiment.subjects is None else list(experiment.subjects)
     animals = choose_animals(Path(experiment.data), subjects, experiment.split)
-    jobs = [
-        Job(animal, name, *one) for animal in animals for one in experiment.conditions for name in experiment.methods
-    ]
+    jobs = jobs_of(experiment, animals)
     truths = [Job(animal, TRUTH) for animal in animals]
     failures: list[dict[str, str]] = []
     reused = 0
@@ -97,6 +98,13 @@ def run(experiment: Experiment) -> Path:
             f"the others are in {report}; mend the cause (see failures.json) and run the same command again"
         )
     return report
+
+
+def jobs_of(experiment: Experiment, animals: Sequence[Animal]) -> list[Job]:
+    """Return a job a cell, each once: what a method makes of one scan stands for all sets that begin with it."""
+    cells = product(animals, experiment.conditions, experiment.methods)
+    given = ((animal, name, experiment.given(name, condition)) for animal, condition, name in cells)
+    return list(dict.fromkeys(Job(*one) for one in given if one[-1] is not None))
 
 
 class Outcome(NamedTuple):
@@ -137,9 +145,11 @@ def failure_of(job: Job, part: str, error: Exception | str) -> dict[str, str]:
     """Return the record of a failure; an error that no user can mend keeps its traceback."""
     text = " ".join(str(error).split())
     found = {"subject": job.animal.subject, "cell": f"{job.animal.subject} {job.name}", "part": part, "error": text}
-    if part in ("method", "process") and job.factor is not None:
-        found |= {"method": job.method, "factor": f"{job.factor:g}"}
-        found |= {} if job.snr == CLEAN else {"snr": snr_text(job.snr)}
+    if part in ("method", "process") and job.condition is not None:
+        factor, snr, scans = job.condition
+        found |= {"method": job.method, "factor": f"{factor:g}"}
+        found |= {} if snr == CLEAN else {"snr": snr_text(snr)}
+        found |= {} if scans == ONE else {"scans": scans}
     if isinstance(error, Exception) and not isinstance(error, BidaError):
         found["error"] = f"{type(error).__name__}: {text}"
         found["traceback"] = "".join(traceback.format_exception(error))
@@ -151,16 +161,16 @@ def scoring(experiment: Experiment, job: Job) -> Iterator[tuple[str, Callable[[]
     folder = make_folder(Path(experiment.output) / job.animal.subject)
     truth, inputs = truth_of(experiment, job.animal)
     place = folder / job.name
-    if job.factor is None:
+    if job.condition is None:
         for condition in experiment.conditions:  # here, so that jobs that run side by side find them
             thick_scan_of(experiment, condition, truth, folder, inputs)
         record = kept(place, inputs) or {"made_from": inputs, "scores": {}}
         record["head"] = truth.is_head
         case = case_of(experiment, job, truth, truth.data, None)
     else:
-        condition = Condition(job.factor, job.snr)
-        thick = thick_scan_of(experiment, condition, truth, folder, inputs)
-        inputs = {**inputs, **simulation_inputs(experiment, condition, truth), "method": job.method}
+        thick = thick_scan_of(experiment, job.condition, truth, folder, inputs)
+        first, *others = simulation_inputs(experiment, job.condition, truth)
+        inputs = {**inputs, **first, **({"others": others} if others else {}), "method": job.method}
         inputs |= METHODS[job.method].fingerprint(experiment.choices)
         record = kept(place, inputs) or make(experiment, job, thick, place, inputs)
         case = case_of(experiment, job, truth, read_scan(place / "volume.nii.gz").data, thick)
@@ -205,38 +215,50 @@ def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, A
     return truth, inputs
 
 
-def simulation_inputs(experiment: Experiment, condition: Condition, truth: Truth) -> dict[str, Any]:
-    """Return what thick slices depend on, beside the truth; the mask says where its tissue is."""
-    found: dict[str, Any] = {"factor": condition.factor, "axis": experiment.axis, "profile": experiment.profile}
-    if Path(experiment.profile).is_file():
-        found["profile_sha256"] = sha256(experiment.profile)
-    if condition.snr != CLEAN:
-        noise = {"snr": condition.snr, "seed": noise_seed(experiment.choices.seed, truth.subject, condition.factor)}
-        found["noise"] = {**noise, "mask": truth.files.get("mask")}
-    return found
+def simulation_inputs(experiment: Experiment, condition: Condition, truth: Truth) -> list[dict[str, Any]]:
+    """Return what the thick slices of each scan depend on, beside the truth; the mask says where its tissue is."""
+    scans = []
+    for axis, name in experiment.scans_of(condition):
+        found: dict[str, Any] = {"factor": condition.factor, "axis": axis, "profile": experiment.profile}
+        if Path(experiment.profile).is_file():
+            found["profile_sha256"] = sha256(experiment.profile)
+        if condition.snr != CLEAN:
+            seed = noise_seed(experiment.choices.seed, truth.subject, condition.factor, name)
+            found["noise"] = {"snr": condition.snr, "seed": seed, "mask": truth.files.get("mask")}
+        scans.append(found)
+    return scans
 
 
-def noise_seed(seed: int, subject: str, factor: float) -> int:
-    """Return the seed of an animal's noise at a factor, the same at every SNR, so that only its size differs there."""
-    return int(short_hash(f"{seed} {subject} {factor:g}"), 16)
+def noise_seed(seed: int, subject: str, factor: float, scan: str = ONE) -> int:
+    """Return the seed of a scan's noise at a factor, the same at every SNR, so that only its size differs there.
+
+    It is the same in every set that the scan is in.
+    """
+    return int(short_hash(f"{seed} {subject} {factor:g}" + ("" if scan == ONE else f" {scan}")), 16)
 
 
 def thick_scan_of(
     experiment: Experiment, condition: Condition, truth: Truth, folder: Path, truth_inputs: dict[str, Any]
 ) -> ThickScan:
-    """Return an animal's thick slices of a factor and SNR, simulated where they are missing or of other inputs."""
-    factor, snr = condition
-    path, mark = (folder / cell_name(factor, snr, name) for name in ("slices.nii.gz", "slices_from.json"))
-    inputs = {**truth_inputs, **simulation_inputs(experiment, condition, truth)}
-    if not (path.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == inputs):
-        mark.unlink(missing_ok=True)
-        simulate_file(truth.path, path, factor, experiment.axis, profile=experiment.profile, overwrite=True)
-        if snr != CLEAN:
-            make_noisy(path, truth, snr, inputs["noise"]["seed"])
-        write_json(mark, inputs, overwrite=True)
-    scan = read_scan(path)
-    geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
-    return ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine)
+    """Return an animal's thick slices in a condition, simulated where they are missing or of other inputs.
+
+    They are those of its first scan, with the others beside it.
+    """
+    factor, snr, _ = condition
+    found = []
+    for (axis, name), own in zip(experiment.scans_of(condition), simulation_inputs(experiment, condition, truth)):
+        path, mark = (folder / cell_name(factor, snr, name, what) for what in ("slices.nii.gz", "slices_from.json"))
+        inputs = {**truth_inputs, **own}
+        if not (path.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == inputs):
+            mark.unlink(missing_ok=True)
+            simulate_file(truth.path, path, factor, axis, profile=experiment.profile, overwrite=True)
+            if snr != CLEAN:
+                make_noisy(path, truth, snr, inputs["noise"]["seed"])
+            write_json(mark, inputs, overwrite=True)
+        scan = read_scan(path)
+        geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
+        found.append(ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine))
+    return replace(found[0], others=tuple(found[1:]))
 
 
 def make_noisy(path: Path, truth: Truth, snr: float, seed: int) -> None:

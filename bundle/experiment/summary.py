@@ -30,7 +30,7 @@ from bida.experiment.results import (
 )
 
 Pair = tuple[str, float, float]  # animal, volume, reference volume, mm^3
-FAMILY = "every other method at every factor and noise level, for one metric in one region"
+FAMILY = "every other method at every factor, noise level and set of scans, for one metric in one region"
 
 
 def summarise(rows: Sequence[Row], reference: str | None = None, level: float = 0.001) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def summarise(rows: Sequence[Row], reference: str | None = None, level: float = 
         level: Of significance, after Holm's correction over the `FAMILY`.
 
     Returns:
-        ``cells`` (mean, SD, median, range, bootstrap interval of the mean for each factor, metric, region, method and
-        SNR, which is None for slices without noise),
+        ``cells`` (mean, SD, median, range, bootstrap interval of the mean for each factor, metric, region, method,
+        SNR, which is None for slices without noise, and set of scans),
         ``group_cells`` (the same for each group where there are several), ``comparisons``, ``structures`` (bias and
         95% limits of agreement of their volumes, mean Dice), and what they rest on.
 
@@ -198,7 +198,7 @@ def structure_pairs(table: Table, against: str = "labels") -> dict[Cell, list[Pa
         if against == method == TRUTH:
             continue
         for region in regions:
-            cell = Cell(condition.factor, "structure_volume", region, method, condition.snr)
+            cell = Cell(condition.factor, "structure_volume", region, method, condition.snr, condition.scans)
             truth = table.get(cell._replace(method=TRUTH), {})
             reference = truth if against == TRUTH else {s: own.get((s, region), 0.0) for s in subjects}
             volumes = table.get(cell, {})
@@ -240,6 +240,7 @@ def _agreement(against: str, cell: Cell, pairs: Sequence[Pair], overlaps: Sequen
         "against": against,
         "factor": cell.factor,
         "snr": cell.snr,
+        "scans": cell.scans,
         "method": cell.method,
         "structure": cell.region,
         "n": size.n,

@@ -124,8 +124,8 @@ def test_cells_without_noise_are_those_of_a_run_without_the_option(out, data, tm
     assert numbers(plain) == numbers(r for r in rows if r["snr"] == CLEAN)
     assert {r["snr"] for r in rows} == {CLEAN, 20.0, 5.0}
     text = (out / "results.csv").read_text(encoding="utf-8")
-    assert text.splitlines()[0] == "subject,group,factor,snr,method,metric,region,value,unit"
-    assert "sub-01,WT,2.5,clean,cubic,psnr,brain," in text and "sub-01,WT,2.5,20,cubic,psnr,brain," in text
+    assert text.splitlines()[0] == "subject,group,factor,snr,scans,method,metric,region,value,unit"
+    assert "sub-01,WT,2.5,clean,one,cubic,psnr,brain," in text and "sub-01,WT,2.5,20,one,cubic,psnr,brain," in text
 
 
 def test_another_seed_makes_only_noisy_cells_anew(data, tmp_path):

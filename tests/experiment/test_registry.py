@@ -16,8 +16,8 @@ from small_experiment import experiment, value
 from bida.cli.parser import parser
 from bida.errors import SettingsError
 from bida.experiment import Choices, Experiment, run
-from bida.experiment.design import CLEAN
-from bida.experiment.methods import METHODS, TRUTH, Method, label_of, method, reference_of, shown_as
+from bida.experiment.design import CLEAN, ONE
+from bida.experiment.methods import METHODS, TRUTH, Method, ThickScan, label_of, method, reference_of, shown_as
 from bida.experiment.metrics import METRICS, Metric, Quantity, Score, quantities, quantity
 from bida.experiment.report.figures import _box_figure
 from bida.experiment.results import COLUMNS, methods_of, shown, tabulate
@@ -74,7 +74,9 @@ def test_a_method_is_entered_once(data, tmp_path, dim, capsys, monkeypatch):
 
 
 def test_a_method_has_its_colour_in_figures(dim):
-    rows = [dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, name, "psnr", "whole", 20.0, "dB"))) for name in ("dim", "cubic")]
+    rows = [
+        dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, ONE, name, "psnr", "whole", 20.0, "dB"))) for name in ("dim", "cubic")
+    ]
     (axes,) = _box_figure(rows, "psnr", "whole", None).axes
     colours = [patch.get_edgecolor()[:3] for patch in axes.patches]
     assert colours[1] == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255)) != colours[0]
@@ -122,7 +124,8 @@ def test_rows_of_bida_are_what_their_names_say(name, samples, others, monkeypatc
         return SimpleNamespace(data=np.zeros((2, 2, 2)), affine=np.eye(4))
 
     monkeypatch.setattr("bida.mri.pipeline.restore", stand_in)
-    thick = SimpleNamespace(path="scan.nii.gz", truth="truth.nii.gz", geometry=SimpleNamespace(profile="slr"))
+    geometry = SimpleNamespace(profile="slr", axis=1)
+    thick = ThickScan("scan.nii.gz", None, None, geometry, "truth.nii.gz", (2, 2, 2), np.eye(4))
     METHODS[name].run(thick, Choices(samples=3))
     plain = Settings(like="truth.nii.gz", n4=False)
     assert Settings().samples == 0, "the default of superres is the mean"
@@ -152,7 +155,7 @@ def test_the_truth_is_no_method_that_can_be_asked_for():
 
 def test_what_older_tables_name_is_still_shown():
     rows = [
-        dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, name, metric, "", 1.0, "")))
+        dict(zip(COLUMNS, ("a", "", 5.0, CLEAN, ONE, name, metric, "", 1.0, "")))
         for name in (TRUTH, "forgotten", "bida")
         for metric in ("seconds", "lost", "psnr")
     ]

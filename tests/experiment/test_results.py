@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bida.errors import ScanError, SettingsError
-from bida.experiment.design import CLEAN, Condition
+from bida.experiment.design import CLEAN, ONE, Condition
 from bida.experiment.results import (
     COLUMNS,
     OLD_COLUMNS,
@@ -27,8 +27,8 @@ from bida.experiment.results import (
 from bida.experiment.summary import summarise, worded
 
 
-def row(subject, method, value, metric="psnr", region="brain", factor=5.0, group="", unit="dB", snr=CLEAN):
-    values = (subject, group, factor, snr, method, metric, region, value, unit)
+def row(subject, method, value, metric="psnr", region="brain", factor=5.0, group="", unit="dB", snr=CLEAN, scans=ONE):
+    values = (subject, group, factor, snr, scans, method, metric, region, value, unit)
     return dict(zip(COLUMNS, values))
 
 
@@ -108,7 +108,7 @@ def test_cells_of_another_noise_are_kept_apart():
         (10.0, 3, 0, 3, 2),
     ], "one family for Holm, pairs of one noise"
     assert all(e["p"] == 0.25 and e["p_holm"] == 0.5 for e in summary["comparisons"])
-    assert summary["conditions"] == [{"factor": 5.0, "snr": None}, {"factor": 5.0, "snr": 10.0}]
+    assert summary["conditions"] == [{"factor": 5.0, "snr": snr, "scans": "one"} for snr in (None, 10.0)]
     json.dumps(summary, allow_nan=False)
 
 
@@ -143,10 +143,10 @@ def test_bad_rows_leave_no_file(tmp_path):
     [
         ("", "columns must be"),
         ("subject,value\na,1\n", "columns must be"),
-        (",".join(COLUMNS) + "\na,,5,clean,bida,psnr,brain,high,dB\n", "line 2 has .*'high'"),
-        (",".join(COLUMNS) + "\na,,5,loud,bida,psnr,brain,1,dB\n", "line 2 has .*'loud'"),
-        (",".join(COLUMNS) + "\na,,5,-1,bida,psnr,brain,1,dB\n", "line 2 has .*above 0 or clean, got -1"),
-        (",".join(COLUMNS) + "\na,,5,clean,bida\n", "line 2"),
+        (",".join(COLUMNS) + "\na,,5,clean,one,bida,psnr,brain,high,dB\n", "line 2 has .*'high'"),
+        (",".join(COLUMNS) + "\na,,5,loud,one,bida,psnr,brain,1,dB\n", "line 2 has .*'loud'"),
+        (",".join(COLUMNS) + "\na,,5,-1,one,bida,psnr,brain,1,dB\n", "line 2 has .*above 0 or clean, got -1"),
+        (",".join(COLUMNS) + "\na,,5,clean,one,bida\n", "line 2"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):

@@ -13,7 +13,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from bida.errors import ScanError, SettingsError
-from bida.experiment.design import CLEAN
+from bida.experiment.design import CLEAN, ONE
 from bida.experiment.methods import label_of
 from bida.experiment.report.figures import _bland_altman_figure, _box_figure, bland_altman, box_plots
 from bida.experiment.report.sections import template, write_report
@@ -27,17 +27,17 @@ UNITS = {"psnr": "dB", "seconds": "s", "hd95": "mm"}
 SUBJECTS = {"sub-08": "WT", "sub-14": "UT", "sub-21": "WT"}
 
 
-def make_rows(subjects=SUBJECTS, methods=("cubic", "bida"), factors=(2.5, 5.0), metrics=("psnr",), levels=(CLEAN,)):
+def make_rows(subjects=SUBJECTS, methods=("cubic", "bida"), factors=(2.5, 5.0), metrics=("psnr",), sets=(ONE,)):
     """Rows of random numbers that no two methods share."""
     generator = np.random.default_rng(2)
     regions = {"psnr": "brain", "cdsc": "builtin", "hd95": "builtin", "sharpness": "A"}
     rows = []
     for subject, group in subjects.items():
-        for factor, snr in product(factors, levels):
+        for factor, scans in product(factors, sets):
             for method in methods:
                 for metric in metrics:
                     value = float(generator.uniform(0.1, 0.9) * (30 if metric == "psnr" else 1))
-                    head = (subject, group, factor, snr, method, metric, regions.get(metric, ""), value)
+                    head = (subject, group, factor, CLEAN, scans, method, metric, regions.get(metric, ""), value)
                     rows.append(dict(zip(COLUMNS, (*head, UNITS.get(metric, "")))))
     return rows
 
@@ -50,7 +50,7 @@ def structures(subjects=SUBJECTS, methods=("bida", "hr")):
             for size, name in ((2.0, "1"), (30.0, "2")):
                 error = float(generator.normal(0, 5))
                 for metric, value in (("structure_error", error), ("structure_volume", size * (1 + error / 100))):
-                    rows.append(dict(zip(COLUMNS, (subject, group, 5.0, CLEAN, method, metric, name, value, ""))))
+                    rows.append(dict(zip(COLUMNS, (subject, group, 5.0, CLEAN, ONE, method, metric, name, value, ""))))
     return rows
 
 

@@ -67,14 +67,23 @@ NOISE_NOTE = (
     "SNR is the truth's mean in tissue over the standard deviation of the Rician noise of one acquired slice; each has "
     "its own. The reference of every figure is the truth, which does not have that noise."
 )
+SCANS_NOTE = (
+    "Where no scans are named it is one, through-plane along {axis}; scans A+S are two of one animal, through-plane "
+    "along A and along S, each with noise of its own and lying as its header says. All the scans of a set went to "
+    "{names}; the other methods had the first of them alone."
+)
 
 
 def collect(experiment: Experiment, truths: Sequence[Job], jobs: Sequence[Job]) -> list[Row]:
-    """Return the tidy rows of all finished jobs; those of the truth itself stand beside every factor and SNR."""
+    """Return the tidy rows of all finished jobs; those of the truth itself stand beside every condition.
+
+    So do those of a method that takes one scan, of every set of scans that begins with this one.
+    """
     rows: list[Row] = []
     for job in jobs:
-        if job.factor is not None:
-            rows += rows_of(experiment, job, Condition(job.factor, job.snr))
+        for condition in experiment.conditions:
+            if experiment.given(job.method, condition) == job.condition:
+                rows += rows_of(experiment, job, condition)
     for job in truths:
         for condition in experiment.conditions:
             rows += rows_of(experiment, job, condition)
@@ -116,7 +125,7 @@ def time_spent(experiment: Experiment, jobs: Sequence[Job], wall_s: float, reuse
 
 
 def rows_of(experiment: Experiment, job: Job, condition: Condition) -> list[Row]:
-    """Return the rows of one job, as of a factor and SNR; none where it was not finished."""
+    """Return the rows of one job, as of a condition; none where it was not finished."""
     record = record_of(experiment, job.animal.subject, job.name)
     if record is None:
         return []
@@ -169,6 +178,7 @@ def settings_of(experiment: Experiment, spent: Mapping[str, Any]) -> dict[str, A
         "SNR of the slices": ", ".join(map(snr_text, map(snr_of, experiment.snr))).replace(
             CLEAN_WORD, "no noise added"
         ),
+        **({"sets of scans, beside one": ", ".join(experiment.scans)} if experiment.scans else {}),
         **({"draws of bida-draws": experiment.choices.samples} if "bida-draws" in experiment.methods else {}),
         "seed": experiment.choices.seed,
         "skull strippers": ", ".join(experiment.strippers),
@@ -189,6 +199,9 @@ def notes_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
     notes = [VALIDATION_NOTE]
     notes += [TISSUE_NOTE] * any(row.get("region") == "tissue" for row in rows)
     notes += [NOISE_NOTE] * any(snr_text(snr_of(snr)) != CLEAN_WORD for snr in experiment.snr)
+    if any("+" in scans for scans in experiment.scans):
+        taking = [label_of(name) for name in experiment.methods if METHODS[name].several]
+        notes.append(SCANS_NOTE.format(axis=experiment.axis, names=", ".join(taking) or "no method here"))
     subjects = sorted({row["subject"] for row in rows})
     if "cdsc" in experiment.metrics:
         notes += [STRIPPER_NOTE.format(name=name) for name in experiment.strippers if name != PAPERS_STRIPPER]
@@ -215,15 +228,21 @@ def extracted(experiment: Experiment, subject: str) -> bool:
 
 
 def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
-    """Draw thick slices, main methods and truth of every animal, factor and SNR, with the first stripper's outlines."""
+    """Draw thick slices, main methods and truth of every animal and condition, with the first stripper's outlines.
+
+    Of several scans the first one's slices are drawn.
+    """
     pictures, main = [], [name for name, one in METHODS.items() if one.main and name in experiment.methods]
     for subject in sorted({row["subject"] for row in rows}):
         folder = Path(experiment.output) / subject
         for condition in experiment.conditions:
-            panels = {"LR": panel(folder / cell_name(*condition, "slices.nii.gz"))}
+            _, first = experiment.scans_of(condition)[0]
+            panels = {"LR": panel(folder / cell_name(condition.factor, condition.snr, first, "slices.nii.gz"))}
             masks, captions = {}, {}
             for name in (*main, TRUTH_PANEL):
-                place = folder / (TRUTH if name == TRUTH_PANEL else cell_name(*condition, name))
+                place = folder / TRUTH
+                if name != TRUTH_PANEL:
+                    place = folder / cell_name(*experiment.given(name, condition), name)
                 file = folder / "truth" / f"{subject}.nii.gz" if name == TRUTH_PANEL else place / "volume.nii.gz"
                 if not file.exists():
                     continue
@@ -244,7 +263,7 @@ def caption(rows: Sequence[Row], subject: str, condition: Condition, method: str
     found = {
         (row["metric"], row["region"]): shown(row["metric"], row["value"])
         for row in rows
-        if (row["subject"], row["factor"], row["snr"], row["method"]) == (subject, *condition, method)
+        if (row["subject"], row["factor"], row["snr"], row["scans"], row["method"]) == (subject, *condition, method)
     }
     texts = {("psnr", "whole"): "{} dB", ("bricks", ""): "bricks {}"}
     return ", ".join(text.format(found[key]) for key, text in texts.items() if key in found)

@@ -25,7 +25,9 @@ MARKERS = "osD^vP*X"  # one an animal, while there are so few
 
 
 def box_plots(rows: Sequence[Row], metric: str, region: str, methods: Sequence[str] | None = None) -> bytes:
-    """Return box plots of one metric by method, a column a factor, a row an SNR, with every animal's point on top.
+    """Return box plots of one metric by method, with every animal's point on top.
+
+    A column a factor, a row an SNR and set of scans.
 
     Args:
         rows: See ``bida.experiment.results.COLUMNS``.
@@ -46,16 +48,18 @@ def _box_figure(rows: Sequence[Row], metric: str, region: str, methods: Sequence
     if not table:
         raise SettingsError(f"box_plots: needs rows of {metric} {region}".rstrip() + ", got none")
     names = list(methods or methods_of(picked))
-    factors, levels = sorted({cell.factor for cell in table}), sorted({cell.snr for cell in table}, reverse=True)
-    subjects = sorted({subject for values in table.values() for subject in values})
     found = {(condition_of(cell._asdict()), cell.method): values for cell, values in table.items()}
-    figure = _figure(0.9 + len(factors) * (0.55 * len(names) + 0.6), 3.4 * len(levels))
-    grid = figure.subplots(len(levels), len(factors), squeeze=False, sharey=True)
+    factors = sorted({cell.factor for cell in table})
+    ordered = sorted({condition for condition, _ in found}, key=lambda condition: condition.order[1:])
+    lines = dict.fromkeys((condition.snr, condition.scans) for condition in ordered)
+    subjects = sorted({subject for values in table.values() for subject in values})
+    figure = _figure(0.9 + len(factors) * (0.55 * len(names) + 0.6), 3.4 * len(lines))
+    grid = figure.subplots(len(lines), len(factors), squeeze=False, sharey=True)
     described = quantity(metric)
     where = f", {region}" if region else ""
-    for row, snr in zip(grid, levels):
+    for row, (snr, scans) in zip(grid, lines):
         for axes, factor in zip(row, factors):
-            condition = Condition(factor, snr)
+            condition = Condition(factor, snr, scans)
             _boxes(axes, names, [found.get((condition, name), {}) for name in names], subjects)
             axes.set_title(str(condition), fontsize=10, fontweight="bold")
         row[0].set_ylabel(f"{described.label}{where}" + (f" ({described.unit})" if described.unit else ""), fontsize=9)
@@ -103,8 +107,8 @@ def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Mapping[str, float
 def bland_altman(rows: Sequence[Row]) -> bytes:
     """Return the error of structure volumes against the animals' own labels, over structure size, as PNG.
 
-    A column a method, a row a factor and SNR. A point is one structure of one animal; the lines are the bias and the
-    95% limits of agreement of all of them, in % of the animal's own volume.
+    A column a method, a row a factor, SNR and set of scans. A point is one structure of one animal; the lines are the
+    bias and the 95% limits of agreement of all of them, in % of the animal's own volume.
 
     Raises:
         SettingsError: No row has the volume and error of a structure.

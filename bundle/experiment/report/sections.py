@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from bida.experiment.design import CLEAN, snr_text
+from bida.experiment.design import CLEAN, ONE, snr_text
 from bida.experiment.methods import TRUTH, label_of, shown_as
 from bida.experiment.metrics import METRICS, quantities, quantity
 from bida.experiment.report.figures import bland_altman, box_plots
@@ -83,6 +83,7 @@ def write_report(
         factors=[f"{factor:g}\u00d7" for factor in summary["factors"]],
         noise=[snr_text(snr) for snr in dict.fromkeys(one.snr for one in conditions) if snr != CLEAN],
         clean=any(one.snr == CLEAN for one in conditions),
+        scans=[scans for scans in dict.fromkeys(one.scans for one in conditions) if scans != ONE],
         said=[*_findings(comparisons), *_volumes(summary)],
         notes=notes,
         command=command,
@@ -167,7 +168,7 @@ def _boxes(rows: Sequence[Row], methods: Sequence[str]) -> list[Picture]:
     return [
         _picture(
             box_plots(rows, metric, region, methods),
-            f"Box plots of {title(metric, region)} by method, a column a factor, a row an SNR",
+            f"Box plots of {title(metric, region)} by method, a column a factor, a row an SNR and set of scans",
             f"{title(metric, region)}. Boxes: median and quartiles; a marker an animal, joined by a line.",
         )
         for metric, region in dict.fromkeys((c.metric, c.region) for c in tabulate(rows) if quantity(c.metric).first)
@@ -180,6 +181,6 @@ def _montages(montages: Sequence[tuple[str, bytes]]) -> list[Picture]:
 
 
 def _agreement(rows: Sequence[Row]) -> Picture:
-    shows = "Volume error over structure size, a column a method, a row a factor and SNR"
+    shows = "Volume error over structure size, a column a method, a row a factor, SNR and set of scans"
     lines = "A point is a structure of an animal; the lines and numbers are bias and 95% limits of agreement."
     return _picture(bland_altman(rows), shows, f"{shows}. {lines}")

@@ -38,7 +38,7 @@ def by_condition(
     metrics: Iterable[str],
     who: str = "",
 ) -> list[Sheet]:
-    """Return a table a factor and SNR: a line a method, mean ± SD of every metric and region, a dash for none."""
+    """Return a table a condition: a line a method, mean ± SD of every metric and region, a dash for none."""
     wanted = list(metrics)
     columns = list(dict.fromkeys((c["metric"], c["region"]) for c in cells if c["metric"] in wanted))
     columns.sort(key=lambda column: wanted.index(column[0]))
@@ -179,7 +179,7 @@ def groups(summary: Summary, methods: Sequence[str]) -> list[Sheet]:
 
 
 def animals(rows: Sequence[Row], summary: Summary, methods: Sequence[str]) -> list[Sheet]:
-    """Return the numbers of each animal, a table a factor and SNR."""
+    """Return the numbers of each animal, a table a condition."""
     numbers = tabulate(rows)
     columns = list(dict.fromkeys((cell.metric, cell.region) for cell in numbers if quantity(cell.metric).main))
     values = {
