@@ -40,7 +40,7 @@ def geometry(profile="slr", factor=2.5, voxels=64, ratio=1.0, pad=(0, 0), axis=1
     return SliceGeometry(axis, m, spacing, ratio * spacing, voxels, D, profile, offset, *pad)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
 def op(request, lopsided):
     profile, factor, voxels, thickness, pad = request.param
     if profile == "file":

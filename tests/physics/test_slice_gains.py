@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,9 +15,15 @@ from bida.physics.simulate import simulate_slices
 from bida.physics.slice_gains import slice_gains
 
 
+@cache
+def thick_slices(factor: float, seed: int) -> NDArray:
+    brain, _ = synthetic_brain(0.15, (64, 100, 60), seed)
+    return simulate_slices(brain.astype(np.float64), 0.15, 1, factor)[0]
+
+
 def head(factor: float = 5.0, snr: float = 0.0, seed: int = 0) -> NDArray:
     """Return a made brain in thick slices along A, with Rician noise where a signal-to-noise ratio is given."""
-    thick, _ = simulate_slices(synthetic_brain(0.15, (64, 100, 60), seed)[0].astype(np.float64), 0.15, 1, factor)
+    thick = thick_slices(float(factor), seed).copy()
     if not snr:
         return thick
     sigma = np.median(thick[thick > 0.3 * thick.max()]) / snr
