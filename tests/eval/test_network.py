@@ -95,7 +95,12 @@ def dice(a, b):
 @pytest.mark.parametrize(
     "data, scans, least",
     [
-        ("mouse-sherm", ["sub-01/anat/sub-01_T1w", "sub-02/anat/sub-02_T1w"], 0.90),
+        pytest.param(
+            "mouse-sherm",
+            ["sub-01/anat/sub-01_T1w", "sub-02/anat/sub-02_T1w"],
+            0.90,
+            marks=pytest.mark.slow,
+        ),
         ("rat-bold-pontes", ["sub-30/func/sub-30_run-1_boldref"], 0.93),
     ],
 )
