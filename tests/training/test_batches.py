@@ -85,9 +85,9 @@ def test_the_distribution_is_that_of_single_slices(kind):
         DiffuseSliced("image"),
     ]
     single = made_stacks(0.05, Compose(steps))
-    alone = [single[index] for index in range(600)]
+    alone = [single[index] for index in range(300)]
     vary = replace(STILL, moved=0.3, contrast=0.5, unguided=0.2, **chances)
-    together = batches(made_stacks(0.05), vary, batch_size=100, geometries=300)
+    together = batches(made_stacks(0.05), vary, batch_size=100, geometries=150)
     made = [together.batch(index) for index in range(8)]
 
     def moments(images, labels):
