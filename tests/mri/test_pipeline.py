@@ -66,17 +66,18 @@ def test_degraded_again_the_result_is_the_scan(make_scan, n4):
 
 def test_mean_and_uncertainty_are_those_of_the_draws(make_scan):
     draws = []
-    result = restore(make_scan(), Settings(samples=3, steps=2, **FAST), on_draw=draws.append)
+    path = make_scan(SMALL)
+    result = restore(path, Settings(samples=3, steps=2, **FAST), on_draw=draws.append)
     assert len(draws) == 3
     assert np.abs(draws[0] - draws[1]).max() > 0
     np.testing.assert_allclose(result.data, np.mean(draws, axis=0), rtol=1e-5)
     scale, floor = (result.record[f"uncertainty_{name}"] for name in ("scale", "floor"))
     assert scale > 1 and floor > 0  # measured on animals
-    y = np.asarray(nib.load(make_scan()).dataobj)
+    y = np.asarray(nib.load(path).dataobj)
     least = floor * np.ptp(np.percentile(y, (1, 99))) / 2
     expected = np.sqrt((scale * np.std(draws, axis=0, ddof=1)) ** 2 + least**2)
     np.testing.assert_allclose(result.std, expected, rtol=2e-3, atol=1e-3)
-    assert superres(make_scan(), samples=1, steps=1, **FAST).std is None
+    assert superres(path, samples=1, steps=1, **FAST).std is None
     assert [result.record[key] for key in ("estimate", "steps", "samples")] == ["draws", 2, 3]
 
 
@@ -89,9 +90,10 @@ def test_the_weights_say_what_network_they_are_of(make_scan, tmp_path):
     assert (prior.prediction, len(prior.alpha_bar)) == ("x0", 500)
     assert prior.networks["shared"].guided.stem.weight.shape[0] == 32
     assert len(prior.networks["shared"].guided.body) == 3
-    result = superres(make_scan(), **FAST, model=str(file), samples=2, steps=1)
+    path = make_scan(SMALL)
+    result = superres(path, **FAST, model=str(file), samples=2, steps=1)
     assert (result.record["uncertainty_scale"], result.record["uncertainty_floor"]) == (3, 0.25)
-    assert not np.array_equal(result.data, superres(make_scan(), **FAST).data)
+    assert not np.array_equal(result.data, superres(path, **FAST).data)
 
 
 @pytest.mark.parametrize("kind", [None, torch.tensor([7, 1000]), torch.tensor([0]), "v", torch.tensor([0, 1000, 9])])
@@ -134,7 +136,8 @@ def test_chance_is_in_draws_and_not_in_the_mean(make_scan):
 
 
 def test_the_mean_comes_with_how_large_its_error_is(make_scan):
-    result = superres(make_scan(), **FAST)
+    path = make_scan(SMALL)
+    result = superres(path, **FAST)
     assert result.std is not None and result.std.shape == result.data.shape
     assert result.std.min() > 0 and result.std.max() <= np.ptp(result.data)
     numbers = [result.record[f"uncertainty_{part}"] for part in ("scale", "floor", "noise")]
@@ -142,8 +145,8 @@ def test_the_mean_comes_with_how_large_its_error_is(make_scan):
     load_weights(prior)
     expected = [float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise")]
     assert numbers == pytest.approx(expected, abs=1e-4) and numbers[0] > 1
-    assert superres(make_scan(), model="0.1", **FAST).std is None  # weights that tell none
-    shaded = superres(make_scan(), **{**FAST, "n4": True})
+    assert superres(path, model="0.1", **FAST).std is None  # weights that tell none
+    shaded = superres(path, **{**FAST, "n4": True})
     assert shaded.std.shape == shaded.data.shape
 
 
@@ -155,7 +158,7 @@ def test_the_error_of_the_mean_lies_as_the_scan_does(make_scan):
         volume[: shape[0] // 2] += 50 * np.random.default_rng(0).standard_normal((shape[0] // 2, *shape[1:]))
         return volume
 
-    path = make_scan((40, 10, 40), codes="SAL", values=half)
+    path = make_scan((28, 10, 28), codes="SAL", values=half)
     result = superres(path, **FAST, noise=0)
     rough, flat = np.array_split(result.std, 2, axis=0)
     assert rough.mean() > 2 * flat.mean()
@@ -163,7 +166,7 @@ def test_the_error_of_the_mean_lies_as_the_scan_does(make_scan):
 
 def test_the_mean_is_nearer_to_the_truth_than_a_draw(tmp_path):
     """On the built-in brain, whose truth is known; a draw in one step has some noise, one of four steps more detail."""
-    brain, affine = synthetic_brain(0.3, (40, 64, 32))
+    brain, affine = synthetic_brain(0.3, (32, 52, 26))
     truth, thick = tmp_path / "truth.nii.gz", tmp_path / "thick.nii.gz"
     nib.save(nib.Nifti1Image(brain, affine), truth)
     simulate_file(truth, thick, 5.0)
@@ -196,14 +199,14 @@ def test_a_noisy_scan_is_met_as_far_as_its_noise_lets_it(make_scan, samples, n4)
             400 + 20 * np.random.default_rng(0).standard_normal(shape) + 200 * (np.arange(shape[0]) > 14)[:, None, None]
         )
 
-    path = make_scan((32, 10, 32), (0.15, 0.75, 0.15), values=flat)
-    result = superres(path, **{**FAST, "n4": n4}, samples=samples, noise=20.0)
+    path, steps = make_scan((24, 10, 24), (0.15, 0.75, 0.15), values=flat), 2 if samples else None
+    result = superres(path, **{**FAST, "n4": n4}, samples=samples, steps=steps, noise=20.0)
     assert result.record["data_consistency"]["scan_residual"] > 0.05
     level = result.record["noise"]
     assert level["sigma"] == 20 and level["source"] == "given"
     assert 0.3 < level["residual"]["over_noise"] < 1.2
     assert abs(level["residual"]["correlation"]) < 0.2
-    exact = superres(path, **{**FAST, "n4": n4}, samples=samples, noise=0)
+    exact = superres(path, **{**FAST, "n4": n4}, samples=samples, steps=steps, noise=0)
     assert exact.record["data_consistency"]["scan_residual"] < 1e-5
     assert exact.record["noise"] == {"sigma": 0.0, "snr": None, "source": "given"}
 
