@@ -65,7 +65,8 @@ from bida.experiment.methods import METHODS, Choices, ThickScan
 from bida.io.files import sidecar_path, stem
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
-from bida.mri.pipeline import restore, way_of
+from bida.mri.pipeline import restore
+from bida.mri.run import way_of
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic

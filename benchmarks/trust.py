@@ -51,7 +51,8 @@ from bida.io.weights import save_weights
 from bida.mri.adapt import adapt_prior
 from bida.mri.measurement import Measurement
 from bida.mri.moments import Moments
-from bida.mri.pipeline import measured, restore, way_of
+from bida.mri.pipeline import restore
+from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
 from bida.mri.settings import Settings

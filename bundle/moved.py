@@ -23,7 +23,7 @@ MOVED = {
     "bida.masked_prior": ("bida.microscopy.prior",),
     "bida.masked_sources": ("bida.microscopy.dataset",),
     "bida.methods": ("bida.experiment.methods",),
-    "bida.pipeline": ("bida.mri.pipeline", "bida.mri.workflow"),
+    "bida.pipeline": ("bida.mri.pipeline", "bida.mri.run", "bida.mri.workflow"),
     "bida.prior": ("bida.diffusion.prior",),
     "bida.resnet": ("bida.diffusion.resnet",),
     "bida.scores": ("bida.experiment.metrics",),

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from bida import superres
-from bida.mri.pipeline import way_of
 from bida.mri.result import Result
+from bida.mri.run import way_of
 from bida.mri.settings import Settings
 from bida.mri.synthetic_brain import synthetic_brain
 from bida.mri.workflow import scan_transform

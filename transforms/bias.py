@@ -51,7 +51,7 @@ class CorrectBias(VolumeStep):
                 raise MemoryError(f"N4: {reason}") from error
             raise ScanError(f"{name}: N4 must find a bias field, got '{reason}'; give --no-n4") from error
         field = torch.from_numpy(np.exp(log_field))
-        record = {"log_field": log_field, "spacing_mm": np.array(spacing), "restore": int(self.restore)}
+        record = {"log_field": log_field, "affine": image.affine, "restore": int(self.restore)}
         out = replaced(image, image.data / field[None])
         if "noise" in image.meta:
             out = noted(out, noise=float(image.meta["noise"]) / level_in_tissue(image.numpy(), field.numpy()))
@@ -62,11 +62,47 @@ class CorrectBias(VolumeStep):
         if not record["restore"]:
             return noted(image, bias_corrected=1)
         log_field = np.asarray(record["log_field"], dtype=np.float64)
-        spacing = [float(size) for size in record["spacing_mm"]]
+        spacing = spacing_of(np.asarray(record["affine"]))
         if image.shape != log_field.shape or not np.allclose(spacing_of(image.affine), spacing):
             log_field = resample(log_field, spacing, target_grids(image))
         field = torch.from_numpy(np.exp(log_field.astype(np.float32))).to(image.data.device)
         return replaced(image, image.data * field[None])
+
+
+class DivideBias(VolumeStep):
+    """Divide a scan by the bias field that was found in another one of the same session.
+
+    Beyond that scan's field of view, the field at its edge holds. Backward multiplies it back in.
+
+    Args:
+        log_field: logarithm of the field on the other scan's voxels, [R, A, S].
+        affine: 4 x 4, index of those voxels to mm.
+    """
+
+    def __init__(self, log_field: NDArray, affine: NDArray) -> None:
+        """Keep the field."""
+        self.log_field, self.affine = np.asarray(log_field, dtype=np.float64), np.asarray(affine, dtype=np.float64)
+
+    def field(self, image: ScanImage) -> NDArray[np.float32]:
+        """Return the field on an image's voxels, [R, A, S]."""
+        from scipy.ndimage import map_coordinates
+
+        between = np.linalg.inv(self.affine) @ image.affine
+        index = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float64) for n in image.shape], indexing="ij"))
+        places = np.einsum("ij,jras->iras", between[:3, :3], index) + between[:3, 3, None, None, None]
+        return np.exp(map_coordinates(self.log_field, places, order=1, mode="nearest")).astype(np.float32)
+
+    def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
+        """Divide."""
+        field = self.field(image)
+        out = replaced(image, image.data / torch.from_numpy(field)[None])
+        if "noise" in image.meta:
+            out = noted(out, noise=float(image.meta["noise"]) / level_in_tissue(image.numpy(), field))
+        return out, {}
+
+    def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
+        """Multiply."""
+        return replaced(image, image.data * torch.from_numpy(self.field(image))[None].to(image.data.device))
 
 
 def level_in_tissue(volume: NDArray, field: NDArray) -> float:

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.diffusion.load import load_prior, prior_of
     from bida.io.weights import save_weights
     from bida.mri.adapt import adapt_prior
-    from bida.mri.pipeline import measured, way_of
+    from bida.mri.run import measured, way_of
 
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)

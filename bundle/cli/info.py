@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 
 from bida.cli.options import MACHINE, PLAN, PRIOR, STEPS, add_settings, preset_option, settings_of
+from bida.errors import SettingsError
 from bida.io.files import check_exists
-from bida.mri.settings import Settings
+from bida.mri.settings import Settings, check_alone
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument("input", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
-    add_settings(sub, Settings, (*PLAN, *STEPS, *PRIOR, *MACHINE))
+    sub.add_argument(
+        "input", nargs="?", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+    )
+    sub.add_argument("--combine", nargs="+", metavar="SCAN", help="several scans that would make one volume")
+    add_settings(sub, Settings, (*PLAN, *STEPS, "align", *PRIOR, *MACHINE))
     preset_option(sub)
     sub.add_argument("--self-check", action="store_true", dest="check",
                      help="also measure what the priors gain on the scan's own slices")  # fmt: skip
@@ -21,7 +25,16 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Say what superres would do with a scan."""
     settings = settings_of(arguments)
-    check_exists(arguments.input)
-    from bida.mri.info import information
+    if (arguments.input is None) == (arguments.combine is None):
+        raise SettingsError("info: one scan, or several by --combine, must be named; give SCAN or --combine SCAN SCAN")
+    for scan in [arguments.input] if arguments.combine is None else arguments.combine:
+        check_exists(scan)
+    if arguments.combine is None:
+        check_alone(settings)
+        from bida.mri.info import information
 
-    print(information(arguments.input, settings, arguments.check))
+        print(information(arguments.input, settings, arguments.check))
+    else:
+        from bida.mri.info_combined import information_combined
+
+        print(information_combined(arguments.combine, settings, arguments.check))

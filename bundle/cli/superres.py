@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,22 @@ if TYPE_CHECKING:
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument("input", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series")
-    sub.add_argument("output", help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run")
+    sub.add_argument(
+        "input", nargs="?", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+    )
+    sub.add_argument(
+        "output",
+        nargs="?",
+        metavar="OUT",
+        help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run",
+    )
+    sub.add_argument(
+        "--combine",
+        nargs="+",
+        metavar="SCAN",
+        help="make one volume of several scans of one animal and contrast, on the grid of the first; with -o OUT",
+    )
+    sub.add_argument("-o", "--output", dest="out", metavar="OUT", help="the same as OUT")
     add_settings(sub, Settings)
     preset_option(sub)
     sub.add_argument(
@@ -40,12 +55,15 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Restore a scan, and write the volume, its record and what else was asked for."""
     settings = settings_of(arguments)
+    scans, out = scans_and_output(arguments)
+    first = scans[0]
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
-    kept = draw_paths(arguments.output, settings) if arguments.keep_draws else []
-    output = check_outputs(arguments.input, arguments.output, overwrite, uncertainty, picture, kept)
+    kept = draw_paths(out, settings) if arguments.keep_draws else []
+    for scan in scans:
+        output = check_outputs(scan, out, overwrite, uncertainty, picture, kept)
     if uncertainty is not None:
         check_uncertainty(settings)
-    dtype = integer_type(arguments.input, settings) if arguments.keep_dtype else np.dtype(np.float32)
+    dtype = integer_type(first, settings) if arguments.keep_dtype else np.dtype(np.float32)
 
     from bida.io.nifti import write_volume
     from bida.mri.pipeline import restore
@@ -53,7 +71,13 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
     draws: list[NDArray[np.float32]] = []
     on_draw = draws.append if kept else None
-    result = restore(arguments.input, settings, console_progress(), on_draw, adapt_progress(), checkpoint)
+    hooks = (console_progress(), on_draw, adapt_progress(), checkpoint)
+    if arguments.combine is None:
+        result = restore(first, settings, *hooks)
+    else:
+        from bida.mri.combine import restore_combined
+
+        result = restore_combined(scans, settings, *hooks)
     for warning in result.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
     result.save(output, dtype, overwrite=overwrite)
@@ -63,8 +87,29 @@ def run(arguments: argparse.Namespace) -> None:
         write_volume(path, draw, result.affine, result.header, dtype, overwrite=overwrite)
     checkpoint.unlink(missing_ok=True)
     if picture is not None:
-        draw_preview(picture, arguments.input, settings, result)
+        draw_preview(picture, first, settings, result)
     print(summary(output, result, settings))
+
+
+def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:
+    """Return the scans, of which several are to be combined, and the file to write.
+
+    Raises:
+        SettingsError: One is missing, or is named twice.
+    """
+    scan, out, combined = arguments.input, arguments.output, arguments.combine
+    if combined is not None:
+        if scan is not None:
+            raise SettingsError(f"--combine: must name every scan, got {scan} beside it; write it behind --combine")
+        if arguments.out is None:
+            raise SettingsError("--combine: the file to write must be named, got none; give -o OUT")
+        return combined, arguments.out
+    if scan is None:
+        raise SettingsError("superres: a scan must be named, got none; give SCAN OUT, or --combine SCAN SCAN -o OUT")
+    if (out is None) == (arguments.out is None):
+        found = "none" if out is None else f"{out} and {arguments.out}"
+        raise SettingsError(f"superres: one file to write must be named, got {found}; give SCAN OUT")
+    return [scan], out or arguments.out
 
 
 def check_uncertainty(settings: Settings) -> None:
@@ -121,12 +166,30 @@ def summary(output: Path, result: Result, settings: Settings) -> str:
     agreement = f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
     if left is not None:
         agreement = f"degraded again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"
+    scans = result.record["scans"]
+    if scans is not None:
+        agreement = "\n".join(scan_line(scan) for scan in scans)
     seconds, verdict = sum(result.record["seconds"].values()), result.record["verdict"]
     return (
         f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
         f"it is {settings.estimate}{'; --samples K gives draws' if settings.is_mean else ''}\n"
         f"{agreement}"
         f"{'' if verdict is None else chr(10) + verdict}"
+    )
+
+
+def scan_line(scan: Mapping[str, Any]) -> str:
+    """Return what became of one of the scans that were combined."""
+    if not scan["joined"]:
+        return f"{scan['source']}: left out"
+    if scan["residual"] is None:
+        return f"{scan['source']}: used alone"
+    differs = f"differs from it by at most {scan['residual']:.1e} of its range"
+    if scan["residual_over_noise"] is not None:
+        differs = f"differs from it by {scan['residual_over_noise']:.2f} of its noise"
+    return (
+        f"{scan['source']}: moved by {scan['shift_mm']:.3f} mm and {scan['degrees']:.2f} degrees; degraded again the "
+        f"result {differs}"
     )
 
 

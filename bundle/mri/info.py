@@ -15,8 +15,8 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.mri.measurement import Padding, ScanMeta
-from bida.mri.pipeline import measured, way_of
 from bida.mri.record import check_warnings, verdict
+from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import WINDOW
 from bida.mri.settings import Settings

@@ -48,20 +48,15 @@ class JointCondition:
         operator: the scans.
         padding: of the volume.
         least: noise that every scan counts as having at least, see `JointMeasurement`.
-        noisy: whether any scan has noise of its own.
     """
 
     operator: JointOperator
     padding: Padding
     least: float
-    noisy: bool
 
     def clean(self, x0: Tensor, level: Level) -> Tensor:
-        """Return x0 and its correction, x0 trusted as far as its error at this step allows."""
-        tau = PRIOR_ERROR
-        if self.noisy and level.ab_next < 1:
-            tau = max(tau, math.sqrt((1 - level.ab) / level.ab))
-        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), tau, self.least)
+        """Return x0 and its correction, x0 trusted as at the end: noise taken in early is not got rid of later."""
+        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), PRIOR_ERROR, self.least)
         return x0 + torch.nn.functional.pad(d, [end for margin in reversed(self.padding) for end in margin])
 
     def noise(self, n: Tensor, level: Level) -> Tensor:
@@ -130,7 +125,7 @@ class JointMeasurement(Evidence):
 
     def condition(self, noise: float) -> Condition:
         """Return what the scans do to a step."""
-        return JointCondition(self.operator, self.padding, self.least, noise > 0)
+        return JointCondition(self.operator, self.padding, self.least)
 
     def reference(self, noise: float) -> Tensor:
         """Return the joint least squares, exact where the scans are, [R, A, S]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ def describe(
     prior: PlanePrior,
     clock: Clock,
     adapted: Mapping[str, Any] | None = None,
+    scans: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the record of a run, as JSON can hold it.
 
@@ -32,11 +33,13 @@ def describe(
         prior: As it was sampled.
         clock: What the parts took.
         adapted: What an adaptation did.
+        scans: What was found of each scan, where several were combined.
     """
     device = next(prior.parameters()).device
     choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
     return {
         "source": meta.source,
+        "scans": None if scans is None else [dict(one) for one in scans],
         "settings": asdict(settings),
         "estimate": "mean" if settings.is_mean else "draws",
         "steps": settings.steps_taken,
@@ -55,7 +58,7 @@ def describe(
         **uncertainty_of(prior, settings.is_mean),
         "adapted": adapted,
         "self_check": meta.self_check,
-        "verdict": verdict(meta.self_check),
+        "verdict": verdict(meta.self_check, scans is not None),
         "warnings": [
             *meta.warnings,
             *check_warnings(settings, meta.self_check),
@@ -87,10 +90,22 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
     ]
 
 
-def verdict(check: Mapping[str, Any] | None) -> str | None:
-    """Return what the self-check found in one sentence; None where there was none."""
+def verdict(check: Mapping[str, Any] | None, several: bool = False) -> str | None:
+    """Return what the self-check found in one sentence; None where there was none.
+
+    Args:
+        check: what it found.
+        several: whether scans were combined.
+    """
     if check is None:
         return None
+    if several:
+        if round(check["better_db"], 1) < BETTER_DB:
+            return "on these scans: no better than interpolation of one of them; look at the result"
+        return (
+            f"on these scans: {check['better_db']:.1f} dB better than interpolation of the best one, by their own "
+            f"slices; {max(check['gain_shrunk_db'], 0.0):.1f} dB of it by the priors"
+        )
     if check["weight"] > 0 and round(check["better_db"], 1) >= BETTER_DB:
         return f"on this scan: {check['better_db']:.1f} dB better than interpolation, by its own slices"
     return "on this scan: no better than interpolation; the result is interpolation made to agree with the slices"

@@ -177,6 +177,7 @@ class Settings(SamplerOptions, PlanOptions):
         "even out slices that are darker or brighter than their neighbours, and leave empty ones out",
         words=("on", "off"),
     )
+    align: bool = option(True, "of combined scans: find where each lies; without, their headers are believed")
     n4: bool = option(True, "divide out the bias field before sampling")
     bias_corrected: bool = option(False, "leave the bias field out of the result")
     adapt: float | None = option(None, "minutes of fine-tuning the priors on the scan's own slices first", "MINUTES")
@@ -208,3 +209,13 @@ class Settings(SamplerOptions, PlanOptions):
         if "factor" in options or "like" in options:
             chosen.pop("spacing", None)  # the grid is the user's own choice then
         return replace(cls(), **{**chosen, **options})
+
+
+def check_alone(settings: Settings) -> None:
+    """Check that nothing is asked of one scan that is for several.
+
+    Raises:
+        SettingsError: Something is.
+    """
+    if not settings.align:
+        raise SettingsError("--no-align: is for scans that are combined, got one; leave it out")

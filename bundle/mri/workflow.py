@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from monai.transforms import Compose, Invertd
 
 from bida.diffusion.prior import PlanePrior
-from bida.errors import ScanError
-from bida.io.files import NIFTI_SUFFIXES, result_path
+from bida.errors import ScanError, SettingsError
+from bida.io.files import NIFTI_SUFFIXES, check_exists, check_output, make_folder, result_path
+from bida.mri.combine import restore_combined
 from bida.mri.measurement import ScanMeta
-from bida.mri.pipeline import way_of
 from bida.mri.record import describe
+from bida.mri.result import Result
+from bida.mri.run import way_of
 from bida.mri.settings import Settings
+from bida.progress import console_progress
 from bida.provenance import Clock
 from bida.transforms.dictionary import Applyd, composed
 from bida.transforms.like import OrientLike
@@ -22,7 +26,7 @@ from bida.transforms.save import SaveVolumed
 
 
 def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
-    """Return the transform from a path to the network's input, see `bida.mri.pipeline.way_of`.
+    """Return the transform from a path to the network's input, see `bida.mri.run.way_of`.
 
     Its inverse takes a volume on that grid back to the scan's orientation and intensities.
     """
@@ -53,13 +57,20 @@ def postprocessing(
 
 
 def find_scans(
-    source: str | Path | Sequence[str | Path] | None, output_dir: str | Path, overwrite: bool = False
+    source: str | Path | Sequence[str | Path] | None,
+    output_dir: str | Path,
+    overwrite: bool = False,
+    combine: str | Sequence[str] | None = None,
 ) -> list[dict[str, str]]:
     """List the scans that a bundle run shall restore: a file, a folder of NIfTI files, a DICOM folder, or a list.
+
+    There are none where scans are to be combined (`combined`).
 
     Raises:
         ScanError: Nothing is named, a path does not exist, two results would have one name, or a result exists.
     """
+    if combine:
+        return []
     if not source:
         raise ScanError("input: a scan must be named, got none; give --input SCAN")
     scans: list[Path] = []
@@ -75,3 +86,37 @@ def find_scans(
         if result.exists() and not overwrite:
             raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
     return [{"image": str(scan)} for scan in scans]
+
+
+def combined(
+    combine: str | Sequence[str],
+    source: str | Path | Sequence[str | Path] | None,
+    settings: Settings,
+    output_dir: str | Path,
+    overwrite: bool = False,
+) -> Result:
+    """Make one volume of several scans, and write it as ``<name of the first>_superres.nii.gz`` with its sidecar.
+
+    Args:
+        combine: The scans, a list or separated by commas.
+        source: What the configuration has as ``input``, which must not be given beside them.
+        settings: Of the run.
+        output_dir: The folder to write to, which is made where it does not exist.
+        overwrite: Replace existing files.
+
+    Raises:
+        ScanError: A scan does not exist or cannot be used, or the result exists.
+        SettingsError: ``input`` is given, too, or see `bida.mri.combine.restore_combined`.
+    """
+    if source:
+        raise SettingsError(f"combine: must stand alone, got --input {source} too; name every scan in --combine")
+    scans = combine.split(",") if isinstance(combine, str) else list(combine)
+    for scan in scans:
+        check_exists(scan)
+    path = result_path(make_folder(output_dir), scans[0])
+    check_output(path, overwrite=overwrite)
+    result = restore_combined(scans, settings, console_progress())
+    for warning in result.warnings:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    result.save(path, overwrite=overwrite)
+    return result

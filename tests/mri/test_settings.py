@@ -150,7 +150,7 @@ def test_what_the_mean_has_no_use_for_is_refused_with_a_cure(given: dict) -> Non
 
 
 def test_every_option_is_in_a_group_of_the_command_or_of_superres_alone() -> None:
-    """`bida info` and `bida adapt` take the groups that concern them."""
-    alone = {"self_check", "fusion", "eta", "seed", "batch_size", "bias_corrected", "adapt"}
+    """`bida info` and `bida adapt` take the groups that concern them; `info` takes `align`, too."""
+    alone = {"self_check", "fusion", "eta", "seed", "batch_size", "bias_corrected", "adapt", "align"}
     groups = (PLAN, STEPS, PRIOR, MACHINE)
     assert sorted([name for group in groups for name in group] + list(alone)) == sorted(NAMES)

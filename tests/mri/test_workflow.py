@@ -10,7 +10,7 @@ from conftest import MakeScan
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientationd
 
-from bida.mri.pipeline import way_of
+from bida.mri.run import way_of
 from bida.mri.settings import Settings
 from bida.mri.workflow import scan_transform, undoing
 from bida.transforms.dictionary import Applyd, Stepd

@@ -1,0 +1,206 @@
+"""What runs of one scan (`pipeline`) and of several (`combine`) share: the way there, the sampling, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bida.device import choose_device
+from bida.diffusion.load import load_prior, prior_of
+from bida.diffusion.prior import PlanePrior
+from bida.io.nifti import source_header
+from bida.mri.evidence import Evidence
+from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
+from bida.mri.moments import Moments
+from bida.mri.record import describe
+from bida.mri.result import Result
+from bida.mri.sampler import BiplanarSampler, Draw
+from bida.mri.settings import Settings
+from bida.progress import Progress, Report
+from bida.provenance import Clock
+from bida.transforms.backproject import BackProject
+from bida.transforms.base import ScanImage, VolumeStep
+from bida.transforms.bias import CorrectBias
+from bida.transforms.inplane import ResampleInPlane
+from bida.transforms.intensity import NormalizePercentiles
+from bida.transforms.like import OrientLike
+from bida.transforms.load import LoadScan
+from bida.transforms.match import MatchScan
+from bida.transforms.noise import MeasureNoise
+from bida.transforms.pad import PadToNetwork
+from bida.transforms.plan import PlanScan
+from bida.transforms.slices import CorrectSlices
+from bida.transforms.way import Record, Way, back
+
+Source = str | Path | nib.Nifti1Pair
+
+
+def way_of(settings: Settings, multiple: int = 8) -> Way:
+    """Return the way from a path to the network's input, A+ y on the padded grid, in [-1, 1].
+
+    Args:
+        settings: Of the run.
+        multiple: The network's stride.
+    """
+    ends: list[VolumeStep] = [BackProject(), PadToNetwork(multiple)]
+    return slices_way(settings, [MatchScan()], ends)
+
+
+def slices_way(settings: Settings, before: Sequence[VolumeStep] = (), after: Sequence[VolumeStep] = ()) -> Way:
+    """Return the way from a path to slices in [-1, 1], their in-plane voxels as large as the result's.
+
+    Args:
+        settings: Of the run.
+        before: More steps, before the intensities change.
+        after: More steps, at the end.
+    """
+    # first, so that all that comes after knows the scan as it leaves it
+    steps: list[VolumeStep] = [CorrectSlices(settings.correct_slices), MeasureNoise(settings.noise), *before]
+    if settings.n4:
+        steps.append(CorrectBias(restore=not settings.bias_corrected))
+    steps += [ResampleInPlane(), NormalizePercentiles(), *after]
+    return Way(LoadScan(settings.volume, settings.scale_header), PlanScan(settings), steps)
+
+
+def measured(image: ScanImage, prior: PlanePrior) -> Measurement:
+    """Return the scan in a network's input, where the prior is."""
+    inputs = image.data[None].to(next(prior.parameters()).device)
+    return Measurement.of(inputs, prior.stride, meta=ScanMeta.of(image.meta))
+
+
+def ready_prior(settings: Settings, clock: Clock) -> PlanePrior:
+    """Return the prior of a run, where it shall compute."""
+    device = choose_device(settings.device)
+    prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
+    clock.lap("load_weights")
+    return prior
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run samples, and the way back.
+
+    Attributes:
+        source: The scan on whose grid the result is.
+        scan: What was measured.
+        slices: Sharp slices for an adaptation, of each scan.
+        image: The network's input, [1, R, A, S].
+        records: Of the steps that made it.
+        scans: What is told of every scan that was combined, given the volume [R, A, S] of the result; None for one.
+        notes: What the user should know beside that of the image, a sentence each.
+    """
+
+    source: Source
+    scan: Evidence
+    slices: Sequence[Measurement]
+    image: ScanImage
+    records: Sequence[Record]
+    scans: Callable[[Tensor], list[dict[str, Any]]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def finished(
+    part: Prepared,
+    settings: Settings,
+    prior: PlanePrior,
+    clock: Clock,
+    progress: Progress | None = None,
+    on_draw: Callable[[NDArray[np.float32]], None] | None = None,
+    on_adapt: Report | None = None,
+    checkpoint: Path | None = None,
+) -> Result:
+    """Restore what was prepared; see `restore` for the arguments."""
+    sampler, image, records = BiplanarSampler(settings, progress=progress), part.image, part.records
+    adapted = None
+    if settings.adapt is not None:
+        from bida.mri.adapt import adapt_prior  # training code loads when it is used
+
+        adapted = adapt_prior(prior, part.slices, settings.adapt, checkpoint, on_adapt)
+        clock.lap("adapt")
+    check = sampler.check(part.scan, prior)
+    clock.lap("self_check")
+    draws = UndoneDraws(image, records, settings.like, clock, on_draw)
+    found = sampler.restore(part.scan, prior, check, draws.add)
+    noticed = None if found.check is None else found.check.record()
+    residuals = draws.residuals if part.scans is None else {**draws.residuals, "sampler_residual": found.residual}
+    meta = replace(ScanMeta.of(draws.last.meta), residuals=residuals, self_check=noticed)
+    if found.leftover is not None:
+        meta = replace(meta, noise_level={**(meta.noise_level or {}), "residual": found.leftover.record()})
+    std: NDArray[np.float32] | None = None
+    if found.std is not None:
+        unit = (meta.intensity_range[1] - meta.intensity_range[0]) / 2
+        noise = part.scan.noise_of(settings) * unit
+        told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
+        wide = prior.uncertainty(told, unit, drawn=not settings.is_mean, noise=noise)
+        std = np.minimum(wide, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
+    meta = replace(meta, warnings=(*meta.warnings, *part.notes))
+    scans = None if part.scans is None else part.scans(found.mean)
+    record = describe(meta, settings, prior, clock, adapted, scans)
+    mean = draws.moments.mean.astype(np.float32)
+    return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), source_header(part.source))
+
+
+def spread_of(
+    spread: Tensor, image: ScanImage, records: Sequence[Record], like: str | Path | None
+) -> NDArray[np.float64]:
+    """Return a standard deviation [R, A, S] on the network's grid as the scan lies, in its intensities, [X, Y, Z].
+
+    It takes the steps back that change intensities by a factor: the difference of what two volumes become.
+    """
+    linear = [(step, record) for step, record in records if not isinstance(step, MatchScan)]
+    turn = (lambda volume: volume) if like is None else OrientLike(like)
+    one, zero = (turn(back(v, image, linear)).numpy().astype(np.float64) for v in (spread, torch.zeros_like(spread)))
+    return np.abs(one - zero)
+
+
+class UndoneDraws:
+    """Take each draw, or the mean, back to the scan's grid and intensities, and keep what is wanted of all of them.
+
+    Args:
+        image: The network's input, [1, R, A, S].
+        records: Of the steps that made it.
+        like: File on whose grid the result is put.
+        clock: Told of the time that sampling and undoing take.
+        on_draw: Called with each draw [X, Y, Z].
+
+    Attributes:
+        moments: Of the draws, [X, Y, Z].
+        last: The last draw.
+        residuals: The largest of the draws', None where a draw has none.
+    """
+
+    def __init__(
+        self,
+        image: ScanImage,
+        records: Sequence[Record],
+        like: str | Path | None,
+        clock: Clock,
+        on_draw: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> None:
+        """Start with none."""
+        self.image, self.records, self.clock, self.on_draw = image, records, clock, on_draw
+        self.turn = None if like is None else OrientLike(like)
+        self.moments, self.residuals = Moments(), dict[str, float | None]()
+        self.last: ScanImage
+
+    def add(self, draw: Draw) -> None:
+        """Take one in."""
+        self.clock.lap("sample")
+        undone = back(draw.volume.cpu(), self.image, self.records)
+        self.last = undone if self.turn is None else self.turn(undone)
+        volume = self.last.numpy()
+        self.moments.add(volume.astype(np.float64))
+        for name in RESIDUALS:
+            new, worst = self.last.meta.get(name), self.residuals.get(name, 0.0)
+            self.residuals[name] = None if new is None or worst is None else max(worst, float(new))
+        if self.on_draw is not None:
+            self.on_draw(volume)
+        self.clock.lap("postprocess")
