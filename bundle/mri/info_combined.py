@@ -41,7 +41,8 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
     first = ScanMeta.of(parts[0].image.meta)
     if checking:
         check = BiplanarSampler(replace(settings, self_check=True)).check(measurement, prior)
-        rows.append(("self-check", verdict(check and check.record(), several=True) or "not possible"))
+        told = verdict(None if check is None else check.record(), several=True)
+        rows.append(("self-check", told or "not possible: the slices are too small or too empty"))
     rows += [
         ("result", f"{' x '.join(str(grid.voxels) for grid in first.grids)} voxels of "
          f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in first.grids)} mm (R, A, S)"),

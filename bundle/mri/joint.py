@@ -251,7 +251,7 @@ def passes(axes: Sequence[int]) -> list[tuple[str, int, int | None]]:
     if len(axes) == 1:
         return [(plane, axes[0], None) for plane in PLANES if NORMAL[plane] != axes[0]]
     pairs = [(a, b) for a in axes for b in axes if a != b]
-    found = [(plane_across(3 - a - b), a, b) for a, b in pairs]
+    found: list[tuple[str, int, int | None]] = [(plane_across(3 - a - b), a, b) for a, b in pairs]
     return found if len(axes) == 2 else [one for one in found if axis_within(one[0], one[1]) == 0]
 
 

@@ -102,10 +102,7 @@ def verdict(check: Mapping[str, Any] | None, several: bool = False) -> str | Non
     if several:
         if round(check["better_db"], 1) < BETTER_DB:
             return "on these scans: no better than interpolation of one of them; look at the result"
-        return (
-            f"on these scans: {check['better_db']:.1f} dB better than interpolation of the best one, by their own "
-            f"slices; {max(check['gain_shrunk_db'], 0.0):.1f} dB of it by the priors"
-        )
+        return f"on these scans: {check['better_db']:.1f} dB better than interpolation of the best one, by their slices"
     if check["weight"] > 0 and round(check["better_db"], 1) >= BETTER_DB:
         return f"on this scan: {check['better_db']:.1f} dB better than interpolation, by its own slices"
     return "on this scan: no better than interpolation; the result is interpolation made to agree with the slices"

@@ -242,7 +242,10 @@ def montages(experiment: Experiment, rows: Sequence[Row]) -> list[tuple[str, byt
             for name in (*main, TRUTH_PANEL):
                 place = folder / TRUTH
                 if name != TRUTH_PANEL:
-                    place = folder / cell_name(*experiment.given(name, condition), name)
+                    given = experiment.given(name, condition)
+                    if given is None:
+                        continue
+                    place = folder / cell_name(*given, name)
                 file = folder / "truth" / f"{subject}.nii.gz" if name == TRUTH_PANEL else place / "volume.nii.gz"
                 if not file.exists():
                     continue
