@@ -178,6 +178,13 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the experiment draw no figures, which would take most of their time; one run in test_runner.py does."""
+    for name in ("collect.montage", "sections.box_plots", "sections.bland_altman"):
+        monkeypatch.setattr(f"bida.experiment.report.{name}", lambda *given: b"PNG")
+
+
+@pytest.fixture
 def opensrh(tmp_path: Path) -> Path:
     """OpenSRH's folder of two patients, with patches of 16 x 18 pixels; the second one's slide lists no normal ones."""
     rng, root = np.random.default_rng(0), tmp_path / "opensrh"

@@ -16,6 +16,8 @@ from bida.experiment.methods import METHODS, Choices, Method
 from bida.experiment.runner import run
 from bida.physics.interpolation import cubic
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture
 def counted(monkeypatch):

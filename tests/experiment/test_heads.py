@@ -42,7 +42,8 @@ def templates(tmp_path_factory):
 def out(templates, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bida.experiment.report.collect.montage", lambda *given: b"PNG")  # takes most of the time
+        for name in ("collect.montage", "sections.box_plots"):  # they take most of the time
+            patch.setattr(f"bida.experiment.report.{name}", lambda *given: b"PNG")
         run(experiment(templates, folder, metrics=["psnr", "bricks"], snr=["clean", 10], methods=["cubic"]))
     return folder
 

@@ -31,10 +31,11 @@ def volume_of(path):
 
 @pytest.fixture(scope="module", autouse=True)
 def shown():
-    """Take note of what the montages are given, in the place of drawing them, which takes most of a run's time."""
+    """Take note of what the montages are given; nothing is drawn, which would take most of a run's time."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bida.experiment.report.collect.montage", lambda *given: seen.append(given) or b"PNG")
+        patch.setattr("bida.experiment.report.sections.box_plots", lambda *given: b"PNG")
         yield seen
 
 

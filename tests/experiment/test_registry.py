@@ -57,6 +57,7 @@ def help_of_evaluate(capsys) -> str:
     return " ".join(re.sub(r"-\n\s+", "-", capsys.readouterr().out).split())
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_method_is_entered_once(data, tmp_path, dim, capsys, monkeypatch):
     def stand_in(volume, affine, atlases):
         return SimpleNamespace(labels=(volume > np.median(volume)).astype(np.int32))
@@ -82,6 +83,7 @@ def test_a_method_has_its_colour_in_figures(dim):
     assert colours[1] == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255)) != colours[0]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_method_is_a_column_of_the_montage_and_a_rival(data, tmp_path, dim, monkeypatch):
     columns = []
     monkeypatch.setattr(
@@ -94,6 +96,7 @@ def test_a_method_is_a_column_of_the_montage_and_a_rival(data, tmp_path, dim, mo
     assert "nearest below dim" in brief or "nearest above dim" in brief
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_metric_is_entered_once(data, tmp_path, offset, capsys):
     assert " offset (all)" in help_of_evaluate(capsys)
     run(experiment(data, tmp_path, metrics=["psnr", "offset"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -22,8 +23,10 @@ from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
 
 ROOT = Path(__file__).resolve().parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"  # how its files begin
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_figures_are_those_of_the_library(data, tmp_path):
     run(experiment(data, tmp_path))
     truth = np.asarray(nib.load(data / "sub-01/anat/sub-01_T2w.nii.gz").dataobj, dtype=np.float32)
@@ -34,6 +37,7 @@ def test_the_figures_are_those_of_the_library(data, tmp_path):
     assert found == pytest.approx(expected, abs=1e-3)  # volumes are kept as float32 files
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_animals_of_the_validation_split_are_taken_with_their_groups(data, tmp_path):
     run(experiment(data, tmp_path))
     rows = read_results(tmp_path / "results.csv")
@@ -48,12 +52,14 @@ def test_an_animal_is_named_with_or_without_sub(data, named):
     assert animal.subject == "sub-02"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_command_takes_a_label_without_sub(data, tmp_path):
     arguments = ["--methods", "nearest", "--metrics", "psnr", "--factors", "2", "--subjects", "02", "--no-n4"]
     assert main(["evaluate", "--data", str(data), "--out", str(tmp_path), *arguments]) == 0
     assert {row["subject"] for row in read_results(tmp_path / "results.csv")} == {"sub-02"}
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     failing = "command:false {in} {out}"
     with pytest.raises(SettingsError, match="every cell must finish, 6 failed"):
@@ -70,6 +76,7 @@ def test_a_stripper_that_fails_leaves_the_other_figures(data, tmp_path):
     assert "false" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("missing", ["labels", "atlases"])
 def test_without_labels_of_others_all_but_volumes_is_measured(data, tmp_path, missing):
     copy = tmp_path / "data"
@@ -86,6 +93,7 @@ def test_without_labels_of_others_all_but_volumes_is_measured(data, tmp_path, mi
     assert "Volumes of structures were not measured for sub-01, sub-02: the data set has no labels" in report
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_labels_that_cannot_be_used_fail_volumes_alone(data, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
@@ -98,6 +106,7 @@ def test_labels_that_cannot_be_used_fail_volumes_alone(data, tmp_path):
     assert value(tmp_path / "out", subject="sub-01", method="cubic", metric="psnr", region="whole", factor=2.5) > 10
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     def broken(slices, choices):
         raise RuntimeError("no luck")
@@ -110,6 +119,7 @@ def test_a_method_that_fails_leaves_the_others(data, tmp_path, monkeypatch):
     assert "RuntimeError" in failures[0]["traceback"]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data, tmp_path):
     run(experiment(data, tmp_path, metrics=["cdsc"]))
     rows = read_results(tmp_path / "results.csv")
@@ -118,6 +128,7 @@ def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data,
     assert 0.9 < found < 1
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.slow
 def test_processes_side_by_side_give_the_same_table(data, tmp_path):
     run(experiment(data, tmp_path / "one"))
@@ -133,6 +144,7 @@ def test_processes_side_by_side_give_the_same_table(data, tmp_path):
     assert first == second
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_command_reports_where_the_report_is(data, tmp_path, capsys):
     arguments = ["--methods", "nearest", "--metrics", "psnr", "--factors", "2", "--subjects", "sub-01", "--no-n4"]
     assert main(["evaluate", "--data", str(data), "--out", str(tmp_path), *arguments]) == 0
@@ -161,9 +173,10 @@ def test_the_bundle_runs_it(data, tmp_path):
     workflow.run()
     assert value(tmp_path, subject="sub-01", factor=2.5, method="nearest", metric="psnr", region="whole") > 10
     command = "--methods nearest cubic --metrics psnr residual --no-n4 --atlases 0</pre>"
-    assert f"<pre>bida evaluate --data {data} --out {tmp_path} --factors 2.5 {command}" in (
-        tmp_path / "report.html"
-    ).read_text(encoding="utf-8")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<pre>bida evaluate --data {data} --out {tmp_path} --factors 2.5 {command}" in report
+    # two animals' montages, and boxes of PSNR of the whole and of the brain
+    assert report.count(f"data:image/png;base64,{base64.b64encode(PNG).decode()[:-1]}") == 4
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_ctrl_c_at_the_terminal_does_so_too(tmp_path):
     assert len(started(marks)) == 2 and all(is_gone(one) for one in started(marks))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_cell_whose_process_died_is_told(data, tmp_path, monkeypatch):
     def stand_in(work, items, jobs, threads):
         for item in items:
