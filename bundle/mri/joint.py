@@ -29,7 +29,7 @@ from bida.mri.selfcheck import (
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import TISSUE, cubic
 from bida.physics.geometry import SliceGeometry
-from bida.physics.grid import NORMAL, PLANES, axis_within
+from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide, how_made, slice_phase_at
 from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
 from bida.physics.operators import SliceOperator
@@ -246,13 +246,12 @@ def passes(axes: Sequence[int]) -> list[tuple[str, int, int | None]]:
     """Return the passes of the prior for scans thick along some axes: plane, axis, and the other one it is told of.
 
     Two scans across each other both miss what only the plane of both axes shows, and the prior learned such slices;
-    it sees them from both sides. Three scans make three such planes. Of a lone axis there are the two that hold it.
+    it sees them from both sides. Three scans make three such planes, six passes, whose errors average better than those
+    of three do. Of a lone axis there are the two planes that hold it.
     """
     if len(axes) == 1:
         return [(plane, axes[0], None) for plane in PLANES if NORMAL[plane] != axes[0]]
-    pairs = [(a, b) for a in axes for b in axes if a != b]
-    found: list[tuple[str, int, int | None]] = [(plane_across(3 - a - b), a, b) for a, b in pairs]
-    return found if len(axes) == 2 else [one for one in found if axis_within(one[0], one[1]) == 0]
+    return [(plane_across(3 - a - b), a, b) for a in axes for b in axes if a != b]
 
 
 def layouts(
