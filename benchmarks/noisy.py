@@ -2,6 +2,7 @@
 
     python benchmarks/noisy.py gain TRUTH ... [--before TREE] [--known] [--selfsr] [--csv gain.csv]
     python benchmarks/noisy.py lesions TRUTH ... [--before TREE] [--rounds 2] [--csv lesions.csv]
+    python benchmarks/noisy.py kept TRUTH ... [--rounds 2] [--csv kept.csv]
     python benchmarks/noisy.py coverage TRUTH ... [--fit] [--write models/model.pt]
 
 TRUTH are isotropic volumes, in whose tissue (`bida.physics.rician.tissue`) results are compared with the volume itself,
@@ -17,6 +18,8 @@ sigma, too.
 `lesions` puts balls of 0.35 of the tissue's mean, bright and dark, into the volume, a set of them each round, restores
 the slices with and without, of one noise, and tells which share of the contrast comes back, and how much changes more
 than 10 voxels away from them: root mean square over the contrast.
+`kept` shows what noise that is kept costs and saves: for several shares of it (`bida.physics.consistency.KEPT_LEAST`)
+the gain, and the contrast that comes back of the lesions of each radius, beside cubic interpolation's.
 `coverage` tells which share of the tissue's voxels has an error within 1.645 of the uncertainty of the mean; with --fit
 also with the scale, the floor and the part of the noise that bring it nearest to 90% for every volume, factor and SNR,
 which --write stores with the weights: fit them on animals for tuning alone.
@@ -41,6 +44,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from noisy_scans import (
+    RADII,
     Truth,
     Volume,
     bricks,
@@ -54,7 +58,20 @@ from noisy_scans import (
     thick_scan,
     with_lesions,
 )
-from noisy_tables import BEFORE, BEFORE_1, COVERAGE, GAIN, KNOWN, LESIONS, OWN, Rows, gain_lines, lesion_lines, spread
+from noisy_tables import (
+    BEFORE,
+    BEFORE_1,
+    COVERAGE,
+    GAIN,
+    KEPT,
+    KNOWN,
+    LESIONS,
+    OWN,
+    Rows,
+    gain_lines,
+    lesion_lines,
+    spread,
+)
 from numpy.typing import NDArray
 from same_bytes import HERE, cpu_seconds, environment_of
 from startup import MAIN
@@ -68,10 +85,12 @@ from bida.io.weights import save_weights
 from bida.mri.pipeline import restore
 from bida.mri.run import way_of
 from bida.mri.settings import Settings
+from bida.physics import consistency
 from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic
 
 CONTRAST = 0.35  # of lesions, over the tissue's mean
+SHARES = (0.3, 0.55, 0.75, 0.9, 1.0)  # of the noise that is kept
 
 
 def main() -> None:
@@ -97,7 +116,9 @@ def main() -> None:
     names = [stem(path) for path in arguments.truth]
     if len(set(names)) < len(names):
         parser.error(f"truth: files must have names of their own, got {' '.join(names)}; rename them")
-    arguments.factors = arguments.factors or ([5.0] if arguments.what == "lesions" else [5.0, 2.5])
+    arguments.factors = arguments.factors or ([5.0] if arguments.what in ("lesions", "kept") else [5.0, 2.5])
+    if arguments.what == "kept":
+        arguments.snr = arguments.snr or [10.0]
     arguments.snr = arguments.snr or ([math.inf, 20.0, 10.0] if arguments.what == "gain" else [math.inf, 10.0])
     with tempfile.TemporaryDirectory() as work:
         MODES[arguments.what](arguments, Path(work))
@@ -265,6 +286,43 @@ class Interval(NamedTuple):
         return float(np.mean(self.error <= Z90 * np.hypot(scale * self.told, least)))
 
 
+def kept(arguments: argparse.Namespace, work: Path) -> None:
+    rows = Rows(KEPT, arguments.csv)
+    for truth, factor, snr in conditions(arguments, work):
+        sigma = noise_of(truth, factor, snr)
+        scan = thick_scan(truth, truth.data, factor, sigma, work / "without.nii.gz")
+        sets = [place_lesions(truth.inside, number) for number in range(arguments.rounds)]
+        changed = [with_lesions(truth, placed, CONTRAST) for placed in sets]
+        thick = [thick_scan(truth, data, factor, sigma, work / f"{k}.nii.gz") for k, data in enumerate(changed)]
+        base = quality(cubic(scan.data, scan.geometry), truth)
+        for share in (None, *SHARES):
+            key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr),
+                   "kept": "cubic" if share is None else f"{share:g}"}  # fmt: skip
+            if rows.has(**key):
+                continue
+            run = partial(kept_share, arguments, truth, share)
+            without, found = run(scan), dict[float, list[float]]()
+            for placed, data, one in zip(sets, changed, thick):
+                change = run(one) - without
+                for lesion in placed:
+                    found.setdefault(lesion.radius, []).append(recovered(change, data - truth.data, lesion))
+            means = {f"radius_{radius:g}": float(np.mean(found.get(radius, math.nan))) for radius in RADII}
+            rows.add(key | {"gain": quality(without, truth) - base} | means)
+
+
+def kept_share(arguments: argparse.Namespace, truth: Truth, share: float | None, scan: ThickScan) -> Volume:
+    """Restore a scan, keeping a share of its noise; None for cubic interpolation."""
+    if share is None:
+        return cubic(scan.data, scan.geometry)
+    before, consistency.KEPT_LEAST = consistency.KEPT_LEAST, share
+    try:
+        settings = Settings(like=truth.path, model=arguments.model, dtype=arguments.dtype, self_check=False)
+        found = restore(scan.path, settings)
+    finally:
+        consistency.KEPT_LEAST = before
+    return ras(found.data, found.affine)[0]
+
+
 def coverage(arguments: argparse.Namespace, work: Path) -> None:
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     stored = tuple(float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise"))
@@ -315,7 +373,7 @@ def fitted(cells: list[Interval], voxels: int = 2000) -> tuple[float, float, flo
     return float(best[0]), float(best[1]), float(best[2])
 
 
-MODES = {"gain": gain, "lesions": lesions, "coverage": coverage}
+MODES = {"gain": gain, "lesions": lesions, "kept": kept, "coverage": coverage}
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,8 @@ GAIN = {"volume": "", "factor": "g", "snr": "", "method": "", "psnr": ".2f", "ga
         "promised": "+.2f"}  # fmt: skip
 LESIONS = {"volume": "", "factor": "g", "snr": "", "round": "", "method": "", "radius": "g", "sign": "+d",
            "recovered": ".3f", "far": ".5f", "noise": ".3f"}  # fmt: skip
+KEPT = {"volume": "", "factor": "g", "snr": "", "kept": "", "gain": "+.2f", "radius_4.5": ".2f", "radius_3": ".2f",
+        "radius_2": ".2f", "radius_1.5": ".2f", "radius_1": ".2f"}  # fmt: skip
 COVERAGE = {"volume": "", "factor": "g", "snr": "", "held": ".3f"}
 
 
