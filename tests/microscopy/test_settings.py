@@ -14,52 +14,66 @@ from bida.microscopy.settings import MaskedSettings, check_sampling, check_tile
 HEAVY = ("torch", "monai", "tifffile", "zarr", "skimage", "matplotlib")
 SUPERRES = ["superres-masked", "there.tif", "out.tif", "--model", "there.pt", "--factor", "2"]
 EVALUATE = ["evaluate-masked", "there.tif", "--out", "out"]
+# runs every command given as JSON, and says what each ended with, said, and had imported by then
 PROGRAM = f"""
-import json, sys
+import contextlib, io, json, sys
 from bida.cli.parser import main
-try:
-    code = main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-print(json.dumps([code, [name for name in {HEAVY} if name in sys.modules]]))
+found = []
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = end.code
+    found.append([code, [name for name in {HEAVY} if name in sys.modules], said.getvalue()])
+print(json.dumps(found))
 """
+CASES = [
+    (["superres-masked", "--help"], 0, ""),
+    (["evaluate-masked", "--help"], 0, ""),
+    (["isotropy", "--help"], 0, ""),
+    (["superres-masked", "none.tif", *SUPERRES[2:]], 2, "none.tif: a stack must exist"),
+    (["superres-masked", "none.tif[2:5]", *SUPERRES[2:]], 2, "none.tif: a stack must exist"),
+    (["superres-masked", "none/*.tif", *SUPERRES[2:]], 2, "none/*.tif: a stack must exist"),
+    (["superres-masked", "none.pt[0,1]", *SUPERRES[2:]], 2, "none.pt[0,1]: a stack must exist"),
+    ([*SUPERRES, "--model", "none.pt"], 2, "none.pt: weights must exist"),
+    (["superres-masked", "there.tif", "there.tif", *SUPERRES[3:]], 2, "a file of its own"),
+    (["superres-masked", "there.tif", "written.tif", *SUPERRES[3:]], 2, "--overwrite"),
+    ([*SUPERRES, "--steps", "0"], 2, "steps: must be at least 1"),
+    ([*SUPERRES, "--factor", "0.5"], 2, "factor: must be a number >= 1"),
+    ([*SUPERRES, "--tile", "32"], 2, "tile: must be at least twice the overlap of 32"),
+    ([*SUPERRES, "--clip-percentile", "0"], 2, "clip_percentile: must be above 0"),
+    ([*SUPERRES, "--fusion", "mean"], 2, "invalid choice"),
+    (["evaluate-masked", "none.tif", "--out", "out"], 2, "none.tif: a stack must exist"),
+    ([*EVALUATE, "--methods", "net=none.pt"], 2, "none.pt: weights must exist"),
+    ([*EVALUATE, "--factors", "1"], 2, "factors: must be integers from 2 on"),
+    ([*EVALUATE, "--steps", "4"], 2, "--steps: must not be given"),
+    ([*EVALUATE, "--inception-weights", "none.ts", "--inception-sha256", "0"], 2, "none.ts: must exist"),
+    (["evaluate-masked", "there.tif", "--out", "."], 2, "masked.csv: output must not exist"),
+    (["isotropy", "none.tif"], 2, "none.tif: a stack must exist"),
+    (["isotropy", "there.tif", "--json", "there.json"], 2, "--overwrite"),
+]
 
 
-@pytest.mark.parametrize(
-    "words, expected, message",
-    [
-        (["superres-masked", "--help"], 0, ""),
-        (["evaluate-masked", "--help"], 0, ""),
-        (["isotropy", "--help"], 0, ""),
-        (["superres-masked", "none.tif", *SUPERRES[2:]], 2, "none.tif: a stack must exist"),
-        (["superres-masked", "none.tif[2:5]", *SUPERRES[2:]], 2, "none.tif: a stack must exist"),
-        (["superres-masked", "none/*.tif", *SUPERRES[2:]], 2, "none/*.tif: a stack must exist"),
-        (["superres-masked", "none.pt[0,1]", *SUPERRES[2:]], 2, "none.pt[0,1]: a stack must exist"),
-        ([*SUPERRES, "--model", "none.pt"], 2, "none.pt: weights must exist"),
-        (["superres-masked", "there.tif", "there.tif", *SUPERRES[3:]], 2, "a file of its own"),
-        (["superres-masked", "there.tif", "written.tif", *SUPERRES[3:]], 2, "--overwrite"),
-        ([*SUPERRES, "--steps", "0"], 2, "steps: must be at least 1"),
-        ([*SUPERRES, "--factor", "0.5"], 2, "factor: must be a number >= 1"),
-        ([*SUPERRES, "--tile", "32"], 2, "tile: must be at least twice the overlap of 32"),
-        ([*SUPERRES, "--clip-percentile", "0"], 2, "clip_percentile: must be above 0"),
-        ([*SUPERRES, "--fusion", "mean"], 2, "invalid choice"),
-        (["evaluate-masked", "none.tif", "--out", "out"], 2, "none.tif: a stack must exist"),
-        ([*EVALUATE, "--methods", "net=none.pt"], 2, "none.pt: weights must exist"),
-        ([*EVALUATE, "--factors", "1"], 2, "factors: must be integers from 2 on"),
-        ([*EVALUATE, "--steps", "4"], 2, "--steps: must not be given"),
-        ([*EVALUATE, "--inception-weights", "none.ts", "--inception-sha256", "0"], 2, "none.ts: must exist"),
-        (["evaluate-masked", "there.tif", "--out", "."], 2, "masked.csv: output must not exist"),
-        (["isotropy", "none.tif"], 2, "none.tif: a stack must exist"),
-        (["isotropy", "there.tif", "--json", "there.json"], 2, "--overwrite"),
-    ],
-)
-def test_what_is_wrong_is_said_before_anything_heavy_is_imported(tmp_path, words, expected, message):
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What each case came to, in one process: what a case imports shows in all after it, too."""
+    folder = tmp_path_factory.mktemp("there")
     for name in ("there.tif", "there.pt", "written.tif", "there.json", "masked.csv"):
-        (tmp_path / name).touch()
-    run = subprocess.run([sys.executable, "-c", PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True)
-    code, imported = json.loads(run.stdout.splitlines()[-1])
-    assert (code, imported) == (expected, []), run.stderr
-    assert message in run.stderr
+        (folder / name).touch()
+    command = [sys.executable, "-c", PROGRAM, json.dumps([words for words, *_ in CASES])]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: " ".join(CASES[number][0]))
+def test_what_is_wrong_is_said_before_anything_heavy_is_imported(outcomes, number):
+    _, expected, message = CASES[number]
+    code, imported, said = outcomes[number]
+    assert (code, imported) == (expected, []), said
+    assert message in said
 
 
 def test_what_is_there_is_let_be(tmp_path):
