@@ -185,6 +185,12 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the directions that a distance of patches takes, for tests of what is done with it."""
+    monkeypatch.setattr("bida.eval.slices.wasserstein.DIRECTIONS", 64)
+
+
+@pytest.fixture
 def opensrh(tmp_path: Path) -> Path:
     """OpenSRH's folder of two patients, with patches of 16 x 18 pixels; the second one's slide lists no normal ones."""
     rng, root = np.random.default_rng(0), tmp_path / "opensrh"

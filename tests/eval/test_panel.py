@@ -14,12 +14,6 @@ from bida.eval.slices.wasserstein import patch_distance, pyramid_patches
 PLANES = ("XY", "XZ", "YZ")
 
 
-@pytest.fixture
-def few_directions(monkeypatch):
-    """A quarter of the directions that a distance takes, for tests of what a panel does with it."""
-    monkeypatch.setattr("bida.eval.slices.wasserstein.DIRECTIONS", 64)
-
-
 def texture(shape, seed=0, sigma=1.0):
     """Isotropic noise of standard deviation 1."""
     x = gaussian_filter(np.random.default_rng(seed).normal(size=shape), (*[0] * (len(shape) - 2), sigma, sigma))

@@ -59,6 +59,7 @@ class Moments:
         return np.stack([x.mean((1, 2)), np.diff(x, axis=1).std((1, 2)), np.diff(x, axis=2).std((1, 2))], 1)
 
 
+@pytest.mark.usefixtures("few_directions")
 def test_the_command_gives_every_figure_its_plane(monkeypatch, tmp_path, capsys):
     options = ["--methods", "nearest", "linear", f"net={weights(tmp_path)}", "--crops", "10", "--tile", "64"]
     found = evaluated(monkeypatch, tmp_path, *options, "--overlap", "8", "--blur")
@@ -84,6 +85,7 @@ def test_the_command_gives_every_figure_its_plane(monkeypatch, tmp_path, capsys)
     assert all(f"{plane:<6}  method" in text for plane in ("3D", "XY", "XZ", "YZ", "crop")) and "net" in text
 
 
+@pytest.mark.usefixtures("few_directions")
 def test_no_panel(monkeypatch, tmp_path, capsys):
     found = evaluated(monkeypatch, tmp_path, "--methods", "linear", "--no-panel")
     assert set(found) == {("linear", "3D", metric) for metric in ("psnr", "ssim", "seconds")}
@@ -143,6 +145,7 @@ def test_slice_fid_is_of_each_channel_against_all_xy_slices_of_the_truth():
     assert same["XY", "slice_fid"] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.usefixtures("few_directions")
 def test_seams_need_two_periods():
     truth = stack((1, 17, 16, 16))
     kept = [[row.metric for row in SlicePanel(truth.data, factor, 0).floor()] for factor in (8, 16)]
