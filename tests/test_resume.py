@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import nibabel as nib
@@ -12,6 +11,7 @@ import pytest
 import torch
 from small_experiment import experiment, value
 
+from bida.device import usable_cores
 from bida.experiment.methods import METHODS, Choices, Method
 from bida.experiment.runner import run
 from bida.physics.interpolation import cubic
@@ -125,4 +125,4 @@ def test_the_time_of_a_run_is_told_without_that_of_kept_cells(data, tmp_path):
     assert list(first["scoring_seconds"].values()) == pytest.approx(list(expected.values()))
     assert first["scoring_seconds"] == second["scoring_seconds"]
     assert sum(expected.values()) < first["wall_seconds"]
-    assert first["cores"] == os.cpu_count() and first["threads_each"] == torch.get_num_threads()
+    assert first["cores"] == usable_cores() and first["threads_each"] == torch.get_num_threads()
