@@ -65,7 +65,7 @@ WINDOW = 0.5  # slice spacings: standard deviation of the window of local means
 FWHM = math.sqrt(8 * math.log(2))  # over the standard deviation of a Gaussian
 SEED, BINS = 1, 32  # of the search's samples; of the joint histogram
 # of simulated thick scans (5x) one animal had 0.99 and more down to SNR 5, another animal at most 0.38; of real ones
-# (rat EPI, 1 mm) two runs 0.98 and more, other animals at most 0.75, other contrasts of one session 0.84
+# (rat EPI, 1 mm) two runs 0.97 and more, other animals at most 0.75, other contrasts of one session 0.84
 LEAST_CORRELATION = 0.9
 OTHER_CONTRAST = 0.15  # by how much the squared correlation ratio exceeds the squared correlation in another contrast
 LEAST_RATIO = 0.3  # of the squared correlation ratio, from which contrasts are said to differ
