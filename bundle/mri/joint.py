@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition, Level
-from bida.mri.content import CONSTANT, background
+from bida.mri.content import CONSTANT, background, content
 from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
 from bida.mri.familiarity import familiarity
 from bida.mri.selfcheck import (
@@ -57,7 +58,7 @@ class JointCondition:
     def clean(self, x0: Tensor, level: Level) -> Tensor:
         """Return x0 and its correction, x0 trusted as at the end: noise taken in early is not got rid of later."""
         d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), PRIOR_ERROR, self.least)
-        return x0 + torch.nn.functional.pad(d, [end for margin in reversed(self.padding) for end in margin])
+        return x0 + F.pad(d, [end for margin in reversed(self.padding) for end in margin])
 
     def noise(self, n: Tensor, level: Level) -> Tensor:
         """Return n."""
@@ -94,6 +95,7 @@ class JointMeasurement(Evidence):
         self.guide = start + self.operator.correction(self.operator.residuals(start), LACKING)
         self.least = max(EXACT, *self._contradictions())
         self._padded = self._around(self.guide)
+        self._held: Tensor | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -102,8 +104,8 @@ class JointMeasurement(Evidence):
 
     @property
     def outline(self) -> Tensor:
-        """The guide."""
-        return self._padded
+        """The guide, where it holds anything; the background elsewhere."""
+        return torch.where(self.held(), self._padded, background(self._padded))
 
     @property
     def axes(self) -> list[int]:
@@ -111,8 +113,21 @@ class JointMeasurement(Evidence):
         return list(dict.fromkeys(scan.axis for scan in self.operator.scans))
 
     def held(self) -> Tensor:
-        """Return which voxels of the guide differ from the background, [R, A, S] of bool."""
-        return (self._padded - background(self._padded)).abs() >= CONSTANT / 4
+        """Return which voxels hold something in the slices of every scan that sees them, [R, A, S] of bool.
+
+        Where one scan saw background, there is nothing.
+        """
+        if self._held is not None:
+            return self._held
+        held = torch.ones(self.guide.shape, dtype=torch.bool, device=self.guide.device)
+        for scan in self.operator.scans:
+            own = content(scan.y, scan.slices)
+            if not scan.motion.still:  # a voxel between those of the scan's grid
+                own = F.max_pool3d(own[None].float(), 3, stride=1, padding=1)[0] > 0
+            held &= scan.motion.nearest(own, outside=True)
+        around = [end for margin in reversed(self.padding) for end in margin]
+        self._held = F.pad(held, around, value=False)
+        return self._held
 
     def noise_of(self, options: SamplerOptions) -> float:
         """Return what the network is told of the noise, in the prior's space; 0 where every scan is exact."""

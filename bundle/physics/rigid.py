@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.errors import SettingsError
-from bida.physics.operators import apply_along
 
 MAX_DEGREES = 30.0  # of a rotation about one axis: shears reach further beyond the field of view the larger it is
 STILL = 1e-3  # voxels: a line that moves less is left where it is
@@ -139,7 +138,7 @@ class RigidMotion:
         high = np.maximum(np.array(shape), np.maximum(0, origin.astype(int) + np.array(other)) + margin)
         if not self.shears:
             low, high = origin.astype(int), origin.astype(int) + np.array(other)
-        self.canvas = [np.eye(n)[_mirrored(np.arange(a, b), n)] for a, b, n in zip(low, high, shape)]
+        self.canvas = [torch.from_numpy(_mirrored(np.arange(a, b), n)) for a, b, n in zip(low, high, shape)]
         start = (origin - low).astype(int)
         self.window = tuple(slice(a, a + n) for a, n in zip(start.tolist(), other))
         self.pivot = self.centre - low
@@ -150,20 +149,23 @@ class RigidMotion:
     def forward(self, x: Tensor) -> Tensor:
         """Return the volume on the other grid: [R, A, S] of `shape` to that of `other`."""
         canvas = x
-        for axis, matrix in enumerate(self.canvas):
-            canvas = apply_along(matrix, canvas, axis)
+        for axis, index in enumerate(self.canvas):
+            if not _is_whole(index, self.shape[axis]):
+                canvas = canvas.index_select(axis, index.to(x.device))
         for shear in self.shears:
             canvas = _sheared(_tapered(canvas, shear.axis), shear, self.pivot, 1.0)
         return canvas[self.window]
 
     def adjoint(self, v: Tensor) -> Tensor:
         """Return the adjoint: [R, A, S] of `other` to that of `shape`."""
-        canvas = v.new_zeros([len(matrix) for matrix in self.canvas])
+        canvas = v.new_zeros([len(index) for index in self.canvas])
         canvas[self.window] = v
         for shear in reversed(self.shears):
             canvas = _tapered(_sheared(canvas, shear, self.pivot, -1.0), shear.axis)
-        for axis, matrix in enumerate(self.canvas):
-            canvas = apply_along(matrix.T, canvas, axis)
+        for axis, index in enumerate(self.canvas):
+            if not _is_whole(index, self.shape[axis]):
+                size = [self.shape[k] if k == axis else n for k, n in enumerate(canvas.shape)]
+                canvas = canvas.new_zeros(size).index_add_(axis, index.to(v.device), canvas)
         return canvas
 
     def lines(self, axis: int) -> NDArray[np.float64]:
@@ -176,11 +178,33 @@ class RigidMotion:
         v = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in self.other], indexing="ij"))
         return np.einsum("ij,jras->iras", self.rotation, v) + self.centre[:, None, None, None]
 
+    def nearest(self, values: Tensor, outside: bool) -> Tensor:
+        """Return what a mask [R, A, S] on the other grid has nearest to each voxel of the volume.
+
+        Args:
+            values: of bool.
+            outside: what voxels beyond the other grid get.
+        """
+        u = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float64) for n in self.shape], indexing="ij"))
+        away = u - self.centre[:, None, None, None]
+        v = np.einsum("ji,jras->iras", self.rotation, away) + (np.array(self.other)[:, None, None, None] - 1) / 2
+        index = np.rint(v).astype(np.intp)
+        limits = np.array(self.other)[:, None, None, None]
+        within = ((index >= 0) & (index < limits)).all(axis=0)
+        r, a, s = np.clip(index, 0, limits - 1)
+        found = values.cpu().numpy()[r, a, s]
+        return torch.from_numpy(np.where(within, found, outside)).to(values.device)
+
     def inside(self) -> NDArray[np.bool_]:
         """Return which voxels of the other grid lie within the volume's field of view, [R, A, S]."""
         limits = np.array(self.shape)[:, None, None, None] - 0.5
         found = self.places()
         return np.asarray(((found > -0.5 - STILL) & (found < limits + STILL)).all(axis=0))
+
+
+def _is_whole(index: Tensor, size: int) -> bool:
+    """Return whether indices are those of a line of ``size`` voxels, in order."""
+    return len(index) == size and bool((index == torch.arange(size)).all())
 
 
 def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:

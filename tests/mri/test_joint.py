@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
@@ -189,3 +190,21 @@ def test_draws_of_noisy_scans_do_not_take_their_noise_in():
     mean, draw = (restored(measurement, Knowing(), **given).mean for given in ({}, {"samples": 1, "steps": 4}))
     errors = [float((measurement.cropped(one) - x).square().mean()) for one in (mean, draw)]
     assert errors[1] < 1.5 * errors[0]
+
+
+def test_where_one_scan_saw_background_there_is_nothing():
+    """A brain that was extracted: its surroundings are not sampled, however the guide ripples there."""
+    x = (truth((48, 48, 48)) - 0.5).clamp(min=-0.9)
+    line = (torch.arange(48).float() - 23.5).square()
+    ball = line[:, None, None] + line[:, None] + line
+    x = torch.where(ball < 14**2, x, -1.0)
+    still = JointMeasurement([located(x, 1), located(x, 2)])
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("z", 3, degrees=True).as_matrix()
+    moved = JointMeasurement([located(x, 1), replace(located(x, 2), affine=turned @ AFFINE)])
+    for measurement in (still, moved):
+        held = measurement.cropped(measurement.held())
+        assert bool(held[ball < 12**2].all()) and not bool(held[ball > 22**2].any())
+        outline = measurement.cropped(measurement.outline)
+        assert float((outline[~held] - outline[0, 0, 0]).abs().max()) == 0.0
+    assert int(still.held().sum()) <= int(moved.held().sum())
