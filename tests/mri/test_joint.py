@@ -204,7 +204,7 @@ def test_where_one_scan_saw_background_there_is_nothing():
     moved = JointMeasurement([located(x, 1), replace(located(x, 2), affine=turned @ AFFINE)])
     for measurement in (still, moved):
         held = measurement.cropped(measurement.held())
-        assert bool(held[ball < 12**2].all()) and not bool(held[ball > 22**2].any())
+        assert bool(held[ball < 12**2].all()) and not bool(held[ball > 26**2].any())
         outline = measurement.cropped(measurement.outline)
         assert float((outline[~held] - outline[0, 0, 0]).abs().max()) == 0.0
     assert int(still.held().sum()) <= int(moved.held().sum())
