@@ -67,6 +67,7 @@ SEED, BINS = 1, 32  # of the search's samples; of the joint histogram
 # of simulated thick scans (5x) one animal had 0.99 and more down to SNR 5, another animal at most 0.38; of real ones
 # (rat EPI, 1 mm) two runs 0.97 and more, other animals at most 0.75, other contrasts of one session 0.84
 LEAST_CORRELATION = 0.9
+UNSURE = 0.3  # by how much less is asked where what is compared were noise alone; in proportion to its share
 OTHER_CONTRAST = 0.15  # by how much the squared correlation ratio exceeds the squared correlation in another contrast
 LEAST_RATIO = 0.3  # of the squared correlation ratio, from which contrasts are said to differ
 
@@ -276,7 +277,7 @@ def _sought(pairs: Sequence[Pair], shift_mm: NDArray[np.float64]) -> Alignment:
         found = _judged(pairs, refined(pairs, start), True)
     except RefusalError as refusal:
         found = _refused(scan, start, refusal)
-    if found.problem is None or found.correlation >= LEAST_CORRELATION:
+    if found.problem is None or (not found.refused and found.correlation > 0):
         return found
     # of another contrast or animal steps lead nowhere; where the search ended, what is wrong shows best
     before = _judged(pairs, start, True)
@@ -502,10 +503,10 @@ def _judged(pairs: Sequence[Pair], matrix: Matrix, search: bool) -> Alignment:
     p, q = _joined([(one.p, one.q) for one in compared], [one.tissue for one in compared])
     p_noise, q_noise = _joined(noise, [one.tissue for one in compared])
     gain = _spread(p, p_noise) / _spread(q, q_noise) * math.copysign(1.0, np.corrcoef(p, q)[0, 1])
-    correlation = _correlation(pairs, compared, noise)
+    correlation, least = _correlation(pairs, compared, noise)
     found = replace(placed, gain=gain, offset=float(p.mean() - gain * q.mean()), correlation=correlation)
-    found = replace(found, problem=_problem(found, compared, search))
-    found = replace(found, refused=found.problem is not None and correlation < LEAST_CORRELATION)
+    found = replace(found, problem=_problem(found, compared, search, least))
+    found = replace(found, refused=found.problem is not None and correlation < least)
     if found.problem is None and max(_shared(one, scan) for one in compared) >= LEAST_FOR_FIELD:
         found = replace(found, field=_field(compared, found.gain, found.offset))
     return found
@@ -522,8 +523,13 @@ def _spread(values: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
     return math.sqrt(max(float(values.var() - noise.var()), 0.01 * float(values.var()), 1e-12))
 
 
-def _correlation(pairs: Sequence[Pair], compared: Sequence[Compared], noise: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Return the correlation of p and q, see `Alignment`."""
+def _correlation(
+    pairs: Sequence[Pair], compared: Sequence[Compared], noise: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[float, float]:
+    """Return the correlation of p and q, see `Alignment`, and the least that is asked: less where noise is much of it.
+
+    What noise would leave of the correlation is an estimate, the less certain the more it is.
+    """
     parts: list[NDArray[np.float64]] = []
     for pair, one, drawn in zip(pairs, compared, noise):
         spacing = max(scan.geometry.slice_spacing_mm for scan in (pair.known, pair.scan))
@@ -535,19 +541,20 @@ def _correlation(pairs: Sequence[Pair], compared: Sequence[Compared], noise: Seq
         parts.append(np.stack([(v - gaussian_filter(v, widths) / np.maximum(share, 0.5))[near] for v in values]))
     p, q, p_noise, q_noise = np.concatenate(parts, axis=1).astype(np.float64)
     if p.size < LEAST_VOXELS:
-        return 0.0
+        return 0.0, LEAST_CORRELATION
+    share_of_noise = min(1.0, float(np.sqrt(p_noise.var() * q_noise.var() / max(p.var() * q.var(), 1e-12))))
     alike = float(np.cov(p, q)[0, 1]) / (_spread(p, p_noise) * _spread(q, q_noise))
-    return float(np.clip(alike, -1, 1))
+    return float(np.clip(alike, -1, 1)), LEAST_CORRELATION - UNSURE * share_of_noise
 
 
-def _problem(found: Alignment, compared: Sequence[Compared], search: bool) -> str | None:
-    """Return why a scan cannot be joined."""
+def _problem(found: Alignment, compared: Sequence[Compared], search: bool, least: float) -> str | None:
+    """Return why a scan cannot be joined; ``least`` is the correlation that is asked."""
     if found.shift_mm > MAX_SHIFT_MM or found.degrees > MAX_DEGREES:
         return (
             f"it would have to be moved by {found.shift_mm:.1f} mm and {found.degrees:.0f} degrees, more than "
             f"{MAX_SHIFT_MM:g} mm or {MAX_DEGREES:g} degrees within a session; check the positions in the headers"
         )
-    if found.correlation >= LEAST_CORRELATION:
+    if found.correlation >= least:
         return None
     low = f"its slices and what the others predict of them correlate by {found.correlation:.2f}"
     p, q = _joined([(one.p, one.q) for one in compared], [one.within for one in compared])
@@ -559,7 +566,7 @@ def _problem(found: Alignment, compared: Sequence[Compared], search: bool) -> st
             return f"it shows another contrast: {low}, though one tells the other; join scans of one contrast"
     cure = "join scans of one animal and contrast"
     cure += "" if search else ", or let their poses be found"
-    return f"it does not show the same as the others: {low}, less than {LEAST_CORRELATION:g}; {cure}"
+    return f"it does not show the same as the others: {low}, less than {least:.2g}; {cure}"
 
 
 def correlation_ratio(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

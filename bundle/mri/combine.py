@@ -231,6 +231,7 @@ class Told:
             "correlation": round(its.correlation, 4),
             "gain": round(its.gain, 4),
             "offset": round(its.offset, 4),
+            "smooth_gain": [round(value, 5) for value in its.field],
             "residual": None if self.residual is None else float(f"{self.residual:.3g}"),
             "residual_over_noise": self.over_noise,
         }

@@ -13,7 +13,17 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from bida.errors import SettingsError
-from bida.mri.align import Pair, _columns, _stepped, align, aligned, correlation_ratio
+from bida.mri.align import (
+    LEAST_CORRELATION,
+    UNSURE,
+    Pair,
+    _columns,
+    _correlation,
+    _stepped,
+    align,
+    aligned,
+    correlation_ratio,
+)
 from bida.physics.joint import LocatedScan
 from bida.physics.rician import add_noise_of_snr
 from bida.physics.simulate import simulate_slices
@@ -230,3 +240,17 @@ def test_a_mouse_comes_back_and_another_one_is_refused(snr, shared_data):
     mm, degrees = errors_of(same, found, truth)
     assert found.problem is None and mm < 0.015 and degrees < 0.2, (mm, degrees)
     assert "does not show the same" in refused.problem
+
+
+def test_noise_asks_for_less_likeness():
+    """A smooth volume in noisy slices: the estimate of what noise leaves of its likeness is worth little."""
+    quiet, noisy = (_correlation_of(snr) for snr in (100.0, 2.0))
+    assert quiet[1] == pytest.approx(LEAST_CORRELATION, abs=0.03)
+    assert LEAST_CORRELATION - UNSURE <= noisy[1] < quiet[1] - 0.1
+
+
+def _correlation_of(snr):
+    scans = [scan_of(made(), axis, snr=snr) for axis in (1, 2)]
+    pairs = [Pair(*scans)]
+    compared = [pairs[0].at(np.eye(4))]
+    return _correlation(pairs, compared, [pairs[0].noise_at(compared[0])])
