@@ -28,10 +28,13 @@ from bida.physics.rigid import RigidMotion
 
 LACKING = 0.2  # standard deviation of what interpolation lacks in tissue, on the prior's scale
 LEAST_NOISE = 2e-3  # on the prior's scale: slices of a guide count as having so much, and its matrices invert
-SEEN = 0.99  # share of a slice's profile within the volume's field of view from which its voxel counts
+SEEN = 0.75  # share of a slice's profile within the volume's field of view from which its voxel counts
 FEATHER = 6  # voxels from the edge of a scan's field of view over which its share of the start rises
 SAME_SIZE = 0.01  # relative: voxels of scans and volume that differ by less are of one size
 TOLERANCE = 1e-5  # of the least squares' gradient, over what it was at first
+TURNED = 0.3  # of the largest eigenvalue: what conjugate gradients start from, where a scan is turned, has no less
+TURNED_NOISE = 0.01  # on the prior's scale: how well the slices of a turned scan are predicted even of the true volume
+TURNED_TOLERANCE = 1e-3
 TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
 ITERATIONS = 100  # at most; what is not found by then is left
 Volumes = Sequence[Tensor]
@@ -156,12 +159,19 @@ class JointOperator:
         return [mask * (scan.y - again) for scan, mask, again in zip(self.scans, self.seen, self.forward(x))]
 
     def weights(self, least: float = LEAST_NOISE) -> list[float]:
-        """Return sigma^2 / sigma_i^2 of every scan, sigma the smallest; no noise counts as less than ``least``."""
-        return [(self.noise(least) / max(scan.noise, least)) ** 2 for scan in self.scans]
+        """Return sigma^2 / sigma_i^2 of every scan, sigma the smallest.
+
+        None counts as less than ``least``, nor that of a turned scan as less than `TURNED_NOISE`.
+        """
+        return [(self.noise(least) / level) ** 2 for level in self._noises(least)]
 
     def noise(self, least: float = LEAST_NOISE) -> float:
-        """Return the standard deviation of the noise of the scan that has the least."""
-        return max(min(scan.noise for scan in self.scans), least)
+        """Return the standard deviation of the noise of the scan that has the least; see `weights`."""
+        return min(self._noises(least))
+
+    def _noises(self, least: float) -> list[float]:
+        """Return what each scan counts as having."""
+        return [max(scan.noise, least, TURNED_NOISE if scan.motion.turned else 0.0) for scan in self.scans]
 
     def start(self, volumes: Volumes) -> Tensor:
         """Return the mean of volumes on the scans' own grids, on that of the joint one.
@@ -178,7 +188,7 @@ class JointOperator:
         return total / shares.clamp(min=1e-3 * float(shares.max()))
 
     def correction(
-        self, rest: Volumes, tau: float = math.inf, least: float = LEAST_NOISE, tolerance: float = TOLERANCE
+        self, rest: Volumes, tau: float = math.inf, least: float = LEAST_NOISE, tolerance: float | None = None
     ) -> Tensor:
         """Return d for residuals of an estimate, see the module.
 
@@ -186,7 +196,7 @@ class JointOperator:
             rest: y_i - A_i x0 of every scan, or what of it is to be believed.
             tau: standard deviation of the error of x0; infinity for the smallest d that leaves least squares.
             least: noise that every scan counts as having at least.
-            tolerance: see `TOLERANCE`.
+            tolerance: of the least squares' gradient; `TOLERANCE`, or `TURNED_TOLERANCE` where a scan is turned.
         """
         weights, damping = self.weights(least), (self.noise(least) / tau) ** 2
         right = self.adjoint([w * r for w, r in zip(weights, rest)])
@@ -197,6 +207,8 @@ class JointOperator:
         def normal(x: Tensor) -> Tensor:
             return self.adjoint([w * y for w, y in zip(weights, self.forward(x))]) + damping * x
 
+        if tolerance is None:
+            tolerance = TURNED_TOLERANCE if self.turned else TOLERANCE
         return conjugate_gradients(normal, right, near, tolerance)
 
     @property
@@ -204,20 +216,28 @@ class JointOperator:
         """Whether every scan lies on the volume's own grid and sees nothing else, so that all is diagonal."""
         return all(scan.motion.whole and bool(mask.all()) for scan, mask in zip(self.scans, self.seen))
 
+    @property
+    def turned(self) -> bool:
+        """Whether a scan is turned against the volume."""
+        return any(scan.motion.turned for scan in self.scans)
+
     def _aligned_inverse(self, weights: Sequence[float], damping: float) -> Callable[[Tensor], Tensor]:
-        """Return the inverse of sum_i w_i A_i^T A_i + damping as if no scan were turned: exact where none is.
+        """Return the inverse of sum_i w_i A_i^T A_i + damping as if no scan were turned: exact where all is aligned.
 
         Each A_i^T A_i then acts on one axis, and the sum is diagonal in the products of the axes' eigenvectors.
         """
         shape = self.scans[0].motion.shape
         vectors: dict[int, Float] = {}
-        values = torch.full(shape, damping, dtype=torch.float64)
+        # a turned scan sees what one that is not would not: nothing may count as unseen
+        values = torch.full(shape, max(damping, TURNED if self.turned else 0.0), dtype=torch.float64)
         for axis in sorted({scan.axis for scan in self.scans}):
             gram = np.zeros((shape[axis], shape[axis]))
-            for scan, weight in zip(self.scans, weights):
+            for scan, mask, weight in zip(self.scans, self.seen, weights):
                 if scan.axis == axis:
                     matrix = scan.slices.matrix @ scan.motion.lines(axis)
-                    gram += weight * matrix.T @ matrix
+                    # slices that see beyond the volume tell nothing of it
+                    counted = mask.movedim(axis, 0).flatten(1).amax(dim=1).cpu().double().numpy()
+                    gram += weight * (matrix.T * counted) @ matrix
             found, vectors[axis] = np.linalg.eigh(gram)
             size = [-1 if k == axis else 1 for k in range(3)]
             values = values + torch.from_numpy(np.maximum(found, 0.0)).reshape(size)

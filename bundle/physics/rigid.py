@@ -112,6 +112,7 @@ class RigidMotion:
     Attributes:
         still: whether nothing is turned, and all is moved by whole voxels.
         whole: whether the other grid is that of the volume.
+        turned: whether anything is turned.
 
     Raises:
         SettingsError: see `shears_of`.
@@ -144,7 +145,8 @@ class RigidMotion:
         self.pivot = self.centre - low
         self.still = not self.shears
         self.whole = self.still and self.shape == self.other and not origin.any()
-        self._origin = origin.astype(int)
+        self._shift = delta
+        self.turned = any(np.abs(shear.slopes).max() > 0 for shear in self.shears)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the volume on the other grid: [R, A, S] of `shape` to that of `other`."""
@@ -169,9 +171,12 @@ class RigidMotion:
         return canvas
 
     def lines(self, axis: int) -> NDArray[np.float64]:
-        """Return which voxels of the volume's axis the other grid's would be if nothing were turned, [other, shape]."""
-        index = np.arange(self.other[axis]) + self._origin[axis]
-        return np.eye(self.shape[axis])[_mirrored(index, self.shape[axis])]
+        """Return what the motion does along an axis if nothing is turned, [other, shape]."""
+        lines = torch.eye(self.shape[axis], dtype=torch.float64)[self.canvas[axis]][:, :, None]
+        shift = float(self._shift[axis])
+        if abs(shift) > STILL:
+            lines = _sheared(_tapered(lines, 0), Shear(0, (0.0, 0.0, 0.0), shift), np.zeros(3), 1.0)
+        return lines[self.window[axis], :, 0].numpy()
 
     def places(self) -> NDArray[np.float64]:
         """Return the index of the volume at each voxel of the other grid, [3, R, A, S]."""

@@ -136,3 +136,31 @@ def test_what_a_scan_sees_beyond_the_volume_counts_for_nothing():
 def test_voxels_of_another_size_are_refused():
     with pytest.raises(SettingsError, match="must be as large as the volume's and at right angles"):
         replace(located(truth(), 1), affine=np.diag([D, 1.1 * D, D, 1])).posed(AFFINE, SHAPE)
+
+
+@pytest.mark.parametrize("pose", [((0, 0, 0), (0.07, 0.05, -0.06)), ((3, -2, 1), (0.1, -0.2, 0.05))])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_scans_off_the_grid_are_solved_as_well(pose, noise):
+    """Shifted by parts of a voxel, or turned: the gradient of the least squares vanishes, in few steps."""
+    x = truth()
+    # exact slices of the volume in that pose
+    scans = [located(x, 1, noise=noise), moved(located(x, 2, noise=noise), *pose), located(x, 0, noise=noise)]
+    posed = [scan.posed(AFFINE, SHAPE) for scan in scans]
+    y = [one.forward(x) + noise * (one.y - one.y.mean()) for one in posed]
+    operator = JointOperator([replace(one, y=values.float()) for one, values in zip(posed, y)])
+    steps = []
+    forward = operator.forward
+    operator.forward = lambda v: steps.append(1) or forward(v)
+    x0 = torch.zeros(SHAPE)
+    rest = operator.residuals(x0)
+    steps.clear()
+    d = operator.correction(rest, LACKING)
+    turned = bool(pose[0][0])
+    assert operator.turned == turned and len(steps) < 40
+    weights, damping = operator.weights(), (operator.noise() / LACKING) ** 2
+    gradient = operator.adjoint([w * r for w, r in zip(weights, operator.residuals(d))]) - damping * d
+    first = operator.adjoint([w * r for w, r in zip(weights, rest)])
+    assert float(gradient.norm()) < (2e-3 if turned else 1e-4) * float(first.norm())
+    if not noise:
+        span = float(operator.scans[0].y.max() - operator.scans[0].y.min())
+        assert all(float(r.square().mean().sqrt()) < (0.03 if turned else 1e-3) * span for r in operator.residuals(d))
