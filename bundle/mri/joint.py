@@ -28,15 +28,16 @@ from bida.mri.selfcheck import (
     window,
 )
 from bida.mri.settings import SamplerOptions
-from bida.physics.consistency import TISSUE, cubic
+from bida.physics.consistency import KEPT_LEAST, TISSUE, cubic, share_kept
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide, how_made, slice_phase_at
 from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
 from bida.physics.operators import SliceOperator
 
-# standard deviation of the error of the priors' mean in tissue, on their scale, by which it is weighed against noise
-PRIOR_ERROR = 0.1
+# standard deviation that the error of the priors' mean in tissue counts as having, on their scale, where all noise is
+# kept (`bida.physics.consistency.share_kept`) and where least of it is
+PRIOR_ERROR = (0.4, 0.1)
 EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are met to
 MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
 
@@ -49,15 +50,17 @@ class JointCondition:
         operator: the scans.
         padding: of the volume.
         least: noise that every scan counts as having at least, see `JointMeasurement`.
+        tau: standard deviation that the error of an estimate counts as having.
     """
 
     operator: JointOperator
     padding: Padding
     least: float
+    tau: float
 
     def clean(self, x0: Tensor, level: Level) -> Tensor:
         """Return x0 and its correction, x0 trusted as at the end: noise taken in early is not got rid of later."""
-        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), PRIOR_ERROR, self.least)
+        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), self.tau, self.least)
         return x0 + F.pad(d, [end for margin in reversed(self.padding) for end in margin])
 
     def noise(self, n: Tensor, level: Level) -> Tensor:
@@ -140,7 +143,17 @@ class JointMeasurement(Evidence):
 
     def condition(self, noise: float) -> Condition:
         """Return what the scans do to a step."""
-        return JointCondition(self.operator, self.padding, self.least)
+        return JointCondition(self.operator, self.padding, self.least, self.prior_error())
+
+    def prior_error(self) -> float:
+        """Return what the error of the priors' mean counts as, of `PRIOR_ERROR`.
+
+        Noise that hardly shows is kept, as that of a lone scan is; with more of it the priors' word counts for more.
+        """
+        most, least = PRIOR_ERROR
+        shares = [1.0 if scan.noise <= 0 else share_kept(scan.y, scan.noise) for scan in self.scans]
+        kept = (sum(shares) / len(shares) - KEPT_LEAST) / (1 - KEPT_LEAST)
+        return least * (most / least) ** kept
 
     def reference(self, noise: float) -> Tensor:
         """Return the joint least squares, exact where the scans are, [R, A, S]."""

@@ -208,3 +208,12 @@ def test_where_one_scan_saw_background_there_is_nothing():
         outline = measurement.cropped(measurement.outline)
         assert float((outline[~held] - outline[0, 0, 0]).abs().max()) == 0.0
     assert int(still.held().sum()) <= int(moved.held().sum())
+
+
+def test_noise_that_hardly_shows_is_kept():
+    def counted(noise):
+        return JointMeasurement([located(truth() + 0.5, axis, noise=noise) for axis in (1, 2)]).prior_error()
+
+    assert counted(0.0) == pytest.approx(0.4) and counted(0.02) == pytest.approx(0.4)  # SNR 75
+    assert counted(0.5) == pytest.approx(0.1)  # SNR 3
+    assert 0.1 < counted(0.12) < 0.4
