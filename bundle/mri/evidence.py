@@ -126,6 +126,10 @@ class Evidence(ABC):
             noise: see `noise_of`.
         """
 
+    def shares(self) -> list[Tensor] | None:
+        """Return how much the volume of each of `views` counts in the mean, [R, A, S] each; None for all alike."""
+        return None
+
     def inside_slices(self, plane: str) -> range:
         """Return which slices of a plane are no padding."""
         before, after = self.padding[NORMAL[plane]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from bida.physics.operators import SliceOperator
 # kept (`bida.physics.consistency.share_kept`) and where least of it is
 PRIOR_ERROR = (0.4, 0.1)
 EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are met to
+ALONE = 0.02  # share of the volume that only the first axis has, from which its own passes go on there
 MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
 
 
@@ -137,9 +139,32 @@ class JointMeasurement(Evidence):
         return self._told(self.axes)
 
     def views(self, noise: float, guided: bool, planes: Sequence[str] | None = None) -> list[View]:
-        """Return the passes of the prior: see `passes`."""
-        found = [one for one in passes(self.axes) if planes is None or one[0] in planes]
+        """Return the passes of the prior: see `passes`. Where the others end, those of the first scan alone go on."""
+        found = [one for one in self._passes() if planes is None or one[0] in planes]
         return [View(plane, axis, self._shown(axis, other) if guided else None) for plane, axis, other in found]
+
+    def shares(self) -> list[Tensor] | None:
+        """Return where each pass counts: where a scan lies that its slices are thick in; the lone ones elsewhere."""
+        if not self.partial:
+            return None
+        others = torch.stack([self._reached(self._along(axis)) for axis in self.axes[1:]]).amax(dim=0)
+        found = []
+        for _, axis, other in self._passes():
+            found.append(1 - others if other is None else self._reached(self._along(axis)))
+        return found
+
+    @cached_property
+    def partial(self) -> bool:
+        """Whether a part of the volume is seen along the first axis alone."""
+        if len(self.axes) == 1:
+            return False
+        reached = torch.stack([self._reached(self._along(axis)) for axis in self.axes[1:]]).amax(dim=0)
+        return float(1 - self.cropped(reached).mean()) > ALONE
+
+    def _passes(self) -> list[tuple[str, int, int | None]]:
+        """Return the passes over the volume."""
+        lone = passes(self.axes[:1]) if self.partial else []
+        return [*passes(self.axes), *lone]
 
     def condition(self, noise: float) -> Condition:
         """Return what the scans do to a step."""
@@ -246,7 +271,11 @@ class JointMeasurement(Evidence):
         made = [*how_made(scan.slices.geometry, told)]
         made[3] = 0.0 if second is None else how_made(second.slices.geometry)[0]
         whole = [torch.full_like(self._padded, value) for value in made]
-        places = [self._phase(one) if one else torch.zeros_like(self._padded) for one in (scan, second)]
+        places = [self._phase(scan), torch.zeros_like(self._padded)]
+        if second is not None:
+            # where the second scan ends the first one is alone
+            reached = self._reached(second)
+            places[1], whole[3] = reached * self._phase(second), reached * whole[3]
         return torch.stack([self._padded, self._padded, places[0], *whole, places[1]])
 
     def _along(self, axis: int) -> PosedScan:
@@ -263,6 +292,11 @@ class JointMeasurement(Evidence):
         )
         geometry = scan.slices.geometry
         return torch.from_numpy(slice_phase_at(geometry, index + (geometry.voxels - 1) / 2)).to(self._padded)
+
+    def _reached(self, scan: PosedScan) -> Tensor:
+        """Return 1 where a voxel lies in the field of view of a scan, 0 elsewhere; the padding as its neighbours."""
+        own = torch.ones(scan.motion.other, dtype=torch.bool, device=self.guide.device)
+        return self._around(scan.motion.nearest(own, outside=False).to(self.guide))
 
     def _around(self, volume: Tensor) -> Tensor:
         """Return a volume with the padding, in which it is mirrored."""

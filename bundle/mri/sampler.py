@@ -172,7 +172,10 @@ class BiplanarSampler:
             if averaged is None:
                 # padding is no part of the result, and no slice sees that of the through-plane axis
                 averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
+            shares = scan.shares() if self.options.fusion == "final" else None
             x = mean_of(volumes)
+            if shares is not None:
+                x = torch.stack([s * v for s, v in zip(shares, volumes)]).sum(dim=0) / torch.stack(shares).sum(dim=0)
             spread = torch.stack(told).square().mean(dim=0).sqrt() if told else None
             if averaged < 1:
                 away = (1 - averaged) * (x - reference)  # of the prior's result, which may be right

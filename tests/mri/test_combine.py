@@ -80,6 +80,19 @@ def test_two_scans_make_a_better_volume_than_one_or_than_least_squares(files, he
     assert two.std is not None and two.std.shape == two.data.shape and bool((two.std >= 0).all())
 
 
+def test_where_one_scan_ends_the_other_goes_on_as_if_alone(files, head):
+    volume, _ = head
+    cor, whole = files(1), files(2)
+    image = nib.load(whole)
+    part = whole.with_name("part.nii.gz")
+    nib.save(image.slicer[:36, :, :], part)  # sees the left half alone
+    both, one = bida.superres([cor, part], EXACT), bida.superres(cor, replace(EXACT, align=True))
+    left, right = (slice(0, 30), slice(42, 72))
+    errors = [[error(found.data[side], volume[side]) for found in (both, one)] for side in (left, right)]
+    assert errors[0][0] < 0.6 * errors[0][1]  # two scans
+    assert errors[1][0] < 1.05 * errors[1][1]  # one
+
+
 def test_with_noise_it_is_better_than_either_scan(files, head):
     cor, ax = files(1, 10), files(2, 10)
     auto = replace(EXACT, noise="auto")
