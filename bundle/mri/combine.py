@@ -16,22 +16,26 @@ from torch import Tensor
 from bida.errors import ScanError, SettingsError
 from bida.io.nifti import source_header
 from bida.mri.align import Alignment, align, aligned
-from bida.mri.joint import JointMeasurement
+from bida.mri.joint import EXACT, JointMeasurement
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
 from bida.mri.run import Prepared, Source, finished, measured, ready_prior, slices_way, way_of
 from bida.mri.settings import Settings
-from bida.physics.grid import AXES
+from bida.physics.grid import AXES, spacing_of
 from bida.physics.joint import LocatedScan
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
 from bida.transforms.base import ScanImage, VolumeStep, geometry_of
 from bida.transforms.bias import CorrectBias, DivideBias
+from bida.transforms.load import LoadScan
+from bida.transforms.orient import OrientRAS
 from bida.transforms.pad import PadToNetwork
 from bida.transforms.way import Record, back
 
 OF_ONE_SCAN = ("axis", "factor")  # options that no two scans share
+COARSE = 1.2  # in-plane voxels of another scan over those of the result, from which they blur it
+CONTRADICTION = 0.02  # root mean square in tissue, on the prior's scale, that is worth a note
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Part:
         records: of the steps that made them.
         isotropic: A+ y on its own isotropic grid.
         located: the slices in the world.
+        sizes_mm: voxels of the scan's own, on R, A, S.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Part:
     records: list[Record]
     isotropic: ScanImage
     located: LocatedScan
+    sizes_mm: tuple[float, ...]
 
     @classmethod
     def of(cls, source: Source, settings: Settings, bias: Sequence[VolumeStep] = ()) -> Part:
@@ -61,7 +67,9 @@ class Part:
         meta = ScanMeta.of(image.meta)
         noise = 0.0 if meta.noise is None else meta.noise * meta.scale
         located = LocatedScan(image.data[0], geometry_of(image), isotropic.affine, noise)
-        return cls(meta.source or "scan", image, [*records, (step, record)], isotropic, located)
+        oriented, _ = OrientRAS().forward(LoadScan(settings.volume, settings.scale_header)(source))
+        sizes = spacing_of(oriented.affine)
+        return cls(meta.source or "scan", image, [*records, (step, record)], isotropic, located, sizes)
 
 
 def restore_combined(
@@ -115,6 +123,7 @@ def restore_combined(
     def told(volume: Tensor) -> list[dict[str, Any]]:
         return [one.record() for one in Told.of(parts, found, scan, volume)]
 
+    notes += contradictions(parts, scan)
     clock.lap("preprocess")
     part = Prepared(sources[0], scan, slices, image, [*first.records, (pad, record)], told, tuple(notes))
     return finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
@@ -169,7 +178,45 @@ def read(sources: Sequence[Source], settings: Settings) -> list[Part]:
         if isinstance(step, CorrectBias)
     ]
     others = replace(settings, spacing=first.located.geometry.voxel_mm, like=None, n4=False)
-    return [first, *(Part.of(source, others, bias) for source in sources[1:])]
+    return told_noise([first, *(Part.of(source, others, bias) for source in sources[1:])])
+
+
+def told_noise(parts: Sequence[Part]) -> list[Part]:
+    """Return scans none of which counts as exact beside noisy ones, of which it would overrule what they measured.
+
+    One whose noise is too little to matter alone has what was found, one whose noise can't be told as much as the
+    noisiest.
+    """
+    most = max(part.located.noise for part in parts)
+    if most <= 0:
+        return list(parts)
+    found = []
+    for part in parts:
+        if part.located.noise <= 0:
+            meta = ScanMeta.of(part.image.meta)
+            level = (meta.noise_level or {}).get("sigma")
+            noise = most if level is None else max(float(level) * meta.scale, EXACT)
+            part = replace(part, located=replace(part.located, noise=noise))
+        found.append(part)
+    return found
+
+
+def contradictions(parts: Sequence[Part], scan: JointMeasurement) -> list[str]:
+    """Return notes on scans that do not go together, a sentence each."""
+    voxel, notes = parts[0].located.geometry.voxel_mm, []
+    for part in parts[1:]:
+        coarsest = max(size for axis, size in enumerate(part.sizes_mm) if axis != part.located.geometry.axis)
+        if coarsest > COARSE * voxel:
+            notes.append(
+                f"{part.name}: in-plane voxels of {coarsest:.3g} mm are coarser than the result's {voxel:.3g} mm, and "
+                "blur it there: name the finest scan first, and leave this one out where the result is not better"
+            )
+    if scan.least > CONTRADICTION:
+        notes.append(
+            f"the scans contradict each other by {50 * scan.least:.0f}% of their range: check slice thicknesses and "
+            "positions"
+        )
+    return notes
 
 
 def joinable(parts: Sequence[Part], settings: Settings) -> tuple[list[LocatedScan], list[Alignment], list[str]]:

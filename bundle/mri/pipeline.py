@@ -123,6 +123,11 @@ def superres(
         raise SettingsError(f"settings: must stand alone, got {extra} too; change them by dataclasses.replace")
     if isinstance(source, str | Path | nib.Nifti1Pair):
         return restore(source, settings, progress)
+    if not isinstance(source, Sequence):
+        kind = type(source).__name__
+        raise SettingsError(
+            f"source: must be a path, a nibabel image, or a list of them, got {kind}; give one of those"
+        )
     from bida.mri.combine import restore_combined
 
     return restore_combined(source, settings, progress)

@@ -17,7 +17,7 @@ from bida.mri.measurement import ScanMeta
 from bida.mri.record import describe
 from bida.mri.result import Result
 from bida.mri.run import way_of
-from bida.mri.settings import Settings
+from bida.mri.settings import Settings, check_alone
 from bida.progress import console_progress
 from bida.provenance import Clock
 from bida.transforms.dictionary import Applyd, composed
@@ -30,6 +30,7 @@ def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -
 
     Its inverse takes a volume on that grid back to the scan's orientation and intensities.
     """
+    check_alone(settings)
     return composed(way_of(settings, multiple), keys)
 
 

@@ -35,6 +35,7 @@ TOLERANCE = 1e-5  # of the least squares' gradient, over what it was at first
 TURNED = 0.3  # of the largest eigenvalue: what conjugate gradients start from, where a scan is turned, has no less
 TURNED_NOISE = 0.01  # on the prior's scale: how well the slices of a turned scan are predicted even of the true volume
 TURNED_TOLERANCE = 1e-3
+UNSEEN = 1e-4  # share of a scan below which a place was not seen
 TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
 ITERATIONS = 100  # at most; what is not found by then is left
 Volumes = Sequence[Tensor]
@@ -174,9 +175,10 @@ class JointOperator:
         return [max(scan.noise, least, TURNED_NOISE if scan.motion.turned else 0.0) for scan in self.scans]
 
     def start(self, volumes: Volumes) -> Tensor:
-        """Return the mean of volumes on the scans' own grids, on that of the joint one.
+        """Return the mean of volumes on the scans' own grids, on that of the joint one, which is the first one's.
 
-        Each counts by the weight of its scan, less towards the edges of its field of view.
+        Each counts by the weight of its scan, less towards the edges of its field of view; where none counts, the first
+        one's holds.
         """
         total, shares = None, None
         for scan, weight, own in zip(self.scans, self.weights(), volumes):
@@ -185,7 +187,9 @@ class JointOperator:
             moved, told = scan.motion.adjoint(inside * own), scan.motion.adjoint(inside)
             total, shares = (moved, told) if total is None or shares is None else (total + moved, shares + told)
         assert total is not None and shares is not None
-        return total / shares.clamp(min=1e-3 * float(shares.max()))
+        # a place that a noisy scan alone sees counts for little, but it counts
+        known = shares > UNSEEN * min(self.weights())
+        return torch.where(known, total / torch.where(known, shares, 1.0), volumes[0])
 
     def correction(
         self, rest: Volumes, tau: float = math.inf, least: float = LEAST_NOISE, tolerance: float | None = None

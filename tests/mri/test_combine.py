@@ -177,6 +177,34 @@ def test_a_scan_that_cannot_be_aligned_is_left_out_with_a_note(files, monkeypatc
     assert found.record["scans"][1]["problem"] == "it could not be aligned"
 
 
+def test_what_does_not_go_together_is_told(files, head):
+    cor, ax = files(1), files(2)
+    wrong = nib.load(ax)
+    thin = ax.with_name("thin.nii.gz")
+    nib.save(wrong, thin)
+    write_json(sidecar_path(thin), {"SliceThickness": 0.5, "SpacingBetweenSlices": 0.75}, overwrite=True)
+    assert any("the scans contradict each other by" in note for note in bida.superres([cor, thin], EXACT).warnings)
+    assert not bida.superres([cor, ax], EXACT).warnings
+    image = nib.load(ax)
+    affine = image.affine.copy()
+    affine[:3, :2] *= 2
+    coarse = ax.with_name("coarse.nii.gz")
+    found = nib.Nifti1Image(np.asarray(image.dataobj)[::2, ::2], affine)
+    found.header.set_xyzt_units("mm")
+    nib.save(found, coarse)
+    notes = bida.superres([cor, coarse], EXACT).warnings
+    assert any("in-plane voxels of 0.3 mm are coarser than the result's 0.15 mm" in note for note in notes)
+
+
+def test_a_scan_of_unknown_noise_does_not_overrule_noisy_ones(files):
+    parts = combine.read([files(1, 10), files(2)], replace(EXACT, noise="auto"))
+    blind = replace(parts[1], located=replace(parts[1].located, noise=0.0), image=replace(parts[1].image, meta={}))
+    told = combine.told_noise([parts[0], blind])
+    assert told[1].located.noise == told[0].located.noise > 0
+    exact = [replace(part, located=replace(part.located, noise=0.0)) for part in parts]
+    assert [part.located.noise for part in combine.told_noise(exact)] == [0.0, 0.0]
+
+
 def test_one_bias_field_is_taken_out_of_all(files, head):
     """The same coil: with N4 the scans agree as well as without, though each alone would get a field of its own."""
     volume, _ = head
@@ -187,6 +215,11 @@ def test_one_bias_field_is_taken_out_of_all(files, head):
     assert found.record["scans"][1]["residual"] < 0.02  # the field within a thick slice is not even
     alone = bida.superres(cor, replace(EXACT, align=True))
     assert error(found.data, volume * field) < 0.8 * error(alone.data, volume * field)
+
+
+def test_no_source_is_one_line():
+    with pytest.raises(SettingsError, match="must be a path, a nibabel image, or a list of them, got NoneType"):
+        bida.superres(None)
 
 
 def test_settings_are_not_those_of_one_scan():

@@ -164,3 +164,16 @@ def test_scans_off_the_grid_are_solved_as_well(pose, noise):
     if not noise:
         span = float(operator.scans[0].y.max() - operator.scans[0].y.min())
         assert all(float(r.square().mean().sqrt()) < (0.03 if turned else 1e-3) * span for r in operator.residuals(d))
+
+
+@pytest.mark.parametrize("noises", [(0.1, 0.0), (0.1, 0.02), (0.0, 0.1)])
+def test_what_one_scan_alone_sees_starts_from_its_own_guide(noises):
+    """However much less it counts than the other one."""
+    x = truth()
+    first, second = (located(x, axis, noise=noise) for axis, noise in zip((1, 2), noises))
+    half = replace(second, y=second.y[:12], affine=AFFINE)  # the left half alone
+    operator = joint([first, half])
+    own = guide(first.y, first.geometry)
+    start = operator.start([own, guide(half.y, half.geometry)])
+    torch.testing.assert_close(start[12:], own[12:], atol=1e-9, rtol=0)
+    assert not torch.allclose(start[:12], own[:12], atol=1e-3)
