@@ -22,7 +22,7 @@ from bida.mri.result import Result
 from bida.mri.run import Prepared, Source, finished, measured, ready_prior, slices_way, way_of
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES, spacing_of
-from bida.physics.joint import LocatedScan
+from bida.physics.joint import SAME_SIZE, LocatedScan
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
@@ -57,6 +57,12 @@ class Part:
     isotropic: ScanImage
     located: LocatedScan
     sizes_mm: tuple[float, ...]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the voxels of its isotropic grid are not of one size."""
+        sizes = spacing_of(self.isotropic.affine)
+        return max(sizes) > (1 + SAME_SIZE) * min(sizes)
 
     @classmethod
     def of(cls, source: Source, settings: Settings, bias: Sequence[VolumeStep] = ()) -> Part:
@@ -144,7 +150,9 @@ def least_squares(sources: Sequence[Source], settings: Settings | None = None) -
     undone = back(reference, first.isotropic, first.records)
     clock.lap("total")
     record = {"method": "least squares", "scans": [one.record() for one in Told.of(parts, found, scan, reference)]}
-    return Result(undone.numpy(), undone.affine, None, record, tuple(notes), source_header(sources[0]))
+    warnings = (*ScanMeta.of(first.image.meta).warnings, *notes, *contradictions(parts, scan))
+    record["warnings"] = list(warnings)
+    return Result(undone.numpy(), undone.affine, None, record, warnings, source_header(sources[0]))
 
 
 def check_several(sources: Sequence[Source], settings: Settings) -> None:
@@ -178,7 +186,17 @@ def read(sources: Sequence[Source], settings: Settings) -> list[Part]:
         if isinstance(step, CorrectBias)
     ]
     others = replace(settings, spacing=first.located.geometry.voxel_mm, like=None, n4=False)
-    return told_noise([first, *(Part.of(source, others, bias) for source in sources[1:])])
+    if first.uneven:
+        raise SettingsError(
+            "--like: voxels must be as large on every axis where scans are combined, got others; give another grid"
+        )
+    parts = [first]
+    for source in sources[1:]:
+        try:
+            parts.append(Part.of(source, others, bias))
+        except ScanError as error:
+            raise ScanError(f"{error}; or leave it out of --combine") from error
+    return told_noise(parts)
 
 
 def told_noise(parts: Sequence[Part]) -> list[Part]:

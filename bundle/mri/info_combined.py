@@ -24,7 +24,7 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
     """
     check_several(scans, settings)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device(settings.device), settings.dtype)
-    parts = read(scans, replace(settings, n4=settings.n4 and checking))
+    parts = read(scans, settings)  # with the bias field out, as superres compares them
     joined, found, notes = joinable(parts, settings)
     rows: list[tuple[str, str]] = []
     for part, its in zip(parts, found):

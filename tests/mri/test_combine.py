@@ -225,3 +225,15 @@ def test_no_source_is_one_line():
 def test_settings_are_not_those_of_one_scan():
     with pytest.raises(SettingsError, match="--no-align: is for scans that are combined"):
         bida.superres("nowhere.nii", align=False)
+
+
+def test_a_scan_that_cannot_be_read_can_be_left_out(files, head):
+    volume, affine = head
+    even = files(1).with_name("even.nii.gz")
+    nib.save(nib.Nifti1Image(volume, affine), even)
+    with pytest.raises(ScanError, match=r"even\.nii\.gz: .*or leave it out of --combine"):
+        bida.superres([files(1), even], EXACT)
+    uneven = even.with_name("uneven.nii.gz")
+    nib.save(nib.Nifti1Image(volume[:, :, ::2], affine @ np.diag([1, 1, 2, 1])), uneven)
+    with pytest.raises(SettingsError, match="--like: voxels must be as large on every axis"):
+        bida.superres([files(1), files(2)], replace(EXACT, like=uneven))
