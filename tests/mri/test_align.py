@@ -13,17 +13,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from bida.errors import SettingsError
-from bida.mri.align import (
-    LEAST_CORRELATION,
-    UNSURE,
-    Pair,
-    _columns,
-    _correlation,
-    _stepped,
-    align,
-    aligned,
-    correlation_ratio,
-)
+from bida.mri.align import LEAST_CORRELATION, UNSURE, _correlation, align, aligned, correlation_ratio
+from bida.mri.scan_pair import Pair
+from bida.mri.scan_pose import columns_of, stepped
 from bida.physics.joint import LocatedScan
 from bida.physics.rician import add_noise_of_snr
 from bida.physics.simulate import simulate_slices
@@ -204,10 +196,10 @@ def test_derivatives_are_those_of_small_steps():
     smooth = gaussian_filter(made(), 1.5)
     pair = Pair(scan_of(smooth, 1), scan_of(smooth, 2))
     start = pair.at(TRUE)
-    columns, _ = _columns(pair, start)
+    columns, _ = columns_of(pair, start)
     for place, size in enumerate([0.05] * 3 + [0.002] * 3):
         ends = [
-            pair.at(_stepped(TRUE, pair.scan, sign * size * np.eye(6)[place])).p[start.tissue] for sign in (-0.5, 0.5)
+            pair.at(stepped(TRUE, pair.scan, sign * size * np.eye(6)[place])).p[start.tissue] for sign in (-0.5, 0.5)
         ]
         expected = ((ends[1] - ends[0]) / size).numpy()
         # central differences of a volume that is smooth over about 2 voxels are some per cent low
