@@ -55,6 +55,8 @@ from noisy_scans import (
     quality,
     read_truth,
     recovered,
+    snr_name,
+    snr_of,
     thick_scan,
     with_lesions,
 )
@@ -122,14 +124,6 @@ def main() -> None:
     arguments.snr = arguments.snr or ([math.inf, 20.0, 10.0] if arguments.what == "gain" else [math.inf, 10.0])
     with tempfile.TemporaryDirectory() as work:
         MODES[arguments.what](arguments, Path(work))
-
-
-def snr_of(text: str) -> float:
-    return math.inf if text == "clean" else float(text)
-
-
-def snr_name(snr: float) -> str:
-    return "clean" if math.isinf(snr) else f"{snr:g}"
 
 
 class Restored(NamedTuple):

@@ -84,15 +84,32 @@ def noise_of(truth: Truth, factor: float, snr: float) -> float:
     return sigma_of_snr(slices, snr, tissue(slices, truth.axis))
 
 
-def thick_scan(truth: Truth, data: Volume, factor: float, sigma: float, path: Path) -> ThickScan:
+def snr_of(text: str) -> float:
+    """Read an SNR; clean is no noise."""
+    return math.inf if text == "clean" else float(text)
+
+
+def snr_name(snr: float) -> str:
+    return "clean" if math.isinf(snr) else f"{snr:g}"
+
+
+def thick_scan(
+    truth: Truth,
+    data: Volume,
+    factor: float,
+    sigma: float,
+    path: Path,
+    axis: int | None = None,
+    seed: int = SEED,
+) -> ThickScan:
     """Write thick slices (SLR, as thick as they are apart) of data on a truth's grid, with Rician noise and a sidecar.
 
-    Each slice has noise of its own.
+    Each slice has noise of its own. They are across the truth's axis where none is given.
     """
-    sizes, axis = spacing_of(truth.affine), truth.axis
+    sizes, axis = spacing_of(truth.affine), truth.axis if axis is None else axis
     slices, geometry = simulate_slices(data, sizes[axis], axis, factor)
     if sigma > 0:
-        slices = add_noise(slices, sigma, SEED)
+        slices = add_noise(slices, sigma, seed)
     grids = [AxisGrid(n, size) for n, size in zip(data.shape, sizes)]
     grids[axis] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
     affine = resampled_affine(truth.affine, data.shape, sizes, grids)

@@ -29,20 +29,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from noisy_scans import Truth, Volume, noise_of, quality, read_truth
+from noisy_scans import Truth, Volume, noise_of, quality, read_truth, snr_name, snr_of, thick_scan
 from noisy_tables import Rows
 
 from bida.experiment.methods import ThickScan
-from bida.io.files import sidecar_path, write_json
+from bida.io.files import sidecar_path
 from bida.io.nifti import ras, write_volume
 from bida.mri.combine import joinable, read, restore_combined
 from bida.mri.joint import JointMeasurement
 from bida.mri.pipeline import restore
 from bida.mri.settings import Settings
-from bida.physics.grid import AXES, AxisGrid, resampled_affine, spacing_of
+from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic
-from bida.physics.rician import add_noise
-from bida.physics.simulate import moved, random_motion, simulate_slices
+from bida.physics.simulate import moved, random_motion
 from bida.transforms.way import back
 
 GAIN = {"volume": "", "factor": "g", "snr": "", "scans": "", "method": "", "psnr": ".2f", "cpu_s": ".0f"}
@@ -78,30 +77,12 @@ def main() -> None:
         MODES[arguments.what](arguments, Path(work))
 
 
-def snr_of(text: str) -> float:
-    return math.inf if text == "clean" else float(text)
-
-
-def snr_name(snr: float) -> str:
-    return "clean" if math.isinf(snr) else f"{snr:g}"
-
-
 def scan_across(
     truth: Truth, axis: int, factor: float, sigma: float, path: Path, seed: int = 0, motion: Volume | None = None
 ) -> ThickScan:
     """Write thick slices of a truth across an axis, with a sidecar; of one that was moved it does not say so."""
     data = truth.data if motion is None else moved(truth.data, truth.affine, motion).astype(np.float32)
-    sizes = spacing_of(truth.affine)
-    slices, geometry = simulate_slices(data, sizes[axis], axis, factor)
-    if sigma > 0:
-        slices = add_noise(slices, sigma, 10 * axis + seed)
-    grids = [AxisGrid(n, size) for n, size in zip(data.shape, sizes)]
-    grids[axis] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
-    affine = resampled_affine(truth.affine, data.shape, sizes, grids)
-    write_volume(path, slices, affine, overwrite=True)
-    sizes_mm = {"SliceThickness": geometry.thickness_mm, "SpacingBetweenSlices": geometry.slice_spacing_mm}
-    write_json(sidecar_path(path), sizes_mm, overwrite=True)
-    return ThickScan(path, slices, affine, geometry, truth.path, data.shape, truth.affine)
+    return thick_scan(truth, data, factor, sigma, path, axis, 10 * axis + seed)
 
 
 def settings_of(arguments: argparse.Namespace, truth: Truth, align: bool = False) -> Settings:
