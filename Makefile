@@ -1,13 +1,13 @@
-# make demo | test | lint | types | bench; the first call makes the virtual environment
+# make demo | test | lint | types | bundle | bench; the first call makes the virtual environment
 VENV ?= .venv
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := bundle transforms eval configs models tests benchmarks
+SOURCES := bundle transforms eval configs models tests benchmarks zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench
+.PHONY: help install demo test lint types bench bundle bundle-check
 
 help:
 	@echo "make install  make $(VENV) with everything pinned"
@@ -15,6 +15,7 @@ help:
 	@echo "make test     tests, without the slow ones"
 	@echo "make lint     style"
 	@echo "make types    types"
+	@echo "make bundle   the zip for MONAI's Model Zoo, build/zoo; make bundle-check holds it to the zoo's rules"
 	@echo "make bench    speed and memory on this machine, half an hour; BENCH=--quick for a trial"
 
 install: $(STAMP)
@@ -42,6 +43,12 @@ types: $(STAMP)
 	mkdir -p build/types/bida
 	cd build/types/bida && ln -s ../../../bundle/* ../../../transforms ../../../eval ../../../configs ../../../models .
 	MYPYPATH=build/types $(BIN)/mypy --package bida
+
+bundle: $(STAMP)
+	$(BIN)/python zoo/build.py
+
+bundle-check: $(STAMP)
+	$(BIN)/python -m pytest tests/zoo
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/superres.py $(BENCH)

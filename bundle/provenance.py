@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+
+from bida.shipped import shipped
 
 DISTRIBUTION = "bida-mri"  # the name to install; `bida` on the package index is another project
 
@@ -22,8 +25,14 @@ class Clock:
         self.start = now
 
 
+def own_version() -> str:
+    """Return the version of bida: of what is installed, or of the unzipped MONAI bundle that it runs from."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return str(json.loads((shipped("configs") / "metadata.json").read_text(encoding="utf-8"))["version"])
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    return {"bida": version(DISTRIBUTION)} | {
-        name: version(name) for name in ("torch", "monai", "numpy", "scipy", "nibabel")
-    }
+    return {"bida": own_version()} | {name: version(name) for name in ("torch", "monai", "numpy", "scipy", "nibabel")}

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MakeScan = Callable[..., Path]
 
 
-def load_benchmark(name: str) -> ModuleType:
-    """Return a module of benchmarks/, which lies in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+def load_benchmark(name: str, folder: str = "benchmarks") -> ModuleType:
+    """Return a module of a folder that is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up

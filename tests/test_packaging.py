@@ -85,10 +85,8 @@ def test_the_distribution_is_bida_mri_and_the_command_bida():
 def test_the_metadata_asks_for_what_the_tests_ran_with():
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8") + (ROOT / "Makefile").read_text(encoding="utf-8")
     tested = {name.lower(): pin for name, pin in re.findall(r"([\w-]+)==([\w.]+)", pins)}
-    tested["bida-mri"] = METADATA["version"]
     required = METADATA["required_packages_version"]
     assert METADATA["version"] == PYPROJECT["project"]["version"]
-    assert "bida-mri" in required  # the configurations name its classes
     assert required == {name: tested[name.lower()] for name in required}
     assert [METADATA[f"{name}_version"] for name in ("monai", "pytorch", "numpy")] == [
         tested[name] for name in ("monai", "torch", "numpy")
@@ -106,7 +104,7 @@ def test_the_own_name_is_let_be(text):
 
 
 def test_nothing_tells_a_user_to_install_the_other_project():
-    folders = [ROOT / name for name in ("bundle", "transforms", "eval", "configs", "models", "docs", "benchmarks")]
+    folders = [ROOT / name for name in ("bundle", "transforms", "eval", "configs", "models", "docs", "benchmarks", "zoo")]
     files = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
     texts = [
         path for path in files if path.suffix in {".py", ".md", ".yaml", ".json", ".toml", ".cff", ".txt", ".html"}

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 
 from bida.io.files import check_output, make_folder, result_path, sidecar_path, write_json
 from bida.io.nifti import source_header, write_volume
 
+NOTE = "grey values on a grid of their own, finer than the scan's: an image, no labels"
 
-class SaveVolumed(MapTransform):
+
+class SaveVolumed(SaveImaged):
     """Write ``<name>_superres.nii.gz`` and its JSON sidecar into a folder, which is made where it does not exist.
+
+    It is a `SaveImaged`, so that a program that writes results itself, as MONAI Label does, leaves it out.
 
     Args:
         keys: Results [1, X, Y, Z] in the scan's orientation and intensities; the name comes from their meta.
@@ -34,7 +38,7 @@ class SaveVolumed(MapTransform):
         overwrite: bool = False,
     ) -> None:
         """Make the folder, so that a run does not fail at its end."""
-        super().__init__(keys)
+        MapTransform.__init__(self, keys)
         self.output_dir, self.record, self.overwrite = make_folder(output_dir), record, overwrite
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -48,4 +52,26 @@ class SaveVolumed(MapTransform):
             check_output(sidecar_path(path), overwrite=self.overwrite, suffixes=(".json",))
             write_volume(path, volume, affine, source_header(source), overwrite=self.overwrite)
             write_json(sidecar_path(path), self.record(image.meta), overwrite=self.overwrite)
+        return result
+
+
+class TellResultd(MapTransform):
+    """Say under the key ``result`` what a volume is and what the self-check found; MONAI Label sends it along.
+
+    Args:
+        keys: Results, of which the last one is told.
+        record: Makes the record from the meta of a result.
+    """
+
+    def __init__(self, keys: KeysCollection, record: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        """Keep what makes the record."""
+        super().__init__(keys)
+        self.record = record
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the key; the volumes stay as they are."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            record = self.record(result[key].meta)
+            result["result"] = {"note": NOTE, **{name: record[name] for name in ("estimate", "verdict", "warnings")}}
         return result

@@ -9,7 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "export": ["ScriptablePrior"],
+        "scriptable": ["ScriptablePrior"],
         "load": ["load_prior", "prior_of"],
         "prior": ["PlanePrior"],
         "resnet": ["NetworkPair", "SliceResNet"],

@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
 
-from bida.diffusion.prior import CLASSES, SHOWN, PlanePrior, kind_of
-from bida.diffusion.resnet import NetworkPair
+from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
+from bida.diffusion.scriptable import CHANNELS, ScriptablePrior, example_inputs, quiet
 from bida.errors import SettingsError
 from bida.io.files import atomic, check_output, make_folder
 
 FORMATS = ("onnx", "torchscript")
 INPUTS = ("x", "timesteps", "classes")
 ONNX_PACKAGES = ("onnx", "onnxscript")
-CHANNELS = {"bare": 2, "guided": 1 + SHOWN}  # the noised slice and zero; what a guide lacks and the guide
 SECOND_CHANNEL = "logarithm of the standard deviation of the error of the first channel, the prediction"
-
-
-class ScriptablePrior(nn.Module):
-    """The networks of a released prior, as TorchScript can take them, under the names of the prior's weights.
-
-    The U-Net walks over lists of modules, which cannot be scripted: it is traced. The choice between it and the guided
-    network depends on the class, which cannot be traced: it is scripted. Arithmetic is that of the inputs.
-
-    Args:
-        prior: A prior of a `bida.diffusion.resnet.NetworkPair`; the new one shares its weights, and takes others by
-            ``load_state_dict``.
-    """
-
-    def __init__(self, prior: PlanePrior) -> None:
-        """Trace what has to be."""
-        super().__init__()
-        pair = cast(NetworkPair, prior.networks["shared"])
-        with quiet():  # two slices of different times: a trace of one would take one time for all
-            bare = torch.jit.trace(pair.bare, example_inputs(CHANNELS["bare"], pair.stride), check_trace=False)
-        self.networks = nn.ModuleDict({"shared": NetworkPair(bare, pair.guided)})
-        for name, buffer in prior.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
-
-    def forward(self, x: Tensor, timesteps: Tensor, classes: Tensor) -> Tensor:
-        """Return the prediction [B, 1 or 2, H, W] for x [B, 9, H, W]; times and classes [B] or [1]."""
-        return self.networks["shared"](x, timesteps, classes)
-
-
-def example_inputs(channels: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two slices of four by six strides, their times and classes."""
-    return torch.rand(2, channels, 4 * stride, 6 * stride), torch.tensor([100, 900]), torch.tensor([0, 7])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep back what PyTorch's exporters say about themselves; errors are raised all the same."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def export(prior: PlanePrior, folder: str | Path, kind: str, *, overwrite: bool = False) -> list[Path]:

@@ -39,7 +39,7 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
     return prior
 
 
-def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device, dtype: str) -> PlanePrior:
+def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device | str, dtype: str) -> PlanePrior:
     """Load weights into a prior, ready to sample; their SHA-256 stays with it as ``weights_sha256``.
 
     Raises:
@@ -48,7 +48,8 @@ def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device
     read: Weights | None = vars(prior).pop(READ, None)
     same = read is not None and read.file == weights_file(model)
     prior.weights_sha256 = load_weights(prior, read if same else model)
-    return prior.to(device).eval().set_dtype(choose_dtype(dtype, device))
+    place = torch.device(device)  # MONAI Label names devices
+    return prior.to(place).eval().set_dtype(choose_dtype(dtype, place))
 
 
 def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bida.diffusion.prediction import PREDICTIONS, error_share, estimates
 from bida.diffusion.schedule import SCHEDULES, alpha_bar_of
+from bida.diffusion.scriptable import ScriptablePrior
 from bida.physics.grid import PLANES
 from bida.physics.guide import SHOWN
 
@@ -193,25 +194,43 @@ class PlanePrior(nn.Module):
         if not drawn:
             self.spread_noise.fill_(noise)
 
+    @property
+    def default_class(self) -> int:
+        """The class of slices of which nothing is said: axial, of a guided prior with a guide and without grain."""
+        return condition_class(0, self.guided, not self.guided)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what TorchScript takes in its place; PyTorch asks for it where a module is scripted."""
+        return ScriptablePrior(self)
+
     def guided_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of what is shown a guide: of a `NetworkPair` the one network."""
         return [p for network in self.networks.values() for p in getattr(network, "guided", network).parameters()]
 
-    def forward(self, x: Tensor, timesteps: Tensor, planes: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor | None = None, planes: Tensor | None = None) -> Tensor:
         """Return the raw prediction, float32.
 
         Args:
             x: Noised slices [B, 1, H, W], float32; [B, 9, H, W] with their guides where the prior is guided: z of
                 `relative_alpha_bar` and the guide, or the slice and zeros.
-            timesteps: Integer times [B], or [1] where the whole batch shares one.
-            planes: Classes, [B] or [1]: indices into ``bida.physics.grid.PLANES``, or `condition_class` of them.
+            timesteps: Integer times [B], or [1] where the whole batch shares one. None: the last one, that of the mean
+                in one step.
+            planes: Classes, [B] or [1]: indices into ``bida.physics.grid.PLANES``, or `condition_class` of them. None:
+                `default_class`.
 
         Returns:
             Tensor [B, 1, H, W]; [B, 2, H, W] where the network tells its spread (`bida.diffusion.resnet.SliceResNet`).
         """
+        if timesteps is None:
+            timesteps = torch.full((1,), len(self.alpha_bar) - 1, device=x.device)
+        network = self.networks["shared"] if self.shared else None
+        if planes is None:
+            planes = torch.full((1,), self.default_class, device=x.device)
+            # of a pair the one that it is: what exports a network cannot follow a choice by values
+            network = getattr(network, "guided" if self.guided else "bare", network)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
-            if self.shared:
-                return self.networks["shared"](x, timesteps=timesteps, class_labels=planes).float()
+            if network is not None:
+                return network(x, timesteps=timesteps, class_labels=planes).float()
             out = torch.empty_like(x[:, :1])
             for index in planes.unique().tolist():
                 mine = (planes == index).expand(x.shape[0])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from pathlib import Path
+
+from bida.shipped import shipped
 
 
 def released_path(name: str) -> Path:
     """Return the path of weights shipped with the package, such as ``model.pt``."""
-    return Path(str(files("bida.models") / name))
+    return shipped("models") / name
 
 
 def weights_file(path: str | Path | None = None, name: str = "model.pt") -> Path:

@@ -9,7 +9,6 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from bida.errors import WeightsError
 from bida.io.files import atomic
 from bida.io.released import released_path, weights_file
+from bida.shipped import shipped
 
 # what torch, or who reads what it read, says of a file that is none of ours
 MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)
@@ -47,7 +47,7 @@ def sha256(path: str | Path) -> str:
 
 def released_hash(name: str) -> str | None:
     """Return the SHA-256 that the bundle's metadata records for released weights, None where it records none."""
-    metadata: dict[str, Any] = json.loads((files("bida.configs") / "metadata.json").read_text(encoding="utf-8"))
+    metadata: dict[str, Any] = json.loads((shipped("configs") / "metadata.json").read_text(encoding="utf-8"))
     return metadata.get("weights_sha256", {}).get(name)
 
 

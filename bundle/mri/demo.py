@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from bida.mri.synthetic_brain import synthetic_brain
 from bida.physics.grid import AxisGrid, resampled_affine
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
+from bida.shipped import shipped
 
 VOXEL_MM = 0.15
 SOURCE = "bida demo, synthetic"
@@ -80,10 +80,10 @@ def run_bundle(scan: Path, folder: Path, samples: int, like: Path) -> None:
     from monai.bundle import ConfigWorkflow
 
     workflow = ConfigWorkflow(
-        str(files("bida.configs") / "inference.yaml"),
+        str(shipped("configs") / "inference.yaml"),
         workflow_type="infer",
         run_id="inference",
-        logging_file=str(files("bida.configs") / "logging.conf"),
+        logging_file=str(shipped("configs") / "logging.conf"),
         input=str(scan),
         output_dir=str(folder),
         samples=samples,

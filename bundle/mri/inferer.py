@@ -13,6 +13,8 @@ from bida.mri.measurement import Measurement, Padding, ScanMeta
 from bida.mri.sampler import BiplanarSampler
 from bida.physics.geometry import SliceGeometry
 
+FOUND = ("self_check", "noise_level")  # what it adds to the meta
+
 
 class BiplanarInferer(BiplanarSampler, Inferer):
     """Restore an isotropic volume from the pseudo-inverse of a scan, see `bida.mri.sampler.BiplanarSampler`.

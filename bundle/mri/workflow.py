@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import Compose, Invertd
+from monai.transforms import Compose, DeleteItemsd, Invertd
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import ScanError, SettingsError
 from bida.io.files import NIFTI_SUFFIXES, check_exists, check_output, make_folder, result_path
 from bida.mri.combine import restore_combined
+from bida.mri.inferer import FOUND
 from bida.mri.measurement import ScanMeta
 from bida.mri.record import describe
 from bida.mri.result import Result
@@ -22,7 +23,7 @@ from bida.progress import console_progress
 from bida.provenance import Clock
 from bida.transforms.dictionary import Applyd, composed
 from bida.transforms.like import OrientLike
-from bida.transforms.save import SaveVolumed
+from bida.transforms.save import SaveVolumed, TellResultd
 
 
 def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -> Compose:
@@ -34,9 +35,21 @@ def scan_transform(settings: Settings, multiple: int = 8, keys: str = "image") -
     return composed(way_of(settings, multiple), keys)
 
 
+def hand_on(data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """Give the scan's meta what the inferer found, which `Invertd` hands to the result.
+
+    MONAI's evaluator infers on the scan itself, MONAI Label on a copy.
+    """
+    result = dict(data)
+    found = getattr(result.get("pred"), "meta", {})
+    if "image" in result:
+        result["image"].meta.update({key: found[key] for key in FOUND if key in found})
+    return result
+
+
 def undoing(keys: str, transform: Compose, like: str | Path | None) -> Compose:
     """Return the transform of volumes on the network's grid back to the scan, or to the ``like`` file's orientation."""
-    steps: list[Any] = [Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
+    steps: list[Any] = [hand_on, Invertd(keys, transform, orig_keys="image", nearest_interp=False)]
     if like is not None:
         steps.append(Applyd(keys, OrientLike(like)))
     return Compose(steps)
@@ -45,7 +58,10 @@ def undoing(keys: str, transform: Compose, like: str | Path | None) -> Compose:
 def postprocessing(
     transform: Compose, settings: Settings, prior: PlanePrior, output_dir: str, overwrite: bool = False
 ) -> Compose:
-    """Return the transform from the network's output ``pred`` to ``<name>_superres.nii.gz`` and its sidecar."""
+    """Return the transform from the network's output ``pred`` to ``<name>_superres.nii.gz`` and its sidecar.
+
+    The scan is dropped at the end: MONAI Label would put the result back on its grid.
+    """
     clock = Clock()
 
     def record(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +70,9 @@ def postprocessing(
         return describe(ScanMeta.of(meta), settings, prior, clock)
 
     save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
-    return Compose([undoing("pred", transform, settings.like), save])
+    return Compose(
+        [undoing("pred", transform, settings.like), save, TellResultd("pred", record), DeleteItemsd("image")]
+    )
 
 
 def find_scans(

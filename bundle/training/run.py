@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bida.errors import BidaError, SettingsError, plain_errors
+from bida.shipped import shipped
 
 RUN = {"imports", "initialize", "training", "finalize"}  # what the workflow itself looks for
 
@@ -32,14 +33,12 @@ def run_training(
     Raises:
         SettingsError: A configuration is missing, or a name is unknown or has no use.
     """
-    from importlib.resources import files
-
     from monai.bundle import ConfigParser, ConfigWorkflow
 
     for config in configs:
         if not Path(config).is_file():
             raise SettingsError(f"{config}: a configuration must exist, nothing is there; check --config")
-    own = [str(files("bida.configs") / name) for name in released]
+    own = [str(shipped("configs") / name) for name in released]
     overrides = dict(override(text) for text in assignments)
     # a file that lies over another one may name parts of it, train#dataset
     known = {
@@ -58,7 +57,7 @@ def run_training(
     with worker_errors(), plain_errors():
         workflow = ConfigWorkflow(
             [*own, *configs], workflow_type="train", run_id="training",
-            logging_file=str(files("bida.configs") / "logging.conf"), **overrides | dict(fixed),
+            logging_file=str(shipped("configs") / "logging.conf"), **overrides | dict(fixed),
         )  # fmt: skip
         workflow.initialize()
         workflow.run()

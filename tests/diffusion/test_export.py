@@ -91,11 +91,11 @@ def test_ckpt_export_gives_what_the_prior_gives(prior, torchscript, size, guided
 
 @pytest.fixture(scope="module")
 def torchscript(tmp_path_factory):
-    file, config = tmp_path_factory.mktemp("ckpt") / "model.ts", str(ROOT / "configs" / "export.yaml")
+    file, config = tmp_path_factory.mktemp("ckpt") / "model.ts", str(ROOT / "configs" / "inference.yaml")
     meta = str(ROOT / "configs" / "metadata.json")
     ckpt_export("network_def", filepath=str(file), ckpt_file=MODEL, meta_file=meta, config_file=config)
     network, metadata, _ = load_net_with_metadata(file)
-    assert metadata["name"] == "bida"
+    assert metadata["name"] == "Rodent MRI super-resolution"
     return network
 
 
