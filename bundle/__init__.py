@@ -15,17 +15,18 @@ from bida import moved
 
 if TYPE_CHECKING:
     from bida import microscopy
-    from bida.errors import BidaError
+    from bida.errors import BidaError, BidaWarning
     from bida.mri.pipeline import restore, superres
     from bida.mri.result import Result
     from bida.mri.settings import Settings
     from bida.physics.simulate import simulate_slices as simulate
 
-__all__ = ["BidaError", "Result", "Settings", "microscopy", "restore", "simulate", "superres"]
+__all__ = ["BidaError", "BidaWarning", "Result", "Settings", "microscopy", "restore", "simulate", "superres"]
 
 # the public names come from here, and torch and MONAI with them, when they are first asked for
 _PLACES = {
     "BidaError": ("bida.errors", "BidaError"),
+    "BidaWarning": ("bida.errors", "BidaWarning"),
     "Result": ("bida.mri.result", "Result"),
     "Settings": ("bida.mri.settings", "Settings"),
     "restore": ("bida.mri.pipeline", "restore"),

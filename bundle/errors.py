@@ -8,6 +8,10 @@ class BidaError(ValueError):
     """Base of every error raised on purpose at the public edge."""
 
 
+class BidaWarning(UserWarning):
+    """What was assumed of a scan, or is unusual about a result."""
+
+
 class ScanError(BidaError):
     """A scan, or a file written from one, cannot be used."""
 

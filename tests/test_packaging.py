@@ -104,7 +104,9 @@ def test_the_own_name_is_let_be(text):
 
 
 def test_nothing_tells_a_user_to_install_the_other_project():
-    folders = [ROOT / name for name in ("bundle", "transforms", "eval", "configs", "models", "docs", "benchmarks", "zoo")]
+    folders = [
+        ROOT / name for name in ("bundle", "transforms", "eval", "configs", "models", "docs", "benchmarks", "zoo")
+    ]
     files = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
     texts = [
         path for path in files if path.suffix in {".py", ".md", ".yaml", ".json", ".toml", ".cff", ".txt", ".html"}

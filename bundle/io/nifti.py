@@ -65,6 +65,19 @@ def write_volume(
     volume, affine = np.asarray(data), np.asarray(affine, dtype=np.float64)
     if volume.ndim != 3 or not np.isfinite(volume).all():
         raise ScanError(f"{path}: a volume must be finite and have 3 dimensions, got shape {volume.shape}; not written")
+    image = volume_image(volume, affine, header_like, dtype)
+    with atomic(path) as temporary:
+        nib.save(image, temporary)
+
+
+def volume_image(
+    data: ArrayLike,
+    affine: ArrayLike,
+    header_like: nib.Nifti1Header | None = None,
+    dtype: DTypeLike | None = None,
+) -> nib.Nifti1Image:
+    """Return a volume as the image that `write_volume` writes; see there for the arguments."""
+    volume, affine = np.asarray(data), np.asarray(affine, dtype=np.float64)
     stored, slope, inter = _stored(volume, np.dtype(dtype or np.float32), header_like)
     image = nib.Nifti1Image(stored, affine)
     _set_forms(image, affine, header_like)
@@ -72,8 +85,7 @@ def write_volume(
         image.header["descrip"] = header_like["descrip"]
     image.header.set_xyzt_units(xyz="mm")
     image.header.set_slope_inter(slope, inter)
-    with atomic(path) as temporary:
-        nib.save(image, temporary)
+    return image
 
 
 def _stored(volume: NDArray, dtype: np.dtype, like: nib.Nifti1Header | None) -> tuple[NDArray, float, float]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from bida.errors import SettingsError
+from bida.errors import BidaWarning, SettingsError
 from bida.mri.result import Result
-from bida.mri.run import Prepared, Source, finished, measured, ready_prior, way_of
-from bida.mri.settings import Settings, check_alone
+from bida.mri.run import Prepared, finished, measured, ready_prior, way_of
+from bida.mri.settings import Settings, check_alone, check_known
+from bida.mri.source import Source, source_of
 from bida.options import options_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPTIONS = frozenset(options_of(Settings))
 
@@ -59,17 +65,18 @@ def restore(
 
 
 def superres(
-    source: Source | Sequence[Source],
+    source: Source | NDArray | Tensor | Sequence[Source],
     settings: Settings | None = None,
     *,
+    affine: ArrayLike | None = None,
     preset: str | None = None,
     progress: Progress | None = None,
     spacing: str | float | None = None,
     factor: float | None = None,
     axis: str | None = None,
-    thickness_mm: str | float | None = None,
-    gap_mm: float | None = None,
-    profile: str | None = None,
+    thickness: str | float | None = None,
+    gap: float | None = None,
+    profile: str | Path | None = None,
     like: str | Path | None = None,
     volume: int | None = None,
     scale_header: float | None = None,
@@ -91,24 +98,29 @@ def superres(
     dtype: str | None = None,
     batch_size: int | None = None,
     model: str | Path | None = None,
+    **unknown: Any,
 ) -> Result:
     """Turn a thick-slice scan into an isotropic volume.
 
     It is the mean of what the scan can come from, in one step; with ``samples=K`` the mean of K draws.
 
     Args:
-        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image. A list of
-            two or more, of one animal and contrast, makes one volume, on the first one's grid
-            (`bida.mri.combine.restore_combined`).
+        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, a nibabel NIfTI image, or voxels
+            [X, Y, Z] as a numpy array or a torch tensor, with their ``affine``. A list of two or more scans, of one
+            animal and contrast, makes one volume, on the first one's grid (`bida.mri.combine.restore_combined`).
         settings: All choices at once, instead of the options below.
+        affine: Of voxels alone: 4 x 4, voxel index to mm (RAS+). MONAI's MetaTensor brings its own.
         preset: ``paper`` for the settings as published, changed by the options that are given.
         progress: Called with (steps done, steps in all).
 
-    All other arguments are the options of ``bida.Settings``, which says what they mean; one that is None has the
-    default that stands there, or the preset's.
+    All other arguments are the options of ``bida.Settings``, which says what they mean, and those of the command; one
+    that is None has the default that stands there, or the preset's.
 
     Returns:
         The volume, its affine, the record of the run, and the uncertainty, but for a single draw.
+
+    Warns:
+        BidaWarning: Of each of the result's warnings.
 
     Raises:
         ScanError: The scan cannot be used.
@@ -116,18 +128,19 @@ def superres(
         WeightsError: The weights are missing or not what they should be.
     """
     options = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+    check_known([*unknown])
     if settings is None:
         settings = Settings.of(preset, **options)
     elif options or preset is not None:
         extra = ", ".join([*options, *(["preset"] if preset else [])])
         raise SettingsError(f"settings: must stand alone, got {extra} too; change them by dataclasses.replace")
-    if isinstance(source, str | Path | nib.Nifti1Pair):
-        return restore(source, settings, progress)
-    if not isinstance(source, Sequence):
-        kind = type(source).__name__
-        raise SettingsError(
-            f"source: must be a path, a nibabel image, or a list of them, got {kind}; give one of those"
-        )
-    from bida.mri.combine import restore_combined
+    scan = source_of(source, affine)
+    if isinstance(scan, str | Path | nib.Nifti1Pair):
+        result = restore(scan, settings, progress)
+    else:
+        from bida.mri.combine import restore_combined
 
-    return restore_combined(source, settings, progress)
+        result = restore_combined(scan, settings, progress)
+    for warning in result.warnings:
+        warnings.warn(warning, BidaWarning, stacklevel=2)
+    return result

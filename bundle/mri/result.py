@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bida.io.files import check_output, sidecar_path, write_json
-from bida.io.nifti import write_volume
+from bida.io.nifti import volume_image, write_volume
+from bida.physics.grid import spacing_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A restored volume.
+
+    Its text is three lines: what it is, how good it is, and what to look at.
 
     Attributes:
         data: The mean of what the scan can come from, in one step, or the mean of the draws [X, Y, Z], float32, the
@@ -35,6 +38,22 @@ class Result:
     record: dict[str, Any]
     warnings: tuple[str, ...]
     header: nib.Nifti1Header | None = None
+
+    @property
+    def image(self) -> nib.Nifti1Image:
+        """The volume as a nibabel image, float32, as `save` writes it."""
+        return volume_image(self.data, self.affine, self.header)
+
+    def __repr__(self) -> str:
+        """Return three lines: the grid, the verdict, the warnings."""
+        sizes = " x ".join(map(str, self.data.shape))
+        spacing = " x ".join(f"{size:.4g}" for size in spacing_of(self.affine))
+        told = f"{len(self.warnings)} in .warnings: {'; '.join(self.warnings)}" if self.warnings else "no warnings"
+        return (
+            f"Result: {sizes} voxels of {spacing} mm, from {self.record['source']}\n"
+            f"  {self.record['verdict'] or 'not compared with interpolation'}\n"
+            f"  {told}"
+        )
 
     def save(self, path: str | Path, dtype: DTypeLike = np.float32, *, overwrite: bool = False) -> None:
         """Write the volume (.nii or .nii.gz), and its record as JSON beside it.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from bida.mri.record import describe
 from bida.mri.result import Result
 from bida.mri.sampler import BiplanarSampler, Draw
 from bida.mri.settings import Settings
+from bida.mri.source import Source
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
@@ -39,8 +39,6 @@ from bida.transforms.pad import PadToNetwork
 from bida.transforms.plan import PlanScan
 from bida.transforms.slices import CorrectSlices
 from bida.transforms.way import Record, Way, back
-
-Source = str | Path | nib.Nifti1Pair
 
 
 def way_of(settings: Settings, multiple: int = 8) -> Way:

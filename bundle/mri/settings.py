@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ NUMBERS: dict[str, tuple[Any, type, str]] = {
     "int": (Integral, int, "a whole number"),
     "float": (Real, float, "a number"),
 }
+RENAMED = {"thickness_mm": "thickness", "gap_mm": "gap"}  # options of 0.3
 DRAW_STEPS = 4  # of a draw, where none are given
 # what the mean in one step allows of an option, and why it has no use for the rest; draws take all of it
 MEAN_ALLOWS: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -202,13 +205,27 @@ class Settings(SamplerOptions, PlanOptions):
         if preset is not None and preset not in PRESETS:
             raise SettingsError(f"preset: must be one of {', '.join(PRESETS)}, got {preset!r}")
         options = {name: value for name, value in given.items() if value is not None}
-        unknown = sorted(options.keys() - {field.name for field in fields(cls)})
-        if unknown:
-            raise SettingsError(f"settings: must be known ones, got {', '.join(unknown)}; see bida.Settings")
+        check_known([*options])
         chosen = dict(PRESETS.get(preset or "", {}))
         if "factor" in options or "like" in options:
             chosen.pop("spacing", None)  # the grid is the user's own choice then
         return replace(cls(), **{**chosen, **options})
+
+
+def check_known(names: Sequence[str]) -> None:
+    """Check that there is an option of each name.
+
+    Raises:
+        SettingsError: There is none; the line says what it is called now, or what may be meant.
+    """
+    known = [one.name for one in fields(Settings)]
+    for name in names:
+        if name not in known:
+            near = RENAMED.get(name) or next(iter(get_close_matches(name, known, 1)), None)
+            raise SettingsError(
+                f"{name}: must be an option of bida.Settings, which has none of this name; "
+                f"{f'write {near}' if near else 'help(bida.Settings) lists them'}"
+            )
 
 
 def check_alone(settings: Settings) -> None:

@@ -48,14 +48,13 @@ class PlanOptions:
     )
     factor: float | None = option(None, "slice spacing over the result's voxel size, instead of --spacing", "F")
     axis: str | None = option(None, "through-plane axis; default: the coarsest", choices=tuple(AXES))
-    thickness_mm: str | float | None = option(
+    thickness: str | float | None = option(
         None,
         "slice thickness (FWHM), mm; estimate: from the scan itself; default: the sidecar's, else the slice spacing",
         "MM",
         words=(ESTIMATE,),
-        flag="thickness",
     )
-    gap_mm: float | None = option(None, "slice spacing minus slice thickness, mm; negative: overlap", "MM", flag="gap")
+    gap: float | None = option(None, "slice spacing minus slice thickness, mm; negative: overlap", "MM")
     profile: str | Path = option("slr", "slice profile; a file has columns of mm and amplitude", PROFILES)
     like: str | Path | None = option(None, "put the result on this file's grid", "FILE")
 
@@ -77,15 +76,15 @@ class PlanOptions:
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
         if self.axis is not None and str(self.axis).upper() not in tuple(AXES):
             raise SettingsError(f"--axis must be R, A or S, got {self.axis!r}; give one of those")
-        if self.thickness_mm == ESTIMATE:
-            if self.gap_mm is not None:
+        if self.thickness == ESTIMATE:
+            if self.gap is not None:
                 raise SettingsError(
-                    f"--gap says the thickness, got {self.gap_mm} beside --thickness {ESTIMATE}; give one of them"
+                    f"--gap says the thickness, got {self.gap} beside --thickness {ESTIMATE}; give one of them"
                 )
-        elif self.thickness_mm is not None:
-            _number(self.thickness_mm, "--thickness")
-        if self.gap_mm is not None:
-            _number(self.gap_mm, "--gap", above=-math.inf)
+        elif self.thickness is not None:
+            _number(self.thickness, "--thickness")
+        if self.gap is not None:
+            _number(self.gap, "--gap", above=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def plan_scan(
         like: the grid of that file; excludes `factor` and `spacing`.
         sidecar: content of the scan's JSON sidecar.
         name: what errors call the scan.
-        estimate: says how thick the slices of this scan are; asked by ``thickness_mm="estimate"``, and for a note where
+        estimate: says how thick the slices of this scan are; asked by ``thickness="estimate"``, and for a note where
             the thickness would be assumed.
 
     Raises:
@@ -144,13 +143,13 @@ def plan_scan(
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
-    wanted_mm = _wanted_thickness(options.thickness_mm, profile)
+    wanted_mm = _wanted_thickness(options.thickness, profile)
     slice_spacing, thickness, thickness_from = _slice_sizes(
-        spacing_of(affine)[through], wanted_mm, options.gap_mm, profile, sidecar or {}, name, warnings
+        spacing_of(affine)[through], wanted_mm, options.gap, profile, sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
     voxels = list(spacing_of(affine))
-    asked = options.thickness_mm == ESTIMATE
+    asked = options.thickness == ESTIMATE
     found = None
     if asked and estimate is None:
         raise SettingsError(f"--thickness {ESTIMATE} needs the voxels of {name}, got its header alone; give mm")

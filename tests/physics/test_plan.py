@@ -123,10 +123,10 @@ def test_tie_with_axis() -> None:
         ({}, {"SliceThickness": 0.5}, 0.75, 0.5, "sidecar"),
         ({}, {"SliceThickness": 0.5, "SpacingBetweenSlices": 0.8}, 0.8, 0.5, "sidecar"),
         ({}, {"SpacingBetweenSlices": 0.8}, 0.8, 0.8, "assumed"),
-        ({"thickness_mm": 0.6}, {"SliceThickness": 0.5}, 0.75, 0.6, "--thickness"),
-        ({"gap_mm": 0.25}, {"SliceThickness": 0.7}, 0.75, 0.5, "--gap"),
-        ({"gap_mm": -0.25}, {}, 0.75, 1.0, "--gap"),
-        ({"thickness_mm": 0.6, "gap_mm": 0.2}, {"SpacingBetweenSlices": 0.7}, 0.8, 0.6, "--thickness"),
+        ({"thickness": 0.6}, {"SliceThickness": 0.5}, 0.75, 0.6, "--thickness"),
+        ({"gap": 0.25}, {"SliceThickness": 0.7}, 0.75, 0.5, "--gap"),
+        ({"gap": -0.25}, {}, 0.75, 1.0, "--gap"),
+        ({"thickness": 0.6, "gap": 0.2}, {"SpacingBetweenSlices": 0.7}, 0.8, 0.6, "--thickness"),
     ],
 )
 def test_option_before_sidecar_before_header(
@@ -162,9 +162,9 @@ def test_corrected_slice_spacing_keeps_the_centre_of_the_field_of_view() -> None
         (CORONAL, {"spacing": "fine"}, SettingsError, ("--spacing (auto, inplane or mm)", "'fine'")),
         (CORONAL, {"spacing": -0.1}, SettingsError, ("--spacing", "-0.1")),
         (CORONAL, {"spacing": 0.75}, ScanError, ("slice spacing must be above", "0.75", "smaller --spacing")),
-        (CORONAL, {"thickness_mm": 0}, SettingsError, ("--thickness must be a number above 0", "0")),
-        (CORONAL, {"thickness_mm": 7.5}, ScanError, ("rat.nii", "slice thickness must be", "7.5", "--thickness")),
-        (CORONAL, {"gap_mm": 0.74}, ScanError, ("slice thickness must be", "0.01", "--thickness")),
+        (CORONAL, {"thickness": 0}, SettingsError, ("--thickness must be a number above 0", "0")),
+        (CORONAL, {"thickness": 7.5}, ScanError, ("rat.nii", "slice thickness must be", "7.5", "--thickness")),
+        (CORONAL, {"gap": 0.74}, ScanError, ("slice thickness must be", "0.01", "--thickness")),
         (CORONAL, {"sidecar": {"SliceThickness": "thin"}}, ScanError, ("rat.nii", "SliceThickness", "'thin'")),
         (CORONAL, {"sidecar": {"SpacingBetweenSlices": 7.5}}, ScanError, ("rat.nii", "header's 0.75", "7.5")),
     ],
@@ -257,15 +257,15 @@ def test_profile_file_gives_the_thickness(tmp_path: Path) -> None:
     got = plan(profile=path, sidecar={"SliceThickness": 0.5}).geometry
     assert (got.profile, got.slice_spacing_mm) == (path, pytest.approx(0.75))
     assert got.thickness_mm == pytest.approx(0.3)
-    got = plan(profile=path, thickness_mm=0.5, gap_mm=0.3).geometry  # together they say the spacing alone
+    got = plan(profile=path, thickness=0.5, gap=0.3).geometry  # together they say the spacing alone
     assert (got.slice_spacing_mm, got.thickness_mm) == (pytest.approx(0.8), pytest.approx(0.3))
 
 
 @pytest.mark.parametrize(
     ("options", "half_mm", "pieces"),
     [
-        ({"thickness_mm": 0.5}, 0.3, ("--thickness must be left out", "measured.txt", "0.3 mm", "together")),
-        ({"gap_mm": 0.2}, 0.3, ("--gap must be left out", "measured.txt", "together")),
+        ({"thickness": 0.5}, 0.3, ("--thickness must be left out", "measured.txt", "0.3 mm", "together")),
+        ({"gap": 0.2}, 0.3, ("--gap must be left out", "measured.txt", "together")),
         ({}, 300, ("slice thickness must be", "got 300 mm", "correct", "measured.txt")),  # micrometres
         ({}, -1, ("measured.txt", "depths must increase")),
         ({"profile": "sinc"}, 0.3, ("profile must be slr, gaussian, box or a file", "'sinc'")),
@@ -307,18 +307,18 @@ def told(mm: float | None, high_mm: float | None = None) -> ThicknessEstimate:
 @pytest.mark.parametrize(
     ("found", "options", "sidecar", "thickness", "source", "note"),
     [
-        (told(0.8), {"thickness_mm": "estimate"}, {}, 0.8, "estimate", None),
-        (told(0.8), {"thickness_mm": "estimate"}, {"SliceThickness": 0.5}, 0.8, "estimate", "what the sidecar says"),
-        (told(0.95), {"thickness_mm": "estimate"}, {}, 0.95, "estimate", "not 0.75 mm, the slice spacing"),
+        (told(0.8), {"thickness": "estimate"}, {}, 0.8, "estimate", None),
+        (told(0.8), {"thickness": "estimate"}, {"SliceThickness": 0.5}, 0.8, "estimate", "what the sidecar says"),
+        (told(0.95), {"thickness": "estimate"}, {}, 0.95, "estimate", "not 0.75 mm, the slice spacing"),
         (
             told(None),
-            {"thickness_mm": "estimate"},
+            {"thickness": "estimate"},
             {},
             0.75,
             "assumed",
             "how thick its slices are: its edges",
         ),
-        (told(None), {"thickness_mm": "estimate"}, {"SliceThickness": 0.5}, 0.5, "sidecar", "can't tell how thick"),
+        (told(None), {"thickness": "estimate"}, {"SliceThickness": 0.5}, 0.5, "sidecar", "can't tell how thick"),
         (told(0.95), {}, {}, 0.75, "assumed", "taken as 0.75 mm thick, the slice spacing: give --thickness estimate"),
         (told(0.8), {}, {}, 0.75, "assumed", None),
         (told(None), {}, {}, 0.75, "assumed", None),
@@ -341,7 +341,7 @@ def test_the_scan_is_asked_for_its_thickness(
 
 
 @pytest.mark.parametrize(
-    ("options", "sidecar"), [({"thickness_mm": 0.6}, {}), ({"gap_mm": 0.1}, {}), ({}, {"SliceThickness": 0.5})]
+    ("options", "sidecar"), [({"thickness": 0.6}, {}), ({"gap": 0.1}, {}), ({}, {"SliceThickness": 0.5})]
 )
 def test_a_known_thickness_is_not_estimated(options: dict[str, float], sidecar: dict[str, float]) -> None:
     def never(spacings_mm: Any, axis: int) -> ThicknessEstimate:
@@ -361,7 +361,7 @@ def test_the_estimate_gets_the_slice_spacing_put_right() -> None:
 @pytest.mark.parametrize(
     ("options", "pieces"),
     [
-        ({"gap_mm": 0.2}, ("--gap says the thickness", "0.2", "one of them")),
+        ({"gap": 0.2}, ("--gap says the thickness", "0.2", "one of them")),
         ({}, ("--thickness estimate needs the voxels of rat.nii",)),
         ({"profile": "FILE"}, ("--thickness estimate must be left out with a profile file", "0.3 mm")),
     ],
@@ -370,7 +370,7 @@ def test_estimate_refused(options: dict[str, Any], pieces: Any, tmp_path: Path) 
     if "profile" in options:
         options = {"profile": profile_file(tmp_path)}
     with pytest.raises(SettingsError) as caught:
-        plan(thickness_mm="estimate", name="rat.nii", **options)
+        plan(thickness="estimate", name="rat.nii", **options)
     assert "\n" not in str(caught.value)
     for piece in pieces:
         assert piece in str(caught.value), str(caught.value)

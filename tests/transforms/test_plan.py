@@ -26,7 +26,7 @@ def scan() -> ScanImage:
 
 
 def test_the_scan_says_how_thick_its_slices_are(scan: ScanImage) -> None:
-    got = PlanScan(PlanOptions(thickness_mm="estimate"))(scan)
+    got = PlanScan(PlanOptions(thickness="estimate"))(scan)
     geometry = SliceGeometry.from_json(got.meta["slice_geometry"])
     assert geometry.thickness_mm == pytest.approx(0.9, rel=0.1)
     assert got.meta["thickness_from"] == "estimate"
@@ -34,7 +34,7 @@ def test_the_scan_says_how_thick_its_slices_are(scan: ScanImage) -> None:
 
 
 def test_a_given_thickness_is_taken_as_it_is(scan: ScanImage) -> None:
-    got = PlanScan(PlanOptions(thickness_mm=0.6))(scan)
+    got = PlanScan(PlanOptions(thickness=0.6))(scan)
     assert SliceGeometry.from_json(got.meta["slice_geometry"]).thickness_mm == pytest.approx(0.6)
     assert json.loads(got.meta["thickness_estimate"]) is None
 
@@ -44,7 +44,7 @@ def test_stripes_do_not_change_what_the_scan_says(scan: ScanImage, gain: float) 
     """Left in, stripes of 0.7 leave two clear edges of 600, and those of 0.9 change the thickness by some percent."""
     striped = scan.data.clone()
     striped[:, :, 1::2] *= gain
-    options = PlanOptions(thickness_mm="estimate")
+    options = PlanOptions(thickness="estimate")
     given = ScanImage(striped, scan.affine)
     got, even = PlanScan(options)(given), PlanScan(options)(scan)
     found, expected = (json.loads(image.meta["thickness_estimate"]) for image in (got, even))
