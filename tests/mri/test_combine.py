@@ -218,7 +218,7 @@ def test_one_bias_field_is_taken_out_of_all(files, head):
 
 
 def test_no_source_is_one_line():
-    with pytest.raises(SettingsError, match="must be a path, a nibabel image, .* got NoneType"):
+    with pytest.raises(SettingsError, match=r"must be a path, a nibabel image, .* got NoneType"):
         bida.superres(None)
 
 
