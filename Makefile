@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SOURCES := bundle transforms eval configs models tests benchmarks zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench bundle bundle-check
+.PHONY: help install demo test lint types bench bundle bundle-check niivue
 
 help:
 	@echo "make install  make $(VENV) with everything pinned"
@@ -43,6 +43,16 @@ types: $(STAMP)
 	mkdir -p build/types/bida
 	cd build/types/bida && ln -s ../../../bundle/* ../../../transforms ../../../eval ../../../configs ../../../models .
 	MYPYPATH=build/types $(BIN)/mypy --package bida
+
+# the viewer of the pages, as its authors publish it; a new version is a new figure here
+NIIVUE := 0.69.0
+niivue:
+	rm -rf build/niivue
+	mkdir -p build/niivue
+	cd build/niivue && npm pack @niivue/niivue@$(NIIVUE) && tar xzf *.tgz
+	cp build/niivue/package/dist/niivue.umd.js bundle/report/
+	printf '{\n  "name": "@niivue/niivue",\n  "version": "%s",\n  "file": "dist/niivue.umd.js",\n  "sha256": "%s",\n  "license": "BSD-2-Clause",\n  "refreshed_by": "make niivue"\n}\n' \
+	    $(NIIVUE) $$(sha256sum bundle/report/niivue.umd.js | cut -d' ' -f1) > bundle/report/niivue.json
 
 bundle: $(STAMP)
 	$(BIN)/python zoo/build.py

@@ -21,6 +21,7 @@ ORDER = [
     {"diffusion"},
     {"transforms"},
     {"training"},
+    {"report"},
     {"mri", "microscopy"},
     {"experiment"},
     {"cli"},
