@@ -88,36 +88,6 @@ def smooth_phantom(shape: Sequence[int], affine: NDArray) -> NDArray:
     return 100 + 30 * np.sin(0.9 * x + 0.4 * y) + 20 * np.cos(0.5 * y - 0.8 * z) + 5 * x - 3 * y + 4 * z
 
 
-def write_dicom_series(
-    folder: Path, voxels: NDArray, spacing_mm: tuple[float, ...], series: int = 1, thickness: str = "0.8"
-) -> None:
-    """Write voxels [X, Y, Z] as one DICOM series, a file a slice, in a folder that it makes."""
-    import SimpleITK
-
-    folder.mkdir()
-    image = SimpleITK.GetImageFromArray(voxels.T.astype(np.int16))
-    image.SetSpacing(spacing_mm)
-    writer = SimpleITK.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for i in range(image.GetDepth()):
-        cut = image[:, :, i]
-        tags = {
-            "0008|0060": "MR",
-            "0008|0021": "20240101",
-            "0020|000e": f"1.2.826.0.1.3680043.2.1125.{series}",
-            "0008|0018": f"1.2.826.0.1.3680043.2.1125.{series}.{i + 1}",
-            "0020|0032": f"0\\0\\{i * spacing_mm[2]}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(i + 1),
-            "0018|0050": thickness,
-            "0018|0088": str(spacing_mm[2]),
-        }
-        for tag, value in tags.items():
-            cut.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{i:03d}.dcm"))
-        writer.Execute(cut)
-
-
 @pytest.fixture
 def make_scan(tmp_path: Path) -> MakeScan:
     """Return a function that writes a thick-slice NIfTI scan and returns its path.

@@ -9,7 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import MakeScan, smooth_phantom, write_dicom_series
+from conftest import MakeScan, smooth_phantom
+from dicom_files import write_series
 
 from bida.errors import ScanError
 from bida.io.files import check_output
@@ -162,7 +163,7 @@ CASES: list[tuple[Maker, tuple[str, ...]]] = [
     (scaled(1e6), ("rodent", "correct the header")),
     (forms_apart, ("qform and sform must agree, got corners 2 voxels apart", "set the code of the wrong one to 0")),
     (flat_affine, ("must be invertible", "correct the header")),
-    (empty_folder, ("DICOM series", "check or copy it")),
+    (empty_folder, ("DICOM images, got none", "give the folder that holds them")),
 ]
 
 
@@ -174,15 +175,6 @@ def test_refused_in_one_line(make: Maker, pieces: tuple[str, ...], tmp_path: Pat
 def test_bad_sidecar(tmp_path: Path, make_scan: MakeScan) -> None:
     with pytest.raises(ScanError, match=r"scan\.json: a sidecar must be JSON.*correct or remove it"):
         read_scan(bad_sidecar(tmp_path, make_scan))
-
-
-def test_several_dicom_series(tmp_path: Path) -> None:
-    voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 4))
-    write_dicom_series(tmp_path / "one", voxels, (0.15, 0.2, 1.0), series=1)
-    write_dicom_series(tmp_path / "two", voxels, (0.15, 0.2, 1.0), series=2)
-    for path in (tmp_path / "two").iterdir():
-        path.rename(tmp_path / "one" / f"b{path.name}")
-    refused(tmp_path / "one", ("one DICOM series, got several", "keep the wanted one"))
 
 
 @pytest.mark.parametrize("volume", [-1, 5])
@@ -268,5 +260,5 @@ def test_colours_of_itk_formats(dtype: type, suffix: str, tmp_path: Path) -> Non
 
 def test_dicom_tag_that_is_no_number(tmp_path: Path) -> None:
     voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 4))
-    write_dicom_series(tmp_path / "series", voxels, (0.15, 0.2, 1.0), thickness="0.8\\0.9")
-    refused(tmp_path / "series", ("DICOM tag SliceThickness (0018|0050) must be a number", "0.9", "correct it"))
+    write_series(tmp_path / "series", voxels, np.diag([0.15, 0.2, 1.0, 1]), tags={"SliceThickness": ["0.8", "0.9"]})
+    refused(tmp_path / "series", ("DICOM tag SliceThickness must be a number", "0.9", "correct it"))

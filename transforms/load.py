@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from bida.io.scan import read_scan
 from bida.transforms.base import ScanImage
 
+OWN = ("series", "echo", "position", "subject")  # what single formats are asked
+
 
 class LoadScan:
     """Read and check a scan: path or NIfTI image -> [1, X, Y, Z] float32 in the file's orientation.
@@ -19,11 +22,17 @@ class LoadScan:
     Args:
         volume: which volume of a 4D file, from 0.
         scale_header: divide voxel sizes and origin by this factor.
+        own: ``series``, ``echo``, ``position`` and ``subject``, of DICOM and ParaVision.
     """
 
-    def __init__(self, volume: int | None = None, scale_header: float | None = None) -> None:
+    def __init__(self, volume: int | None = None, scale_header: float | None = None, **own: Any) -> None:
         """Keep the settings."""
-        self.volume, self.scale_header = volume, scale_header
+        self.volume, self.scale_header, self.own = volume, scale_header, own
+
+    @classmethod
+    def of(cls, settings: Any) -> LoadScan:
+        """Return it with what `bida.mri.settings.Settings` say."""
+        return cls(settings.volume, settings.scale_header, **{name: getattr(settings, name) for name in OWN})
 
     def __call__(self, source: str | Path | nib.Nifti1Pair) -> ScanImage:
         """Return the image of a path.
@@ -31,7 +40,7 @@ class LoadScan:
         Raises:
             ScanError: see `bida.io.scan.read_scan`.
         """
-        scan = read_scan(source, self.volume, self.scale_header)
+        scan = read_scan(source, self.volume, self.scale_header, **self.own)
         meta = {
             "filename_or_obj": str(scan.path),
             "original_affine": torch.from_numpy(scan.affine.copy()),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bida.cli.options import MACHINE, PLAN, PRIOR, STEPS, add_settings, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.files import check_exists
+from bida.io.studies import listed
 from bida.mri.settings import Settings, check_alone
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument(
-        "input", nargs="?", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+        "input",
+        nargs="?",
+        metavar="SCAN",
+        help="NIfTI, NRRD or MetaImage file, folder of a DICOM series, or scan of a ParaVision study; of a folder with "
+        "several scans they are listed",
     )
     sub.add_argument("--combine", nargs="+", metavar="SCAN", help="several scans that would make one volume")
     add_settings(sub, Settings, (*PLAN, *STEPS, "align", *PRIOR, *MACHINE))
@@ -31,6 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
         check_exists(scan)
     if arguments.combine is None:
         check_alone(settings)
+        scans = listed(Path(arguments.input), settings.series)
+        if scans is not None:
+            print("\n".join([f"{arguments.input}: {len(scans)} scans", *(f"  {line}" for line in scans)]))
+            return
         from bida.mri.info import information
 
         print(information(arguments.input, settings, arguments.check))

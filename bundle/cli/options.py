@@ -17,7 +17,7 @@ from bida.options import options_of
 from bida.physics.plan import PlanOptions
 from bida.physics.slice_profile import measured_thickness
 
-PLAN = (*options_of(PlanOptions), "volume", "scale_header")
+PLAN = (*options_of(PlanOptions), "volume", "scale_header", "series", "echo", "position", "subject")
 PRIOR = ("steps", "samples", "guided", "grain")
 STEPS = ("noise", "correct_slices", "n4")  # on the way from a scan to a network's input
 MACHINE = ("device", "dtype", "model")

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument(
-        "input", nargs="?", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+        "input",
+        nargs="?",
+        metavar="SCAN",
+        help="NIfTI, NRRD or MetaImage file, folder of a DICOM series, or scan of a ParaVision study",
     )
     sub.add_argument(
         "output",
@@ -148,8 +151,10 @@ def integer_type(scan: str, settings: Settings) -> np.dtype:
         SettingsError: They are not integers.
     """
     from bida.io.scan import read_scan
+    from bida.transforms.load import OWN
 
-    dtype = read_scan(scan, settings.volume, settings.scale_header).dtype
+    own = {name: getattr(settings, name) for name in OWN}
+    dtype = read_scan(scan, settings.volume, settings.scale_header, **own).dtype
     if dtype.kind not in "iu":
         raise SettingsError(f"--keep-dtype: the scan must hold integers, its voxels are {dtype}; leave it out")
     return dtype

@@ -7,8 +7,10 @@ import json
 import math
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nibabel as nib
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from bida.errors import ScanError
 from bida.io.files import check_exists, sidecar_path
 from bida.io.nifti import scaled_header
+from bida.io.studies import read_study
 from bida.io.voxel_sizes import implausible, is_plausible
 from bida.physics.grid import corner_distance_voxels, spacing_of
 
@@ -64,27 +67,39 @@ class Scan:
 
 
 def read_scan(
-    source: str | Path | nib.Nifti1Pair, volume: int | None = None, scale_header: float | None = None
+    source: str | Path | nib.Nifti1Pair,
+    volume: int | None = None,
+    scale_header: float | None = None,
+    *,
+    series: str | None = None,
+    echo: int | None = None,
+    position: str | None = None,
+    subject: str | None = None,
 ) -> Scan:
     """Read one volume of a scan and check that it can be used.
 
     Args:
-        source: NIfTI, NRRD or MetaImage file, a folder with one DICOM series, or a NIfTI image in memory.
-        volume: which volume of a 4D file, from 0; needed for a 4D file.
+        source: NIfTI, NRRD or MetaImage file, a DICOM file or a folder of them, a scan of a Bruker ParaVision study
+            (its folder or its ``2dseq``), or a NIfTI image in memory.
+        volume: which volume of a file of several, from 0; needed there.
         scale_header: divide the voxel sizes and the origin by this factor (headers scaled for human software), and
             the sizes in DICOM tags, but none in a JSON sidecar.
+        series, echo: of DICOM, see `bida.io.dicom.read_dicom`.
+        position, subject: of DICOM and ParaVision, see `bida.io.anatomy`.
 
     Raises:
         ScanError: missing, unreadable, 4D without `volume`, complex, not finite, constant, fewer than 3 slices,
             voxel sizes that no rodent scan has, qform and sform apart.
     """
+    own = {"series": series, "echo": echo, "position": position, "subject": subject}
     if isinstance(source, nib.Nifti1Pair):
         path = Path(source.get_filename() or IN_MEMORY)
+        _only_for_studies(path, own)
         values, affine, header, sidecar, warnings = _read_nifti(path, source, volume)
         beside = read_sidecar(path) if source.get_filename() else {}
     else:
         path = Path(source)
-        values, affine, header, sidecar, warnings = _read(path, volume)
+        values, affine, header, sidecar, warnings = _read(path, volume, own)
         beside = read_sidecar(path)
     data = _check_values(path, values)
     affine = _check_affine(path, affine, data.shape, scale_header, warnings)
@@ -142,13 +157,25 @@ def _suffix(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
+def _only_for_studies(path: Path, own: Mapping[str, Any]) -> None:
+    """Check that nothing is asked of a file that only folders of a scanner have."""
+    given = [name for name, value in own.items() if value is not None]
+    if given:
+        raise ScanError(f"{path}: --{given[0]} is for DICOM or ParaVision, got {own[given[0]]}; leave it out")
+
+
 _Raw = tuple[NDArray, NDArray[np.float64], nib.Nifti1Header | None, dict[str, Any], list[str]]
 
 
-def _read(path: Path, volume: int | None) -> _Raw:
+def _read(path: Path, volume: int | None, own: Mapping[str, Any] = MappingProxyType({})) -> _Raw:
     """Return values, affine in mm, header, sidecar and warnings of one volume, unchecked."""
     check_exists(path)
-    if path.is_dir() or _suffix(path) in _ITK:
+    study = read_study(path, volume, own)
+    if study is not None:
+        values, affine, sidecar, warnings = study
+        return values, affine, None, sidecar, warnings
+    _only_for_studies(path, own)
+    if _suffix(path) in _ITK:
         from bida.io.itk import read_itk
 
         values, affine, sidecar = read_itk(path)
@@ -156,7 +183,9 @@ def _read(path: Path, volume: int | None) -> _Raw:
         return values[picked], affine, None, sidecar, []
     if _suffix(path) not in _NIFTI:
         known = ", ".join((*_NIFTI, *_ITK))
-        raise ScanError(f"{path}: the scan must be an image ({known}) or a DICOM folder, got '{path.name}'; convert it")
+        raise ScanError(
+            f"{path}: the scan must be an image ({known}), DICOM or a ParaVision scan, got '{path.name}'; convert it"
+        )
     return _read_nifti(path, _open_nifti(path), volume)
 
 

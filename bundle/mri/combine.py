@@ -73,7 +73,7 @@ class Part:
         meta = ScanMeta.of(image.meta)
         noise = 0.0 if meta.noise is None else meta.noise * meta.scale
         located = LocatedScan(image.data[0], geometry_of(image), isotropic.affine, noise)
-        oriented, _ = OrientRAS().forward(LoadScan(settings.volume, settings.scale_header)(source))
+        oriented, _ = OrientRAS().forward(LoadScan.of(settings)(source))
         sizes = spacing_of(oriented.affine)
         return cls(meta.source or "scan", image, [*records, (step, record)], isotropic, located, sizes)
 

@@ -37,7 +37,7 @@ def restore(
     """Turn a thick-slice scan into an isotropic volume: the mean of what the scan can come from, in one step, or draws.
 
     Args:
-        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, or a nibabel NIfTI image.
+        source: The scan: NIfTI, NRRD, MetaImage, a DICOM folder, a ParaVision scan, or a nibabel NIfTI image.
         settings: Choices of the run; the defaults when None.
         progress: Called with (steps done, steps in all).
         on_draw: Called with each draw, or with the mean, like the result's ``data``.
@@ -80,6 +80,10 @@ def superres(
     like: str | Path | None = None,
     volume: int | None = None,
     scale_header: float | None = None,
+    series: str | None = None,
+    echo: int | None = None,
+    position: str | None = None,
+    subject: str | None = None,
     correct_slices: bool | None = None,
     align: bool | None = None,
     n4: bool | None = None,
@@ -105,7 +109,7 @@ def superres(
     It is the mean of what the scan can come from, in one step; with ``samples=K`` the mean of K draws.
 
     Args:
-        source: The scan: NIfTI, NRRD, MetaImage, a folder with one DICOM series, a nibabel NIfTI image, or voxels
+        source: The scan: NIfTI, NRRD, MetaImage, a DICOM folder, a ParaVision scan, a nibabel NIfTI image, or voxels
             [X, Y, Z] as a numpy array or a torch tensor, with their ``affine``. A list of two or more scans, of one
             animal and contrast, makes one volume, on the first one's grid (`bida.mri.combine.restore_combined`).
         settings: All choices at once, instead of the options below.

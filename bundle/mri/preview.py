@@ -112,7 +112,7 @@ def restoration_panels(scan: str | Path, settings: Settings) -> tuple[GivenVolum
     from bida.transforms.plan import PlanScan
     from bida.transforms.way import Way
 
-    image, _ = Way(LoadScan(settings.volume, settings.scale_header), PlanScan(settings)).there(scan)
+    image, _ = Way(LoadScan.of(settings), PlanScan(settings)).there(scan)
     grids, spacing = target_grids(image), spacing_of(image.affine)
     thick = image.numpy()
     fine = resample(thick, spacing, grids).astype(np.float32)

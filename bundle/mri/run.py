@@ -65,7 +65,7 @@ def slices_way(settings: Settings, before: Sequence[VolumeStep] = (), after: Seq
     if settings.n4:
         steps.append(CorrectBias(restore=not settings.bias_corrected))
     steps += [ResampleInPlane(), NormalizePercentiles(), *after]
-    return Way(LoadScan(settings.volume, settings.scale_header), PlanScan(settings), steps)
+    return Way(LoadScan.of(settings), PlanScan(settings), steps)
 
 
 def measured(image: ScanImage, prior: PlanePrior) -> Measurement:

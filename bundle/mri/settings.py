@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bida.errors import SettingsError
+from bida.io.anatomy import POSITIONS, SUBJECTS
 from bida.options import documented, option, options_of
 from bida.physics.plan import PlanOptions
 
@@ -173,8 +174,21 @@ class SamplerOptions:
 class Settings(SamplerOptions, PlanOptions):
     """Every choice of a run, with its default."""
 
-    volume: int | None = option(None, "volume of a 4D file, from 0", "I")
+    volume: int | None = option(None, "volume of several in one scan, from 0", "I")
     scale_header: float | None = option(None, "divide the header's voxel sizes and origin by this", "F")
+    series: str | None = option(None, "of a DICOM folder with several series: number or UID of the one", "S")
+    echo: int | None = option(None, "of a DICOM series with several echoes: which, from 1, the shortest first", "N")
+    position: str | None = option(
+        None,
+        "how the animal lay, of DICOM and ParaVision; default: as the scanner was told",
+        choices=POSITIONS,
+    )
+    subject: str | None = option(
+        None,
+        "whose axes the result has, of DICOM and ParaVision: A is rostral of a quadruped, the belly's side of a biped; "
+        "default: what the scan says",
+        choices=tuple(SUBJECTS),
+    )
     correct_slices: bool = option(
         True,
         "even out slices that are darker or brighter than their neighbours, and leave empty ones out",
@@ -192,6 +206,13 @@ class Settings(SamplerOptions, PlanOptions):
         """Check what is given."""
         SamplerOptions.__post_init__(self)
         PlanOptions.__post_init__(self)
+        if self.series is not None:
+            object.__setattr__(self, "series", str(self.series))  # a number, from a configuration
+        if self.echo is not None and self.echo < 1:
+            raise SettingsError(f"echo: must be >= 1, got {self.echo}; the first is 1")
+        for name, known in (("position", POSITIONS), ("subject", tuple(SUBJECTS))):
+            if getattr(self, name) not in (None, *known):
+                raise SettingsError(f"{name}: must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.adapt is not None and not 0 < self.adapt < float("inf"):
             raise SettingsError(f"adapt: minutes must be a number above 0, got {self.adapt:g}; leave it out for none")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import MakeScan, grid_affine, write_dicom_series
+from conftest import MakeScan, grid_affine
+from dicom_files import write_series
 
 from bida.errors import ScanError
 from bida.io.files import write_json
-from bida.io.itk import read_itk
 from bida.io.nifti import write_volume
 from bida.io.scan import read_affine, read_scan, read_sidecar
 from bida.io.voxel_sizes import is_plausible, likely_factors
@@ -44,24 +44,12 @@ def test_itk_formats_agree_with_the_nifti_they_came_from(make_scan: MakeScan, su
     assert read_affine(other)[0] == expected.data.shape
 
 
-def test_dicom_folder_with_its_slice_thickness(tmp_path: Path) -> None:
-    voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 6))
-    write_dicom_series(tmp_path / "series", voxels, (0.15, 0.2, 1.0))
-    scan = read_scan(tmp_path / "series")
-    np.testing.assert_array_equal(scan.data, voxels)
-    np.testing.assert_allclose(scan.spacing_mm, (0.15, 0.2, 1.0), rtol=1e-6)
-    assert nib.aff2axcodes(scan.affine) == ("L", "P", "S")  # DICOM's axes point left and posterior
-    assert (scan.sidecar["SliceThickness"], scan.sidecar["SpacingBetweenSlices"]) == (0.8, 1.0)
-
-
 def test_scale_header_divides_dicom_tags_and_no_json_sidecar(tmp_path: Path) -> None:
     voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 6))
-    write_dicom_series(tmp_path / "series", voxels, (1.5, 2.0, 10.0), thickness="8")
+    write_series(tmp_path / "series", voxels, np.diag([1.5, 2.0, 10.0, 1]), tags={"SliceThickness": "8"})
     scan = read_scan(tmp_path / "series", scale_header=10)
     np.testing.assert_allclose(scan.spacing_mm, (0.15, 0.2, 1.0), rtol=1e-6)
-    tags = read_itk(tmp_path / "series")[2]
-    assert tags["SliceThickness"] == 8
-    assert scan.sidecar == {key: pytest.approx(size / 10) for key, size in tags.items()}
+    assert scan.sidecar == {"SliceThickness": pytest.approx(0.8)}
     (tmp_path / "series.json").write_text(json.dumps({"SliceThickness": 0.7}))  # mm, whatever the header's scale
     scan = read_scan(tmp_path / "series", scale_header=10)
     assert scan.sidecar["SliceThickness"] == 0.7
@@ -69,7 +57,7 @@ def test_scale_header_divides_dicom_tags_and_no_json_sidecar(tmp_path: Path) -> 
 
 def test_folder_without_a_name_has_the_sidecar_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voxels = np.random.default_rng(0).integers(0, 500, (20, 18, 6))
-    write_dicom_series(tmp_path / "series", voxels, (0.15, 0.2, 1.0))
+    write_series(tmp_path / "series", voxels, np.diag([0.15, 0.2, 1.0, 1]))
     (tmp_path / "series.json").write_text(json.dumps({"SliceThickness": 0.7}))
     monkeypatch.chdir(tmp_path / "series")
     assert read_scan(".").sidecar["SliceThickness"] == 0.7
