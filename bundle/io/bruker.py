@@ -90,12 +90,13 @@ def read_bruker(
     """
     folder = find_reconstruction(path)
     parameters = Parameters.read(folder)
+    stored = parameters.stored()  # before all else: as many frames as this has there are
     volumes = parameters.volumes()
     what = " x ".join([f"{n} {name}" for name, n in parameters.counts() if n > 1])
     chosen = volumes[pick_volume(path, len(volumes), volume, what)]
     notes = list[str]()
     frames, affine = parameters.geometry(chosen, notes)
-    values = parameters.pixels(frames)
+    values = parameters.pixels(stored, frames)
     told = str(parameters.value("VisuSubjectPosition", "")) or None
     kind = subject or _subject(parameters, notes)
     if position is None and kind == "quadruped" and told != "Head_Prone":
@@ -134,6 +135,7 @@ def _subject(parameters: Parameters, notes: list[str]) -> str:
 def _describe(parameters: Parameters) -> str:
     """Return what a list says of a reconstruction."""
     name = str(parameters.value("VisuAcquisitionProtocol", "") or parameters.value("VisuAcqSequenceName", ""))
+    parameters.stored()
     volumes = parameters.volumes()
     frames, affine = parameters.geometry(volumes[0], [])
     depth = parameters.size[2] if parameters.dimensions == 3 else len(frames)

@@ -266,8 +266,8 @@ class Parameters:
             return {}
         return {"SliceThickness": float(thick[0])}
 
-    def pixels(self, frames: Sequence[int]) -> NDArray[Any]:
-        """Return the voxels of frames, [X, Y, Z], scaled.
+    def stored(self) -> NDArray[Any]:
+        """Return the stored frames, [frames, voxels], on disk.
 
         Raises:
             ScanError: ``2dseq`` is not as large as it must be, or its type is unknown.
@@ -283,7 +283,10 @@ class Parameters:
                 f"{file}: {self.frames} frames of {' x '.join(map(str, self.size))} voxels must be {wanted} bytes, got "
                 f"{found}; copy the study again"
             )
-        stored = np.memmap(file, dtype=kind, mode="r", shape=(self.frames, voxels))
+        return np.memmap(file, dtype=kind, mode="r", shape=(self.frames, voxels))
+
+    def pixels(self, stored: NDArray[Any], frames: Sequence[int]) -> NDArray[Any]:
+        """Return the voxels of frames, [X, Y, Z], scaled, of what `stored` gives."""
         slopes, offsets = (
             self.per_frame(name, 1)[:, 0] if self.value(name) is not None else np.full(self.frames, default)
             for name, default in (("VisuCoreDataSlope", 1.0), ("VisuCoreDataOffs", 0.0))
