@@ -71,7 +71,7 @@ def write_series(
             if value is not None:
                 setattr(data, name, value)
         files.append(folder / f"I{number:04d}.dcm")
-        data.save_as(files[-1], enforce_file_format=True)
+        _save(data, files[-1])
     return files
 
 
@@ -132,7 +132,7 @@ def write_enhanced(
     data.PerFrameFunctionalGroupsSequence = Items(described)
     for name, value in (tags or {}).items():
         setattr(data, name, value)
-    data.save_as(file, enforce_file_format=True)
+    _save(data, file)
     return file
 
 
@@ -153,6 +153,16 @@ def _empty(kind: str, uid: str, series: int) -> Any:
     data.FrameOfReferenceUID, data.Manufacturer = f"{ROOT_UID}.9", "Bruker BioSpin MRI GmbH"
     data.PatientPosition = "HFP"
     return data
+
+
+def _save(data: Any, file: Path) -> None:
+    import pydicom
+
+    if pydicom.__version__.startswith("2."):
+        data.is_little_endian, data.is_implicit_VR = True, False
+        data.save_as(file, write_like_original=False)
+    else:
+        data.save_as(file, enforce_file_format=True)
 
 
 def _pixels(data: Any, frames: NDArray[Any]) -> None:

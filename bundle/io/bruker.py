@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.io.anatomy import to_ras
+from bida.io.jcamp import parser
 from bida.io.slice_stack import pick_volume
-from bida.io.visu_pars import PIXELS, Parameters, parser
+from bida.io.visu_pars import PIXELS, Parameters
 
 
 def is_bruker(path: Path) -> bool:
@@ -97,7 +98,7 @@ def read_bruker(
     notes = list[str]()
     frames, affine = parameters.geometry(chosen, notes)
     values = parameters.pixels(stored, frames)
-    told = str(parameters.value("VisuSubjectPosition", "")) or None
+    told = parameters.text("VisuSubjectPosition") or None
     kind = subject or _subject(parameters, notes)
     if position is None and kind == "quadruped" and told != "Head_Prone":
         notes.append(
@@ -120,7 +121,7 @@ def _reconstructions(scan: Path) -> list[Path]:
 
 def _subject(parameters: Parameters, notes: list[str]) -> str:
     """Return the kind of animal whose axes are meant."""
-    said = str(parameters.value("VisuSubjectType", ""))
+    said = parameters.text("VisuSubjectType")
     if said == "Biped":
         notes.append("the study says biped: A is the belly's side, S the head's; --subject quadruped for a rodent")
         return "biped"
@@ -134,7 +135,7 @@ def _subject(parameters: Parameters, notes: list[str]) -> str:
 
 def _describe(parameters: Parameters) -> str:
     """Return what a list says of a reconstruction."""
-    name = str(parameters.value("VisuAcquisitionProtocol", "") or parameters.value("VisuAcqSequenceName", ""))
+    name = parameters.text("VisuAcquisitionProtocol") or parameters.text("VisuAcqSequenceName")
     parameters.stored()
     volumes = parameters.volumes()
     frames, affine = parameters.geometry(volumes[0], [])

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.io.anatomy import to_ras
-from bida.io.dicom_frames import Frame, frames_of, is_dicom, is_image, read_header, stored_pixels, value_of
+from bida.io.dicom_frames import Frame, frames_of, is_dicom, is_image, read_header, value_of
+from bida.io.dicom_pixels import stored_pixels
 from bida.io.slice_stack import UNEVEN, normal_of, pick_volume, same_places, stack_affine
 
 ECHO_MS = 0.01  # echo times that differ by less are one

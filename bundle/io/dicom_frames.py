@@ -1,4 +1,4 @@
-"""What a DICOM file says of each of its frames, and their pixels as they are stored.
+"""What a DICOM file says of each of its frames.
 
 A classic file holds one frame, its tags at the top; an enhanced one holds many, what they share and what is each one's
 own in functional groups (PS3.3 C.7.6.16).
@@ -6,7 +6,6 @@ own in functional groups (PS3.3 C.7.6.16).
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 
-NEVER_AT_ONCE = 1 << 29  # voxels of a compressed file; a damaged header asks for more
 _PREAMBLE = 128
 # attribute -> functional group that holds it in an enhanced file
 _GROUPS = {
@@ -83,10 +81,15 @@ def read_header(file: Path) -> Any:
     Raises:
         ScanError: It is damaged.
     """
-    return _read(file, stop_before_pixels=True)
+    return open_dicom(file, stop_before_pixels=True)
 
 
-def _read(file: Path, **options: Any) -> Any:
+def open_dicom(file: Path, **options: Any) -> Any:
+    """Return the data set of a DICOM file, as pydicom reads it with its options.
+
+    Raises:
+        ScanError: It is damaged.
+    """
     import pydicom
 
     try:
@@ -119,14 +122,14 @@ def frames_of(file: Path, header: Any) -> list[Frame]:
     Raises:
         ScanError: It has no position, orientation or voxel size, or holds what is no number or no grey slice.
     """
-    shape = (_whole(file, header, "Columns"), _whole(file, header, "Rows"))
-    if _whole(file, header, "SamplesPerPixel", 1) != 1:
+    shape = (whole_number(file, header, "Columns"), whole_number(file, header, "Rows"))
+    if whole_number(file, header, "SamplesPerPixel", 1) != 1:
         raise ScanError(f"{file}: a voxel must hold one number, got several (colours or vectors); convert it first")
     if "MOSAIC" in _words(header, "ImageType"):
         raise ScanError(f"{file}: a slice must be an image of its own, got a mosaic of many; convert it by dcm2niix")
-    count = _whole(file, header, "NumberOfFrames", 1)
+    count = whole_number(file, header, "NumberOfFrames", 1)
     number, uid = (
-        _whole(file, header, "InstanceNumber", 0, least=-(1 << 31)),
+        whole_number(file, header, "InstanceNumber", 0, least=-(1 << 31)),
         str(value_of(header, "SOPInstanceUID") or ""),
     )
     own = value_of(header, "PerFrameFunctionalGroupsSequence")
@@ -180,68 +183,6 @@ def _frame(
     )
 
 
-def stored_pixels(file: Path, frames: Sequence[Frame]) -> NDArray[Any]:
-    """Return the pixels of frames of one file as they are stored, unscaled, [frames, rows, columns].
-
-    Raises:
-        ScanError: There are too few, or they cannot be decoded.
-    """
-    data = _read(file)
-    columns, rows = frames[0].shape
-    count = _whole(file, data, "NumberOfFrames", 1)
-    syntax = getattr(getattr(data, "file_meta", None), "TransferSyntaxUID", None)
-    compressed = bool(syntax is not None and syntax.is_compressed and not syntax.is_deflated)
-    name = next((one for one in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if one in data), None)
-    if name is None:
-        raise ScanError(f"{file}: a DICOM image must hold pixels, got none; copy it again")
-    if compressed:
-        if count * rows * columns > NEVER_AT_ONCE:
-            raise ScanError(
-                f"{file}: pixels must fit into memory, got {count} x {rows} x {columns}; decompress it first"
-            )
-    else:
-        bits = {"PixelData": _whole(file, data, "BitsAllocated")}.get(name, 32 if name == "FloatPixelData" else 64)
-        wanted, found = count * rows * columns * bits // 8, len(value_of(data, name) or b"")
-        if not wanted <= found <= wanted + 1:  # one byte makes an even number
-            raise ScanError(
-                f"{file}: {count} x {rows} x {columns} pixels of {bits} bits must be {wanted} bytes, got {found}; "
-                "copy it again"
-            )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = _decoded(data) if compressed else data.pixel_array
-        return np.asarray(pixels).reshape(count, rows, columns)[[frame.index for frame in frames]]
-    except Exception as error:  # a decoder of damaged pixels raises nearly anything
-        raise ScanError(
-            f"{file}: pixels must be whole, decoding failed with '{one_line(error)}'; copy it again"
-        ) from error
-
-
-def _decoded(data: Any) -> NDArray[Any]:
-    """Return the pixels of a compressed file: by pydicom where it has a decoder, else by GDCM in SimpleITK.
-
-    GDCM applies a slope itself, of all frames the first one's, so that it is shown none.
-    """
-    try:
-        return data.pixel_array
-    except (RuntimeError, NotImplementedError, AttributeError, ImportError):
-        pass  # no decoder is installed
-    import SimpleITK
-
-    for tag in ("RescaleSlope", "RescaleIntercept", "RescaleType", "RealWorldValueMappingSequence"):
-        if tag in data:
-            delattr(data, tag)
-    for tag in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in value_of(data, tag) or []:
-            if "PixelValueTransformationSequence" in group:
-                del group.PixelValueTransformationSequence
-    with tempfile.TemporaryDirectory() as folder:
-        copy = str(Path(folder) / "image.dcm")
-        data.save_as(copy)
-        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(copy))
-
-
 def value_of(data: Any, tag: str) -> Any:
     """Return an element's value, None where it is absent, empty or cannot be read at all."""
     try:
@@ -289,7 +230,7 @@ def _numbers(file: Path, name: str, tag: str, value: Any, count: int) -> NDArray
     return found
 
 
-def _whole(file: Path, data: Any, tag: str, default: int | None = None, least: int = 1) -> int:
+def whole_number(file: Path, data: Any, tag: str, default: int | None = None, least: int = 1) -> int:
     """Return a whole number from `least` on."""
     found = _numbers(file, file.name, tag, _raw(data, tag), 1)
     if found is None and default is not None:

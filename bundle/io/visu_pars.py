@@ -14,7 +14,6 @@ the groups of frames, the fastest first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,13 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
+from bida.io.jcamp import ParameterFile, parsed
 from bida.io.slice_stack import TURNED, UNEVEN, normal_of, stack_affine
 
 PIXELS, PARAMETERS = "2dseq", "visu_pars"
 _WORDS = {"_32BIT_SGN_INT": "i4", "_16BIT_SGN_INT": "i2", "_8BIT_UNSGN_INT": "u1", "_32BIT_FLOAT": "f4"}
 _ORDERS = {"littleEndian": "<", "bigEndian": ">"}
-_REPEATED = re.compile(r"@\s*(\d+)\s*\*")  # how ParaVision 360 shortens arrays
-_MOST_VALUES = 1_000_000  # of a parameter that is written so
 _SLICE = "FG_SLICE"
 
 
@@ -44,20 +42,17 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(ParameterFile):
     """``visu_pars`` of a reconstruction.
 
     Attributes:
-        folder: where it lies.
-        values: brukerapi's parameters.
+        file, values: see `bida.io.jcamp.ParameterFile`.
         dimensions: of a frame, 2 or 3.
         size: voxels of a frame.
         frames: number of frames.
         groups: name and length of each frame group, the fastest first.
     """
 
-    folder: Path
-    values: Any
     dimensions: int
     size: tuple[int, ...]
     frames: int
@@ -71,12 +66,12 @@ class Parameters:
             ScanError: brukerapi or the file is missing, it is damaged, or what it describes is no image.
         """
         file = folder / PARAMETERS
-        self = cls(folder, _parsed(file), 0, (), 0, ())
+        self = cls(file, parsed(file), 0, (), 0, ())
         dimensions = int(self.numbers("VisuCoreDim", 1, least=1)[0])
-        described = [str(one) for one in np.atleast_1d(self.value("VisuCoreDimDesc", "spatial"))]
+        described = self.words("VisuCoreDimDesc", "spatial")
         if dimensions not in (2, 3) or set(described) != {"spatial"}:
             raise self.error(f"an image must have 2 or 3 spatial dimensions, got {dimensions} ({', '.join(described)})")
-        units = {str(one).strip("[]") for one in np.atleast_1d(self.value("VisuCoreUnits", "mm"))[:dimensions]}
+        units = {one.strip("[]") for one in self.words("VisuCoreUnits", "mm")[:dimensions]}
         if units != {"mm"}:
             raise self.error(f"VisuCoreUnits must be mm, got {', '.join(sorted(units))}")
         size = tuple(int(one) for one in self.numbers("VisuCoreSize", dimensions, least=1))
@@ -85,38 +80,7 @@ class Parameters:
         if int(np.prod([length for _, length in groups], dtype=float)) != frames:
             listed = " x ".join(f"{length} {name}" for name, length in groups)
             raise self.error(f"VisuFGOrderDesc must order the {frames} frames, got {listed}")
-        return cls(folder, self.values, dimensions, size, frames, groups)
-
-    def error(self, text: str) -> ScanError:
-        """Return an error that names the file, and the cure."""
-        return ScanError(f"{self.folder / PARAMETERS}: {text}; copy the study again, or export it as NIfTI")
-
-    def value(self, name: str, default: Any = None) -> Any:
-        """Return a parameter as brukerapi reads it."""
-        if name not in self.values:
-            return default
-        try:
-            return self.values[name].value
-        except Exception as error:  # of a damaged text it raises nearly anything
-            raise self.error(f"{name} must be readable, got '{' '.join(str(error).split())[:200]}'") from error
-
-    def numbers(self, name: str, width: int, least: float | None = None) -> NDArray[np.float64]:
-        """Return the finite numbers of a parameter, a multiple of `width` of them, whole ones where there is a least.
-
-        Raises:
-            ScanError: it is missing or something else.
-        """
-        value = self.value(name)
-        try:
-            found = np.asarray([] if value is None else value, dtype=np.float64).ravel()
-        except (ValueError, TypeError):
-            found = np.array([np.nan])
-        if not found.size or found.size % width or not np.isfinite(found).all():
-            shown = "none" if value is None else " ".join(str(value).split())[:60]
-            raise self.error(f"{name} must be {width if width > 1 else 'a'} finite number(s) each, got {shown}")
-        if least is not None and (found.size != width or (found < least).any() or (found != np.floor(found)).any()):
-            raise self.error(f"{name} must be whole numbers from {least:g} on, got {found.tolist()}")
-        return found
+        return cls(file, self.values, dimensions, size, frames, groups)
 
     def per_frame(self, name: str, width: int) -> NDArray[np.float64]:
         """Return the numbers of a parameter for each frame, [frames, width].
@@ -188,7 +152,7 @@ class Parameters:
         names = [name for name, _ in self.groups]
         if "FG_COMPLEX" in names:
             raise self.error("voxels must be real numbers, got real and imaginary parts (FG_COMPLEX)")
-        kinds = {str(one) for one in np.atleast_1d(self.value("VisuCoreFrameType", "MAGNITUDE_IMAGE"))}
+        kinds = set(self.words("VisuCoreFrameType", "MAGNITUDE_IMAGE"))
         other = kinds & {"REAL_IMAGE", "IMAGINERY_IMAGE", "PHASE_IMAGE", "COMPLEX_IMAGE"}
         if other:
             raise self.error(f"frames must be MAGNITUDE_IMAGE, got {', '.join(sorted(other))}")
@@ -223,7 +187,7 @@ class Parameters:
         positions = self.per_frame("VisuCorePosition", 3)[frames]
         turns = self.per_frame("VisuCoreOrientation", 9)[frames]
         names = [f"frame {frame}" for frame in frames]
-        rotation = normal_of(self.folder, names, turns[:, :6])
+        rotation = normal_of(self.file.parent, names, turns[:, :6])
         pixel = (float(voxel[0]), float(voxel[1]))
         if self.dimensions == 3:
             third = turns[0, 6:] / np.linalg.norm(turns[0, 6:])
@@ -236,7 +200,7 @@ class Parameters:
         heights = positions @ rotation[:, 2]
         order = np.argsort(heights, kind="stable")
         frames = [frames[int(k)] for k in order]
-        affine = stack_affine(self.folder, [names[int(k)] for k in order], positions[order], rotation, pixel)
+        affine = stack_affine(self.file.parent, [names[int(k)] for k in order], positions[order], rotation, pixel)
         self._compare_distance(volume, float(np.linalg.norm(affine[:3, 2])), notes)
         return frames, affine
 
@@ -272,11 +236,11 @@ class Parameters:
         Raises:
             ScanError: ``2dseq`` is not as large as it must be, or its type is unknown.
         """
-        word, order = str(self.value("VisuCoreWordType")), str(self.value("VisuCoreByteOrder", "littleEndian"))
+        word, order = self.text("VisuCoreWordType"), self.text("VisuCoreByteOrder") or "littleEndian"
         if word not in _WORDS or order not in _ORDERS:
             raise self.error(f"VisuCoreWordType and VisuCoreByteOrder must be known ones, got {word} and {order}")
         kind = np.dtype(_ORDERS[order] + _WORDS[word])
-        file, voxels = self.folder / PIXELS, int(np.prod(self.size, dtype=object))
+        file, voxels = self.file.with_name(PIXELS), int(np.prod(self.size, dtype=object))
         wanted, found = self.frames * voxels * kind.itemsize, file.stat().st_size
         if wanted != found:
             raise ScanError(
@@ -298,7 +262,7 @@ class Parameters:
             scaled = values if plain else (values * slopes[frame] + offsets[frame]).astype(np.float32)
             shaped.append(scaled)
         if self.dimensions == 3:
-            reverse = "reverse" in str(self.value("VisuCoreDiskSliceOrder", ""))
+            reverse = "reverse" in self.text("VisuCoreDiskSliceOrder")
             return shaped[0][:, :, ::-1] if reverse else shaped[0]  # the position is that of the last slice stored
         return np.stack(shaped, axis=-1)
 
@@ -320,35 +284,3 @@ class Parameters:
             return stored.reshape(self.size, order="F")
         size[first], size[second] = size[second], size[first]
         return np.swapaxes(stored.reshape(size, order="F"), first, second)
-
-
-def parser(path: Path) -> Any:
-    """Return what parses a parameter file.
-
-    Raises:
-        ScanError: brukerapi is not installed.
-    """
-    try:
-        from brukerapi.jcampdx import JCAMPDX
-    except ImportError as error:
-        raise ScanError(
-            f"{path}: reading ParaVision needs brukerapi, it is not installed; pip install 'bida-mri[bruker]'"
-        ) from error
-    return JCAMPDX
-
-
-def _parsed(file: Path) -> Any:
-    """Return the parameters of a file by name, as brukerapi reads them.
-
-    Raises:
-        ScanError: brukerapi is not installed, or the file is missing or damaged.
-    """
-    parse = parser(file)
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if max((int(count) for count in _REPEATED.findall(text)), default=0) > _MOST_VALUES:
-            raise ValueError("a parameter of more than a million values")
-        return parse(file)
-    except Exception as error:  # of a damaged text it raises nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ScanError(f"{file}: must be a whole parameter file, got '{reason}'; copy the study again") from error
