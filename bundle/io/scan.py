@@ -106,6 +106,11 @@ def read_scan(
     if scale_header is not None:  # DICOM tags come from the header that is scaled; a JSON sidecar is in mm as it is
         sidecar = {key: size / scale_header for key, size in sidecar.items()}
     sidecar |= beside
+    if beside.get("Quadruped") is True:
+        warnings.append(
+            "the sidecar says Quadruped, as dcm2niix does where it leaves DICOM's axes: the file's S is the animal's "
+            "head and its P the back; bida reads the DICOM files themselves in the animal's axes"
+        )
     dtype = values.dtype if header is None else header.get_data_dtype()
     return Scan(path, data, affine, dtype, header, sidecar, tuple(warnings))
 

@@ -398,4 +398,5 @@ def test_what_dcm2niix_makes_lies_at_the_same_place(tmp_path: Path, quadruped: b
         place_of_mark(own), (turn @ [*place_of_mark(made), 1])[:3], rtol=0, atol=1e-4
     )  # dcm2niix writes float32
     np.testing.assert_allclose(np.sort(own.data.ravel()), np.sort(made.data.ravel()), rtol=1e-5)
+    assert [("Quadruped" in note) for note in made.warnings] == [True] * quadruped
     assert made.sidecar["SliceThickness"] == own.sidecar["SliceThickness"] == 0.6
