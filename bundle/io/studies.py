@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Name a folder that may not be listed, or a file that vanished."""
+    try:
+        yield
+    except OSError as error:
+        raise ScanError(f"{path}: must be readable, got '{error.strerror or error}'; check its rights") from error
 
 
 def read_study(
@@ -29,6 +39,11 @@ def read_study(
     Raises:
         ScanError: it cannot be used, or something is asked of it that its format has not.
     """
+    with _readable(path):
+        return _read(path, volume, own)
+
+
+def _read(path: Path, volume: int | None, own: Mapping[str, Any]) -> Any:
     from bida.io.bruker import is_bruker, read_bruker
     from bida.io.dicom_frames import is_dicom
 
@@ -53,11 +68,12 @@ def listed(path: Path, series: str | None = None) -> list[str] | None:
     """
     from bida.io.bruker import is_bruker, list_study
 
-    if is_bruker(path):
-        return list_study(path)
-    if not path.is_dir() or series is not None:
-        return None
-    from bida.io.dicom import find_series
+    with _readable(path):
+        if is_bruker(path):
+            return list_study(path)
+        if not path.is_dir() or series is not None:
+            return None
+        from bida.io.dicom import find_series
 
-    found = find_series(path)
+        found = find_series(path)
     return [one.line for one in found] if len(found) > 1 else None

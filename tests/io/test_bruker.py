@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -118,7 +119,8 @@ def test_brkraw_says_the_same_where_it_is_right(tmp_path: Path, gap: float) -> N
         "-o",
         str(tmp_path / "a.nii.gz"),
     ]
-    run = subprocess.run(command, capture_output=True, text=True)
+    home = {**os.environ, "HOME": str(tmp_path)}  # it leaves files there
+    run = subprocess.run(command, capture_output=True, text=True, env=home)
     assert (tmp_path / "a.nii.gz").is_file(), run.stderr
     made, scan = read_scan(tmp_path / "a.nii.gz"), read_scan(study)
     apart = np.linalg.norm(place_of_mark(made) - place_of_mark(scan))

@@ -348,6 +348,14 @@ def test_damaged_files_are_named(
     refused(tmp_path / "s", files[which].name, *pieces)
 
 
+def test_a_folder_that_may_not_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    refused(tmp_path, "must be readable, got 'Permission denied'", "rights")
+
+
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, "must hold DICOM images, got none")
 
