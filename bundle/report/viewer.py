@@ -66,7 +66,7 @@ def encoded(volumes: Mapping[str, Shown], room: int = ROOM) -> tuple[dict[str, d
 def nifti_base64(volume: Shown, block: int = 1) -> str:
     """Return a volume as a gzipped NIfTI of 0-255 in base64, its centre at the origin, its axes R, A, S."""
     low, high = volume.window
-    share = np.clip((volume.data.astype(np.float32) - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    share = np.clip((volume.data.astype(np.float32) - low) / max(high - low, 1e-30), 0.0, 1.0)
     sizes = np.asarray(volume.spacing_mm, dtype=np.float64)
     # thick slices stay what they are: along an axis as coarse as the blocks nothing is averaged
     blocks = tuple(block if size < block * sizes.min() else 1 for size in sizes)
@@ -98,7 +98,7 @@ def page(template: str, **given: Any) -> str:
 def thumbnail(volume: ArrayLike, window: tuple[float, float], size: int = 96) -> bytes:
     """Return a small PNG of a slice [rows, columns], the lower row first."""
     low, high = window
-    image = np.clip((np.asarray(volume, dtype=np.float32) - low) / max(high - low, 1e-30), 0, 1)[::-1]
+    image = np.clip((np.asarray(volume, dtype=np.float32) - low) / max(high - low, 1e-30), 0.0, 1.0)[::-1]
     picture = Image.fromarray(np.rint(255 * image).astype(np.uint8))
     picture.thumbnail((size, size))
     file = io.BytesIO()
