@@ -24,6 +24,7 @@ ORDER = [
     {"report"},
     {"mri", "microscopy"},
     {"experiment"},
+    {"cohort"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}

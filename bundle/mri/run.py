@@ -16,6 +16,7 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.io.nifti import source_header
+from bida.io.weights import weights_file
 from bida.mri.evidence import Evidence
 from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
 from bida.mri.moments import Moments
@@ -74,10 +75,21 @@ def measured(image: ScanImage, prior: PlanePrior) -> Measurement:
     return Measurement.of(inputs, prior.stride, meta=ScanMeta.of(image.meta))
 
 
+_READY: dict[tuple[Any, ...], PlanePrior] = {}  # the last one loaded, by file, its time, device and arithmetic
+
+
 def ready_prior(settings: Settings, clock: Clock) -> PlanePrior:
-    """Return the prior of a run, where it shall compute."""
+    """Return the prior of a run, where it shall compute; one that nothing changes is kept for the next run."""
     device = choose_device(settings.device)
-    prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
+    file = weights_file(settings.model)
+    state = (file, file.stat().st_mtime_ns if file.is_file() else None, str(device), settings.dtype)
+    if settings.adapt is not None or state not in _READY:
+        prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
+        if settings.adapt is None:
+            _READY.clear()
+            _READY[state] = prior
+    else:
+        prior = _READY[state]
     clock.lap("load_weights")
     return prior
 

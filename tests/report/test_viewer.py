@@ -67,7 +67,7 @@ def test_niivue_is_what_its_authors_published() -> None:
     assert "</script" not in str(niivue()).lower()  # it would end the element that it stands in
 
 
-@pytest.mark.parametrize("template", ["scan.html.j2"])
+@pytest.mark.parametrize("template", ["scan.html.j2", "index.html.j2"])
 def test_no_template_loads_anything(template: str) -> None:
     text = files("bida.report").joinpath(template).read_text(encoding="utf-8")
     assert re.findall(r"""(?:src|href)=["'](?!\{\{)|url\(|@import|https?:""", text) == []

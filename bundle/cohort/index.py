@@ -1,0 +1,83 @@
+"""The page of a cohort: every scan with its picture and figures, to be sorted, and marked as pass or fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+
+from bida.cohort.job import FAILED, Outcome, record_of
+from bida.drawing import cut, focus, grey_window
+from bida.io.files import atomic, stem
+from bida.io.nifti import ras
+from bida.mri.qc import bricks_of
+from bida.physics.geometry import SliceGeometry
+from bida.report.viewer import page, png_base64, thumbnail
+
+NAME = "index.html"
+COLUMNS = (  # key, title, digits behind the point
+    ("better_db", "better than interpolation, dB", 2),
+    ("familiarity_db", "familiarity, dB", 2),
+    ("bricks", "brick index", 2),
+    ("residual_over_noise", "residual over noise", 2),
+    ("snr", "SNR", 1),
+)
+
+
+def write_index(folder: str | Path, outcomes: Sequence[Outcome]) -> Path:
+    """Write the page of a cohort into its folder, atomically, in place of the one that is there; return it.
+
+    Args:
+        folder: Of the results.
+        outcomes: Of the jobs, in the order shown at first.
+    """
+    rows = [row_of(Path(folder), outcome) for outcome in outcomes]
+    columns = [(key, title) for key, title, _ in COLUMNS]
+    text = page("index.html.j2", rows=rows, columns=columns, folder=Path(folder).name)
+    file = Path(folder) / NAME
+    with atomic(file) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+    return file
+
+
+def row_of(folder: Path, outcome: Outcome) -> dict[str, Any]:
+    """Return what the page shows of an outcome."""
+    beside = Path(outcome.output).with_name(f"{stem(outcome.output)}.html")
+    told = dict(outcome.told)
+    told["bricks"] = None
+    picture = None
+    if outcome.state != FAILED and Path(outcome.output).is_file():
+        told["bricks"], picture = looked_at(outcome)
+    return {
+        "name": Path(outcome.scan).name,
+        "state": outcome.state,
+        "error": outcome.error,
+        "verdict": told.get("verdict"),
+        "warnings": told.get("warnings") or [],
+        "figures": [figure(told.get(key), digits) for key, _, digits in COLUMNS],
+        "picture": picture,
+        "link": beside.name if beside.is_file() and beside.parent.resolve() == folder.resolve() else None,
+    }
+
+
+def figure(value: float | None, digits: int) -> tuple[float | None, str]:
+    """Return a number to sort by and its text; None and nothing where there is none."""
+    return (None, "") if value is None else (float(value), f"{value:.{digits}f}")
+
+
+def looked_at(outcome: Outcome) -> tuple[float | None, str]:
+    """Return a result's brick index, None where it cannot be told, and a picture of its middle."""
+    image = cast(nib.Nifti1Pair, nib.load(outcome.output))
+    volume, spacing = ras(np.asarray(image.dataobj), image.affine)
+    described = (record_of(outcome.output) or {}).get("slice_geometry")
+    geometry = None if described is None else SliceGeometry.from_json(json.dumps(described))
+    axis = 1 if geometry is None else geometry.axis
+    plane = {0: "coronal", 1: "sagittal", 2: "sagittal"}[axis]  # one that holds the through-plane axis
+    place = (np.array(focus(volume)) - 0.5) * volume.shape * np.array(spacing)
+    normal = {"coronal": 1, "sagittal": 0}[plane]
+    picture = thumbnail(cut(volume, spacing, plane, float(place[normal])), grey_window(volume))
+    return None if geometry is None else bricks_of(volume, geometry), png_base64(picture)

@@ -1,0 +1,175 @@
+"""One scan of many: restored in whatever process takes it, skipped where that was done before, its failure kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bida.errors import BidaError, ScanError
+from bida.io.files import sidecar_path, stem
+from bida.io.weights import sha256, weights_file
+from bida.mri.settings import Settings
+
+DONE, KEPT, FAILED = "done", "kept", "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done with a scan, or with several that make one volume.
+
+    Attributes:
+        scans: Paths; of more than one the first gives the grid.
+        output: NIfTI file to write.
+        settings: Of the run.
+        overwrite: Replace results that exist, whatever they were made with.
+        report: Write a page beside the result, ``<name>.html``.
+    """
+
+    scans: tuple[str, ...]
+    output: str
+    settings: Settings
+    overwrite: bool = False
+    report: bool = False
+
+    @property
+    def page(self) -> Path:
+        """The page beside the result."""
+        return Path(self.output).with_name(f"{stem(self.output)}.html")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        scan: The (first) scan.
+        output: The result.
+        state: ``done``, ``kept`` (it was there, made of the same scan by the same settings) or ``failed``.
+        error: One line, of a failure.
+        seconds: That it took.
+        told: What the record says of the result: verdict, figures, warnings.
+    """
+
+    scan: str
+    output: str
+    state: str
+    error: str | None = None
+    seconds: float = 0.0
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fingerprint(job: Job) -> dict[str, Any]:
+    """Return what a result depends on, as its record holds it: scans, settings, weights.
+
+    Raises:
+        ScanError: A scan is not there.
+    """
+    return {
+        "input_sha256": {Path(scan).name: digest(Path(scan)) for scan in job.scans},
+        "settings": json.loads(json.dumps(asdict(job.settings), default=str)),
+        "weights_sha256": sha256(weights_file(job.settings.model)),
+    }
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files.
+
+    Raises:
+        ScanError: It cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        for file in files:
+            found.update(str(file.relative_to(path)).encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    found.update(block)
+    except OSError as error:
+        raise ScanError(
+            f"{path}: the scan must be readable, got '{error.strerror or error}'; check the path"
+        ) from error
+    return found.hexdigest()
+
+
+def record_of(output: str | Path) -> dict[str, Any] | None:
+    """Return the record beside a result, None where one of both is not there or cannot be read."""
+    if not Path(output).is_file():
+        return None
+    try:
+        return json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_finished(job: Job) -> bool:
+    """Return whether the result is there, made of the same scans by the same settings and weights."""
+    record = record_of(job.output)
+    if record is None or job.overwrite or (job.report and not job.page.is_file()):
+        return False
+    return all(record.get(key) == value for key, value in fingerprint(job).items())
+
+
+def kept(job: Job) -> Outcome | None:
+    """Return the outcome of a job that was done before; None where it is still to be done, or its scan not there."""
+    try:
+        finished = is_finished(job)
+    except BidaError:  # told when the scan is read
+        return None
+    return Outcome(job.scans[0], job.output, KEPT, told=told_of(record_of(job.output) or {})) if finished else None
+
+
+def do(job: Job) -> Outcome:
+    """Restore a scan, unless that was done; what goes wrong with it comes back as its outcome."""
+    start = time.perf_counter()
+    try:
+        before = kept(job)
+        if before is not None:
+            return before
+        record = restored(job)
+    except (BidaError, MemoryError) as error:
+        return Outcome(job.scans[0], job.output, FAILED, " ".join(str(error).split()), time.perf_counter() - start)
+    except Exception as error:  # whatever one scan brings up must not take the others with it
+        line = f"{job.scans[0]}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Outcome(job.scans[0], job.output, FAILED, line, time.perf_counter() - start)
+    return Outcome(job.scans[0], job.output, DONE, None, time.perf_counter() - start, told_of(record))
+
+
+def restored(job: Job) -> dict[str, Any]:
+    """Restore a job's scans, write the result, its record and its page; return the record."""
+    from bida.io.files import check_output
+    from bida.mri.combine import restore_combined
+    from bida.mri.pipeline import restore
+
+    output = check_output(job.output, overwrite=job.overwrite)
+    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
+    if len(job.scans) == 1:
+        result = restore(job.scans[0], job.settings, checkpoint=checkpoint)
+    else:
+        result = restore_combined(job.scans, job.settings, checkpoint=checkpoint)
+    result.record.update(fingerprint(job))
+    if job.report:
+        from bida.mri.qc import write_page
+
+        write_page(job.page, job.scans[0], job.settings, result, overwrite=True)
+    result.save(output, overwrite=job.overwrite)
+    checkpoint.unlink(missing_ok=True)
+    return result.record
+
+
+def told_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a record that a cohort is sorted by; None where there are none."""
+    check, noise = record.get("self_check") or {}, record.get("noise") or {}
+    return {
+        "verdict": record.get("verdict"),
+        "better_db": check.get("better_db"),
+        "familiarity_db": check.get("familiarity_db"),
+        "residual_over_noise": (noise.get("residual") or {}).get("over_noise"),
+        "snr": noise.get("snr"),
+        "warnings": list(record.get("warnings") or ()),
+    }

@@ -1,0 +1,147 @@
+"""Jobs one after the other in this process, or on Dask: some processes here, or a cluster.
+
+A worker that dies loses what it ran, which another one takes up; a scan at which workers die again and again counts as
+failed. What was written before a run was cut off is found finished by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bida.cohort.job import FAILED, Job, Outcome, do, kept
+from bida.errors import SettingsError
+
+TRIES = 3  # deaths of workers that a scan may bring about before it counts as failed
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+
+
+def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> Iterator[Outcome]:
+    """Do jobs; yield the outcome of each as it ends.
+
+    Args:
+        jobs: What is to be done.
+        workers: Processes on this machine, each with its share of the cores, or a GPU of its own where there are some.
+        scheduler: Address of a Dask scheduler, whose workers see the same files, instead of processes here.
+
+    Raises:
+        SettingsError: ``workers`` is below 1, or the scheduler does not answer.
+    """
+    if workers < 1:
+        raise SettingsError(f"--workers: must be at least 1, got {workers}; raise it")
+    ahead = []
+    for job in jobs:  # no process is started for what is there
+        before = kept(job)
+        if before is None:
+            ahead.append(job)
+        else:
+            yield before
+    if not ahead:
+        return
+    if scheduler is None and workers == 1:
+        yield from map(do, ahead)
+        return
+    with client(min(workers, len(ahead)), scheduler) as connected:
+        yield from on_dask(connected, ahead)
+
+
+def on_dask(connected: Any, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Do jobs by a Dask client; yield the outcome of each as it ends."""
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    keys = [f"bida-{number}-{job.output}" for number, job in enumerate(jobs)]
+    futures = {connected.submit(do, job, key=key, pure=False): job for key, job in zip(keys, jobs)}
+    for future in as_completed(list(futures)):
+        job = futures.pop(future)
+        error = future.exception()
+        if error is None:
+            yield future.result()
+        else:
+            killed = isinstance(error, KilledWorker)
+            line = f"{TRIES + 1} processes died at it; look at memory" if killed else f"{type(error).__name__}: {error}"
+            yield Outcome(job.scans[0], job.output, FAILED, f"{job.scans[0]}: {' '.join(line.split())[:300]}")
+        future.release()
+
+
+@contextmanager
+def client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """Connect to a scheduler, or start one here with its workers; they end with the block.
+
+    Raises:
+        SettingsError: The scheduler does not answer.
+    """
+    import dask
+    from distributed import Client, SpecCluster
+
+    settings = {
+        "distributed.worker.daemon": False,  # a daemonic process may start none, and adaptation prepares slices in one
+        "distributed.scheduler.allowed-failures": TRIES,
+        # before a worker's first import, which fixes the number of threads; `env` of a nanny comes after it
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, str(threads_of(workers))),
+        "distributed.worker.memory.terminate": False,
+        "distributed.worker.memory.pause": False,
+    }
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with dask.config.set(settings):
+        if scheduler is not None:
+            try:
+                connected = Client(scheduler, timeout="20s")
+            except (OSError, ValueError, TimeoutError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise SettingsError(
+                    f"--scheduler: must answer, {scheduler} does not ({reason}); check the address"
+                ) from None
+            with connected:
+                yield connected
+            return
+        spec = workers_spec(workers)
+        with (
+            same_environment(),
+            SpecCluster(spec, scheduler_spec(), silence_logs=logging.ERROR) as cluster,
+            Client(cluster) as connected,
+        ):
+            yield connected
+
+
+def scheduler_spec() -> dict[str, Any]:
+    """Return how the scheduler is started: here, on loopback, without a page of its own."""
+    from distributed import Scheduler
+
+    return {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+
+
+def workers_spec(workers: int) -> dict[int, dict[str, Any]]:
+    """Return how each worker is started: alone at its job, and with a GPU of its own where there are some."""
+    import torch
+    from distributed import Nanny
+
+    cards = torch.cuda.device_count()
+    found = {}
+    for number in range(workers):
+        environment = {"CUDA_VISIBLE_DEVICES": str(number % cards)} if cards else {}
+        quiet = {"silence_logs": logging.ERROR, "dashboard": False}
+        options = {"nthreads": 1, "host": "127.0.0.1", "env": environment, **quiet}
+        found[number] = {"cls": Nanny, "options": options}
+    return found
+
+
+def threads_of(workers: int) -> int:
+    """Return how many threads each of some workers may use, so that they share the cores of this machine."""
+    from bida.device import usable_cores
+
+    return max(1, usable_cores() // workers)
+
+
+@contextmanager
+def same_environment() -> Iterator[None]:
+    """Put back what a nanny leaves in this process's environment: the limits that it set for its worker."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

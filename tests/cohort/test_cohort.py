@@ -1,0 +1,207 @@
+"""Many scans: which there are, that failures are kept apart, that what is done stays done, and that workers may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import MakeScan
+
+from bida.cohort import queue
+from bida.cohort.find import find_scans, images_in, name_results
+from bida.cohort.index import write_index
+from bida.cohort.job import DONE, FAILED, KEPT, Job, Outcome, digest, do
+from bida.errors import ScanError, SettingsError
+from bida.mri.settings import Settings
+
+FAST = Settings(n4=False, self_check=False)
+
+
+def jobs_of(scans: list[Path], folder: Path, **given: Any) -> list[Job]:
+    return [Job((str(scan),), str(out), FAST, **given) for scan, out in zip(scans, name_results(scans, folder))]
+
+
+def test_masks_labels_and_results_are_no_scans(tmp_path: Path) -> None:
+    scans = ["a.nii.gz", "sub-01_T2w.nii", "b.NRRD", "masked.nii", "sub-02_desc-preproc2_T2w.nii.gz"]
+    others = ["a_superres.nii.gz", "sub-01_dseg.nii.gz", "a_mask.nii", "sub-01_desc-superres_T2w.nii.gz", "a.json",
+              "a_superres_draw-1.nii.gz", "brain-mask.nii.gz", "atlas_labels.nii.gz", "a_std.nii.gz"]  # fmt: skip
+    for name in scans + others:
+        (tmp_path / name).touch()
+    assert {path.name for path in images_in(tmp_path)} == set(scans)
+    assert find_scans([tmp_path / "a_mask.nii", tmp_path / "a.nii.gz"]) == [
+        tmp_path / "a_mask.nii",
+        tmp_path / "a.nii.gz",
+    ]
+
+
+def test_what_cannot_be_listed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source, message in (
+        ([], "must be named"),
+        ([tmp_path / "no"], "must exist"),
+        ([tmp_path / "empty"], "is empty"),
+    ):
+        with pytest.raises(ScanError, match=message):
+            find_scans(source)
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "scan.nii").touch()
+    with pytest.raises(ScanError, match="names of their own"):
+        name_results(find_scans([tmp_path / "x", tmp_path / "y"]), tmp_path)
+
+
+def test_failures_are_kept_apart_and_what_is_done_stays_done(make_scan: MakeScan, tmp_path: Path) -> None:
+    scans = [make_scan(name="a.nii.gz"), make_scan(name="b.nii.gz"), tmp_path / "c.nii.gz"]
+    scans[1].write_bytes(scans[1].read_bytes()[:200])
+    scans[2].write_text("no image")
+    out = tmp_path / "out"
+    out.mkdir()
+    first = list(queue.run(jobs_of(scans, out)))
+    assert [one.state for one in first] == [DONE, FAILED, FAILED]
+    for one, scan in zip(first[1:], scans[1:]):
+        assert one.error is not None and one.error.startswith(f"{scan}: ") and "\n" not in one.error
+    assert sorted(path.name for path in out.iterdir()) == ["a_superres.json", "a_superres.nii.gz"]
+    written = (out / "a_superres.nii.gz").stat().st_mtime_ns
+    again = {one.scan: one.state for one in queue.run(jobs_of(scans, out))}
+    assert again == {str(scans[0]): KEPT, str(scans[1]): FAILED, str(scans[2]): FAILED}
+    assert (out / "a_superres.nii.gz").stat().st_mtime_ns == written
+
+
+def test_other_settings_or_another_scan_are_not_the_same(make_scan: MakeScan, tmp_path: Path) -> None:
+    scan, out = make_scan(), tmp_path / "out"
+    out.mkdir()
+    (job,) = jobs_of([scan], out)
+    assert do(job).state == DONE
+    assert do(job).state == KEPT
+    other = Job(job.scans, job.output, Settings(n4=False, self_check=False, thickness=0.6))
+    refused = do(other)
+    assert refused.state == FAILED and refused.error is not None and "output must not exist" in refused.error
+    assert do(Job(other.scans, other.output, other.settings, overwrite=True)).state == DONE
+    assert do(other).state == KEPT
+    make_scan(values=lambda shape, affine: np.random.default_rng(1).uniform(1, 2, shape))  # the same name
+    assert do(other).state == FAILED
+
+
+def test_a_folder_s_digest_is_of_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.dcm").write_bytes(b"x")
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    (tmp_path / "b" / "1.dcm").rename(tmp_path / "b" / "2.dcm")
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+def test_any_error_of_one_scan_is_its_own(make_scan: MakeScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(job: Job) -> Any:
+        raise ZeroDivisionError("by\nchance")
+
+    monkeypatch.setattr("bida.cohort.job.restored", fail)
+    (outcome,) = queue.run(jobs_of([make_scan()], tmp_path))
+    assert (
+        outcome.state == FAILED and outcome.error is not None and outcome.error.endswith("ZeroDivisionError: by chance")
+    )
+
+
+def test_the_page_shows_every_scan(make_scan: MakeScan, tmp_path: Path) -> None:
+    scans = [make_scan(name="a<b>.nii.gz"), tmp_path / "bad.nii.gz"]
+    scans[1].write_text("no image")
+    out = tmp_path / "out"
+    out.mkdir()
+    outcomes = list(queue.run(jobs_of(scans, out, report=True)))
+    text = write_index(out, outcomes).read_text()
+    assert "a&lt;b&gt;.nii.gz" in text and "a<b>" not in text
+    assert "failed: " in text and "2 scans in out" in text
+    assert text.count("data:image/png;base64,") == 1
+    assert 'href="a&lt;b&gt;_superres.html"' in text
+    assert (out / "a<b>_superres.html").is_file()
+
+
+def test_workers_and_schedulers_that_cannot_be(tmp_path: Path, make_scan: MakeScan) -> None:
+    jobs = jobs_of([make_scan()], tmp_path)
+    with pytest.raises(SettingsError, match="--workers: must be at least 1, got 0"):
+        list(queue.run(jobs, 0))
+    with pytest.raises(SettingsError, match="--scheduler: must answer, nonsense://x does not"):
+        list(queue.run(jobs, 1, "nonsense://x"))
+
+
+def test_each_worker_has_its_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    cards = [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in queue.workers_spec(3).values()]
+    assert cards == ["0", "1", "0"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert all(one["options"]["env"] == {} for one in queue.workers_spec(2).values())
+    monkeypatch.setattr("bida.device.usable_cores", lambda: 7)
+    assert [queue.threads_of(count) for count in (1, 2, 3, 9)] == [7, 3, 2, 1]
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Iterator[list[Path]]:
+    """Four scans of noise, each its own."""
+    scans = []
+    for number in range(4):
+        values = np.random.default_rng(number).uniform(10, 20, (20, 8, 18)).astype(np.float32)
+        scans.append(tmp_path / f"scan{number}.nii.gz")
+        nib.save(nib.Nifti1Image(values, np.diag([0.15, 0.75, 0.15, 1])), scans[-1])
+    yield scans
+
+
+@pytest.mark.slow
+def test_two_workers_of_which_one_is_killed(four: list[Path], tmp_path: Path) -> None:
+    import psutil
+
+    for name in ("alone", "together"):
+        (tmp_path / name).mkdir()
+    expected = {
+        Path(one.output).name: Path(one.output).read_bytes() for one in queue.run(jobs_of(four, tmp_path / "alone"))
+    }
+    environment, killed = dict(os.environ), []
+
+    def kill() -> None:
+        """Kill a worker as soon as there are two that have begun."""
+        for _ in range(600):
+            children = [
+                one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())
+            ]
+            if len(children) == 2 and all(one.cpu_times().user > 2 for one in children):
+                os.kill(children[0].pid, signal.SIGKILL)
+                killed.append(children[0].pid)
+                return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    outcomes = list(queue.run(jobs_of(four, tmp_path / "together"), workers=2))
+    thread.join()
+    assert killed
+    assert sorted(Path(one.scan).name for one in outcomes) == [scan.name for scan in four]
+    assert {one.state for one in outcomes} <= {DONE, KEPT}
+    found = {path.name: path.read_bytes() for path in (tmp_path / "together").glob("*.nii.gz")}
+    assert found == expected
+    assert dict(os.environ) == environment
+    states = [one.state for one in queue.run(jobs_of(four, tmp_path / "together"), workers=2)]
+    assert states == [KEPT] * 4
+
+
+@pytest.mark.slow
+def test_adaptation_works_in_a_worker(four: list[Path], tmp_path: Path) -> None:
+    settings = Settings(n4=False, self_check=False, adapt=0.02)
+    jobs = [Job((str(scan),), str(tmp_path / f"out{number}.nii.gz"), settings) for number, scan in enumerate(four[:2])]
+    outcomes = list(queue.run(jobs, workers=2))
+    assert [(one.state, one.error) for one in outcomes] == [(DONE, None)] * 2
+    assert json.loads((tmp_path / "out0.json").read_text())["adapted"]["steps"] > 0
+
+
+def test_outcomes_travel() -> None:
+    import pickle
+
+    one = Outcome("a", "b", FAILED, "a: rule", 1.0, {"verdict": None})
+    assert pickle.loads(pickle.dumps(one)) == one
