@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +61,7 @@ def row_of(folder: Path, outcome: Outcome) -> dict[str, Any]:
         "warnings": told.get("warnings") or [],
         "figures": [figure(told.get(key), digits) for key, _, digits in COLUMNS],
         "picture": picture,
-        "link": beside.name if beside.is_file() and beside.parent.resolve() == folder.resolve() else None,
+        "link": os.path.relpath(beside, folder) if beside.is_file() else None,
     }
 
 

@@ -28,6 +28,7 @@ class Job:
         settings: Of the run.
         overwrite: Replace results that exist, whatever they were made with.
         report: Write a page beside the result, ``<name>.html``.
+        fields: What the sidecar says beside the record, such as what a BIDS sidecar said of the scan.
     """
 
     scans: tuple[str, ...]
@@ -35,6 +36,7 @@ class Job:
     settings: Settings
     overwrite: bool = False
     report: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def page(self) -> Path:
@@ -142,17 +144,18 @@ def do(job: Job) -> Outcome:
 
 def restored(job: Job) -> dict[str, Any]:
     """Restore a job's scans, write the result, its record and its page; return the record."""
-    from bida.io.files import check_output
+    from bida.io.files import check_output, make_folder
     from bida.mri.combine import restore_combined
     from bida.mri.pipeline import restore
 
+    make_folder(Path(job.output).parent)
     output = check_output(job.output, overwrite=job.overwrite)
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
     if len(job.scans) == 1:
         result = restore(job.scans[0], job.settings, checkpoint=checkpoint)
     else:
         result = restore_combined(job.scans, job.settings, checkpoint=checkpoint)
-    result.record.update(fingerprint(job))
+    result.record.update({**job.fields, **fingerprint(job)})
     if job.report:
         from bida.mri.qc import write_page
 

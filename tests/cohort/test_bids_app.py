@@ -1,0 +1,126 @@
+"""A BIDS data set as jobs, its results as a derivative: names, sidecars, what is passed over, the validator's word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("bids", reason="pybids is not installed")
+
+from bida.cohort import queue
+from bida.cohort.bids_app import Wanted, describe, jobs_of, open_layout, results_in, thick_scans, write_table
+from bida.cohort.job import DONE, KEPT
+from bida.errors import SettingsError
+from bida.mri.settings import Settings
+
+FAST = Settings(n4=False, self_check=False)
+THICK, FINE = (0.15, 0.75, 0.15), (0.15, 0.15, 0.15)
+SCANS = {
+    "sub-01/ses-1/anat/sub-01_ses-1_acq-cor_T2w": THICK,
+    "sub-01/ses-1/anat/sub-01_ses-1_acq-ax_T2w": (0.15, 0.15, 0.75),
+    "sub-01/ses-2/anat/sub-01_ses-2_T2w": THICK,
+    "sub-02/ses-1/anat/sub-02_ses-1_T1w": THICK,
+    "sub-02/ses-1/anat/sub-02_ses-1_T2w": FINE,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "raw"
+    for name, spacing in SCANS.items():
+        shape = [round(3 / size) for size in spacing]
+        values = np.random.default_rng(0).uniform(10, 20, shape).astype(np.float32)
+        image = nib.Nifti1Image(values, np.diag([*spacing, 1]))
+        image.header.set_xyzt_units("mm")
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, root / f"{name}.nii.gz")
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "Made mice", "BIDSVersion": "1.10.0"}))
+    (root / "README.md").write_text("Scans of noise, made for tests.")
+    (root / "T2w.json").write_text(json.dumps({"EchoTime": 0.03, "SliceThickness": 0.6, "MagneticFieldStrength": 9.4}))
+    (root / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_acq-cor_T2w.json").write_text(json.dumps({"EchoTime": 0.04}))
+    return root
+
+
+def names(jobs: list, out: Path) -> list[str]:
+    return [str(Path(job.output).relative_to(out)) for job in jobs]
+
+
+def test_thick_scans_are_found_and_named(folder: Path, tmp_path: Path) -> None:
+    layout, out = open_layout(folder), tmp_path / "out"
+    images, passed = thick_scans(layout, Wanted())
+    assert len(images) == 4 and len(passed) == 1
+    assert "sub-02_ses-1_T2w.nii.gz: passed over, its voxels are isotropic (0.15 x 0.15 x 0.15 mm)" in passed[0]
+    assert names(jobs_of(layout, images, out, FAST, combine=False), out) == [
+        "sub-01/ses-1/anat/sub-01_ses-1_acq-ax_desc-superres_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_acq-cor_desc-superres_T2w.nii.gz",
+        "sub-01/ses-2/anat/sub-01_ses-2_desc-superres_T2w.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_desc-superres_T1w.nii.gz",
+    ]
+    together = jobs_of(layout, images, out, FAST, combine=True)
+    assert names(together, out)[0] == "sub-01/ses-1/anat/sub-01_ses-1_desc-superres_T2w.nii.gz"
+    assert [len(job.scans) for job in together] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        (Wanted(participants=("sub-01",)), 3),
+        (Wanted(participants=("01",), sessions=("ses-2",)), 1),
+        (Wanted(suffixes=("T1w",)), 1),
+        (Wanted(filters={"acquisition": "cor"}), 1),
+    ],
+)
+def test_filters(folder: Path, wanted: Wanted, count: int) -> None:
+    assert len(thick_scans(open_layout(folder), wanted)[0]) == count
+
+
+def test_what_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="must hold sub-09, it does not; there are sub-01, sub-02"):
+        thick_scans(open_layout(folder), Wanted(participants=("09",)))
+    with pytest.raises(SettingsError, match="at least one scan must have thick slices, none has; 1 have isotropic"):
+        thick_scans(open_layout(folder), Wanted(participants=("02",), suffixes=("T2w",)))
+    with pytest.raises(SettingsError, match=r"must hold dataset_description\.json"):
+        open_layout(tmp_path)
+    with pytest.raises(SettingsError, match="results must be there, got none; run participant first"):
+        write_table(tmp_path)
+
+
+def test_sidecars_keep_what_the_scan_said_and_inherited(folder: Path, tmp_path: Path) -> None:
+    layout, out = open_layout(folder), tmp_path / "out"
+    images, _ = thick_scans(layout, Wanted(participants=("01",), sessions=("1",)))
+    describe(out, folder, FAST)
+    apart = jobs_of(layout, images, out, FAST, combine=False)
+    assert [one.state for one in queue.run(apart)] == [DONE, DONE]
+    told = [json.loads(Path(job.output.replace(".nii.gz", ".json")).read_text()) for job in apart]
+    assert [one["EchoTime"] for one in told] == [0.03, 0.04]
+    assert all(one["MagneticFieldStrength"] == 9.4 and "SliceThickness" not in one for one in told)
+    assert told[1]["Sources"] == ["bids:raw:sub-01/ses-1/anat/sub-01_ses-1_acq-cor_T2w.nii.gz"]
+    assert [one["slice_geometry"]["thickness_mm"] for one in told] == [pytest.approx(0.6)] * 2
+    assert [one.state for one in queue.run(apart)] == [KEPT, KEPT]
+    (joined,) = jobs_of(layout, images, out, FAST, combine=True)
+    assert "EchoTime" not in joined.fields and len(joined.fields["Sources"]) == 2
+    assert len(results_in(out)) == 2
+    table = write_table(out).read_text().splitlines()
+    assert table[0].startswith("filename\tverdict\tbetter_db") and len(table) == 3
+
+
+@pytest.mark.slow
+def test_the_validator_has_no_errors(folder: Path, tmp_path: Path) -> None:
+    program = shutil.which("bids-validator-deno")
+    if program is None:
+        pytest.skip("bids-validator-deno is not installed")
+    layout, out = open_layout(folder), tmp_path / "out"
+    images, _ = thick_scans(layout, Wanted())
+    describe(out, folder, FAST)
+    assert {one.state for one in queue.run(jobs_of(layout, images, out, FAST, combine=False))} == {DONE}
+    write_table(out)
+    for place in (folder, out):
+        done = subprocess.run([program, "--json", place], capture_output=True, text=True, timeout=300)
+        issues = json.loads(done.stdout)["issues"]["issues"]
+        assert [one for one in issues if one["severity"] == "error"] == [], place
