@@ -13,12 +13,14 @@ from typing import Any
 from bida.errors import ScanError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_PACKED = (".nii.gz", ".nii.bz2", ".img.gz", ".mnc.gz", ".mif.gz", ".gipl.gz", ".brik.gz")  # suffixes of two parts
 
 
 def stem(path: str | Path) -> str:
-    """Return the file name without its image suffix (`scan.nii.gz` gives `scan`)."""
+    """Return the file name without its image suffix (`scan.nii.gz` and `SCAN.NII.GZ` give `scan` and `SCAN`)."""
     name = Path(path).name
-    return name.removesuffix(".gz").removesuffix(".nii") if name.endswith(NIFTI_SUFFIXES) else Path(name).stem
+    packed = next((suffix for suffix in _PACKED if name.lower().endswith(suffix)), None)
+    return Path(name).stem if packed is None else name[: -len(packed)]
 
 
 def sidecar_path(path: str | Path) -> Path:

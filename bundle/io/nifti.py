@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +10,8 @@ from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bida.errors import ScanError
-from bida.io.files import NIFTI_SUFFIXES, atomic, check_output
+from bida.io.files import atomic, check_output
+from bida.io.nifti_file import is_nifti, open_nifti
 from bida.physics.grid import corner_distance_voxels, spacing_of
 
 # A qform holds a rotation and three sizes. Where it moves no corner of the field of view by more than this share
@@ -23,9 +23,7 @@ def source_header(source: str | Path | nib.Nifti1Pair) -> nib.Nifti1Header | Non
     """Return the header of a NIfTI file or image with the scaling of its voxels, None for other formats."""
     if isinstance(source, nib.Nifti1Pair):
         return scaled_header(source)
-    if not Path(source).name.lower().endswith((*NIFTI_SUFFIXES, ".hdr", ".img")):
-        return None
-    return scaled_header(cast(nib.Nifti1Pair, nib.load(source)))
+    return scaled_header(open_nifti(Path(source))) if is_nifti(source) else None
 
 
 def scaled_header(image: nib.Nifti1Pair) -> nib.Nifti1Header:

@@ -142,8 +142,9 @@ def plan_scan(
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
-    through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, name, warnings)
     wanted_mm = _wanted_thickness(options.thickness, profile)
+    told_mm = wanted_mm or _from_sidecar(sidecar or {}, "SliceThickness", name)
+    through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, told_mm, name, warnings)
     slice_spacing, thickness, thickness_from = _slice_sizes(
         spacing_of(affine)[through], wanted_mm, options.gap, profile, sidecar or {}, name, warnings
     )
@@ -210,13 +211,20 @@ def _through_plane_axis(
     factor: float | None,
     spacing: str | float,
     like: ImageGrid | None,
+    thickness_mm: float | None,
     name: str,
     warnings: list[str],
 ) -> int:
     """Return the axis asked for or the coarsest one; refuse to guess at a tie."""
     coarsest = max(spacing_mm)
+    overlap = thickness_mm is not None and thickness_mm > coarsest * (1 + EQUAL)
     tied = [k for k in range(3) if spacing_mm[k] > coarsest * (1 - EQUAL)]
     if len(tied) == 3 and not (axis and (factor is not None or spacing not in ("auto", "inplane") or like)):
+        if overlap:
+            raise ScanError(
+                f"{name}: the through-plane axis must be known where slices overlap, got slices of {thickness_mm:.4g} "
+                f"mm in voxels of {_sizes(spacing_mm)}; give --axis with --spacing {coarsest / 2:.4g}"
+            )
         raise ScanError(
             f"{name}: a scan must have a coarsest axis, got isotropic voxels of {_sizes(spacing_mm)}; it needs no "
             "super-resolution, or give --axis with --factor or --spacing"
@@ -317,22 +325,37 @@ def _slice_sizes(
         warnings.append(f"slice spacing is {spacing:.4g} mm, not the header's {header_mm:.4g} mm")
     low, high = (share * spacing for share in THICKNESS_SHARE)
     if not low <= thickness <= high:
+        cure = "give --thickness" if measured is None else f"correct {profile}"
+        if source == "sidecar":
+            cure = f"{_other_unit(thickness, low, high)}correct SliceThickness in the JSON sidecar, or {cure}"
         raise ScanError(
             f"{name}: slice thickness must be {low:.3g}-{high:.3g} mm for slices {spacing:.4g} mm apart, "
-            f"got {thickness:.4g} mm; {'give --thickness' if measured is None else f'correct {profile}'}"
+            f"got {thickness:.4g} mm; {cure}"
         )
     if thickness < 0.5 * spacing:
         warnings.append(f"slices of {thickness:.4g} mm every {spacing:.4g} mm: over half of the result lies in gaps")
     return spacing, thickness, source
 
 
+def _other_unit(size_mm: float, low_mm: float, high_mm: float) -> str:
+    """Say which unit a size may be written in that lies out of its range as mm."""
+    for unit, factor in (("micrometres", 1e-3), ("metres", 1e3), ("cm", 10.0)):
+        if low_mm <= size_mm * factor <= high_mm:
+            return f"it looks like {unit}: "
+    return ""
+
+
 def _from_sidecar(sidecar: Mapping[str, Any], key: str, name: str) -> float | None:
-    if key not in sidecar:
+    """Return a size in a sidecar, mm; null is as not given, a list of one value over again is that value."""
+    value = sidecar.get(key)
+    if value is None:
         return None
+    if isinstance(value, list) and value and all(one == value[0] for one in value):
+        value = value[0]
     try:
-        return _number(sidecar[key], key)
+        return _number(value, key)
     except SettingsError as error:
-        raise ScanError(f"{name}: sidecar: {error}") from error
+        raise ScanError(f"{name}: sidecar: {error}, in mm; correct the JSON file") from error
 
 
 def _with_slice_spacing(affine: NDArray, shape: Sequence[int], axis: int, spacing_mm: float) -> NDArray[np.float64]:
