@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
 from bida.transforms.base import ScanImage, VolumeStep, replaced
+
+SMALL, USUAL = 0.1, 0.3  # shares of the field that differ from its background: below the first a head is small in it
+# median deviations from the background beyond which a voxel differs: Rician air is there at 6 sigma, one voxel of 10^8
+NOISE = 10.0
 
 
 class NormalizePercentiles(VolumeStep):
@@ -18,6 +23,9 @@ class NormalizePercentiles(VolumeStep):
 
     `intensity_low` and `intensity_high` go into the meta; a standard deviation sigma of the scan's intensities is
     2 sigma / (high - low) after it. MONAI's `ScaleIntensityRangePercentiles` has no inverse, this one is exact.
+
+    Where less than a tenth of the field differs from its background, and none of its faces, the upper percentile is
+    that of what differs, as it would be were that `USUAL` of the field: the prior learnt from heads that fill theirs.
 
     Args:
         lower, upper: percentiles, 0 <= lower < upper <= 100.
@@ -36,7 +44,7 @@ class NormalizePercentiles(VolumeStep):
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
         """Normalise."""
         values = image.data.double()
-        low, high = (float(p) for p in np.percentile(values.cpu().numpy(), (self.lower, self.upper)))
+        low, high = self._ends(values.cpu().numpy())
         if not high > low:
             name = image.meta.get("filename_or_obj", "scan")
             raise ScanError(
@@ -45,6 +53,20 @@ class NormalizePercentiles(VolumeStep):
             )
         out = replaced(image, 2 * (values - low) / (high - low) - 1, intensity_low=low, intensity_high=high)
         return out, {"low": low, "high": high}
+
+    def _ends(self, values: NDArray[np.float64]) -> tuple[float, float]:
+        """Return what -1 and 1 are mapped from."""
+        low, high = (float(p) for p in np.percentile(values, (self.lower, self.upper)))
+        faces = [np.take(values, end, axis) for axis in (-3, -2, -1) for end in (0, -1)]
+        border = np.concatenate([face.ravel() for face in faces])
+        level = np.median(border)
+        noise = np.median(np.abs(border - level))
+        uneven = max(abs(np.median(face) - level) for face in faces) > noise  # the head reaches a face
+        inside = np.abs(values - level) > NOISE * noise
+        touches = 10 * (np.abs(border - level) > NOISE * noise).mean() > inside.mean()
+        if uneven or touches or not 0 < inside.mean() < SMALL:
+            return low, high
+        return low, float(np.percentile(values[inside], max(100 - (100 - self.upper) / USUAL, 0.0)))
 
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Return to the scan's intensities."""
