@@ -22,12 +22,19 @@ class LoadScan:
     Args:
         volume: which volume of a 4D file, from 0.
         scale_header: divide voxel sizes and origin by this factor.
+        labels: see `read_scan`; label maps and masks are refused by default.
         own: ``series``, ``echo``, ``position`` and ``subject``, of DICOM and ParaVision.
     """
 
-    def __init__(self, volume: int | None = None, scale_header: float | None = None, **own: Any) -> None:
+    def __init__(
+        self,
+        volume: int | None = None,
+        scale_header: float | None = None,
+        labels: bool | None = False,
+        **own: Any,
+    ) -> None:
         """Keep the settings."""
-        self.volume, self.scale_header, self.own = volume, scale_header, own
+        self.volume, self.scale_header, self.labels, self.own = volume, scale_header, labels, own
 
     @classmethod
     def of(cls, settings: Any) -> LoadScan:
@@ -40,7 +47,7 @@ class LoadScan:
         Raises:
             ScanError: see `bida.io.scan.read_scan`.
         """
-        scan = read_scan(source, self.volume, self.scale_header, **self.own)
+        scan = read_scan(source, self.volume, self.scale_header, labels=self.labels, **self.own)
         meta = {
             "filename_or_obj": str(scan.path),
             "original_affine": torch.from_numpy(scan.affine.copy()),

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.cli.options import add_settings, check_outputs, preset_option, settings_of
+from bida.cli.options import PLAN, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
-from bida.io.files import stem
+from bida.io.files import sidecar_path, stem, write_json
 from bida.mri.settings import Settings
+from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--keep-dtype", action="store_true", help="write the scan's integer type instead of float32")
     sub.add_argument("--preview", metavar="FILE.png", help="draw scan, cubic interpolation and result")
+    sub.add_argument(
+        "--labels",
+        action="store_true",
+        help="SCAN is a label map or a mask: put it on the grid of the result by nearest neighbour",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
@@ -60,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments)
     scans, out = scans_and_output(arguments)
     first = scans[0]
+    if arguments.labels:
+        return put_labels(first, out, settings, arguments)
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     kept = draw_paths(out, settings) if arguments.keep_draws else []
     for scan in scans:
@@ -92,6 +100,31 @@ def run(arguments: argparse.Namespace) -> None:
     if picture is not None:
         draw_preview(picture, first, settings, result)
     print(summary(output, result, settings))
+
+
+def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Put a label map on the grid of the result.
+
+    Raises:
+        SettingsError: An option is given that labels have no use for.
+    """
+    given = vars(arguments)
+    words = ("preset", "combine", "uncertainty", "keep_draws", "keep_dtype", "preview")
+    unused = [name for name in options_of(Settings) if name in given and name not in PLAN]
+    unused += [name for name in words if given[name] not in (None, False)]
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise SettingsError(f"--labels: takes the options of the grid alone, got {names}; leave them out")
+    output = check_outputs(source, out, arguments.overwrite)
+    from bida.io.nifti import write_volume
+    from bida.mri.labels import labels_on_grid
+
+    found = labels_on_grid(source, settings)
+    for warning in found.warnings:
+        print(f"bida: note: {warning}", file=sys.stderr)
+    write_volume(output, found.data, found.affine, found.header, found.data.dtype, overwrite=arguments.overwrite)
+    write_json(sidecar_path(output), found.record, overwrite=arguments.overwrite)
+    print(f"{output}: {' x '.join(map(str, found.data.shape))} voxels, labels by nearest neighbour")
 
 
 def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:

@@ -80,7 +80,7 @@ def simulate_file(
         SettingsError: A value is out of its range.
     """
     check_simulation(factor, noise, seed, snr)
-    loaded = LoadScan(volume)(source)
+    loaded = LoadScan(volume, labels=None)(source)  # phantoms are made of even patches, too
     orient = OrientRAS()
     thin, turned = orient.forward(loaded)
     along, spacing = AXES.index(axis), spacing_of(thin.affine)
@@ -177,6 +177,6 @@ def _seed_of(seed: int, place: int, what: str) -> int:
 
 def _middle(source: str | Path, volume: int | None) -> Float:
     """Return the middle of a scan's field of view, mm."""
-    scan = LoadScan(volume)(source)
+    scan = LoadScan(volume, labels=None)(source)  # phantoms are made of even patches, too
     middle: Float = (scan.affine @ [*(np.array(scan.shape) - 1) / 2, 1.0])[:3]
     return middle

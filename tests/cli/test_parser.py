@@ -213,7 +213,7 @@ def test_help_answers_at_once():
 
 
 def test_options_not_given_stay_away():
-    own = {"combine", "out", "preset", "uncertainty", "keep_draws", "keep_dtype", "preview", "overwrite"}
+    own = {"combine", "out", "preset", "uncertainty", "keep_draws", "keep_dtype", "preview", "labels", "overwrite"}
     assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version", *own}
 
 
