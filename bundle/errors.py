@@ -1,7 +1,11 @@
 """Errors a user can act on: one line naming the file or argument, the rule, the value found and the cure."""
 
+import atexit
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 
 class BidaError(ValueError):
@@ -28,25 +32,55 @@ class OutOfMemoryError(BidaError):
     """The machine has too little memory for the request."""
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Raise an own error itself, where MONAI's ``Compose`` has wrapped it in errors of its own."""
-    try:
-        yield
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, BidaError | MemoryError):
-                raise cause from None
-            if "allocate memory" in str(cause) and cause.__cause__ is None:  # torch's CPU allocator has no class for it
-                raise MemoryError(str(cause)) from None
-            cause = cause.__cause__
-        raise
-
-
 class ExternalError(BidaError):
     """A program from outside is missing, failed, took too long or did not do what it was run for."""
 
 
 class StripperError(BidaError):
     """A stripper returned no usable mask, or the scan is none that it can take."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise an own error itself, where MONAI's ``Compose`` or parser has wrapped it in errors of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause = cause_of(error)
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def cause_of(error: BaseException | None) -> Exception | None:
+    """Return the own error, or want of memory, that an error was raised from; None where there is none."""
+    while error is not None:
+        if isinstance(error, BidaError | MemoryError):
+            return error
+        if "allocate memory" in str(error) and error.__cause__ is None:  # torch's CPU allocator has no class for it
+            return MemoryError(str(error))
+        error = error.__cause__
+    return None
+
+
+def errors_stand_first() -> None:
+    """End a program of ``python -m monai.bundle`` with an own error's one line and exit code 2, where there is one.
+
+    MONAI's parser wraps errors in a page of traces. Other programs are left alone.
+    """
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if main is None or main.name != "monai.bundle.__main__" or sys.excepthook is not sys.__excepthook__:
+        return
+
+    def shown(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause = cause_of(error)
+        if not isinstance(cause, BidaError):
+            sys.__excepthook__(kind, error, trace)
+            return
+        print(f"bida: error: {cause}", file=sys.stderr)
+        atexit._run_exitfuncs()  # a hook has no other way to choose the exit code than to end the process itself
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
+
+    sys.excepthook = shown

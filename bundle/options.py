@@ -6,7 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+import numpy as np
+
+from bida.errors import SettingsError
+
 Class = TypeVar("Class", bound=type)
+
+
+YES, NO = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
+
+
+def yes_or_no(value: Any, name: str) -> bool:
+    """Return whether a value says yes, at every door: a command, a configuration, MONAI's command line, Python.
+
+    Args:
+        value: True or False, 1 or 0, or one of the words of `YES` and `NO` in any case.
+        name: what an error calls it.
+
+    Raises:
+        SettingsError: It says neither.
+    """
+    word = str(value).strip().lower()
+    if isinstance(value, str | bool | int | np.bool_ | np.integer) and word in (*YES, *NO):
+        return word in YES
+    words = ", ".join(f"{yes}/{no}" for yes, no in zip(YES, NO))
+    raise SettingsError(f"{name}: must be yes or no ({words}), got {value!r}; correct it")
 
 
 @dataclass(frozen=True)

@@ -98,5 +98,6 @@ def test_command_line_from_another_directory(make_scan, tmp_path, run_id):
 )
 def test_missing_input_fails(tmp_path, value, message):
     run = command("inference", "--config_file", CONFIG, "--input", value, "--output_dir", str(tmp_path), cwd=tmp_path)
-    assert run.returncode != 0
-    assert message in run.stderr
+    assert run.returncode == 2
+    line = next(line for line in run.stderr.splitlines() if line.startswith("bida: error: "))
+    assert message in line and "Traceback" not in run.stderr

@@ -11,7 +11,8 @@ FOLDERS = {"bundle": "bida", "transforms": "bida.transforms", "eval": "bida.eval
 TOP_LEVEL = {*FOLDERS, "configs", "models"}
 # a room imports rooms of the rows above its own, and of its own row itself alone
 ORDER = [
-    {"errors", "progress", "shipped", "options"},
+    {"errors", "progress", "shipped"},
+    {"options"},
     {"provenance"},
     {"physics"},
     {"io"},

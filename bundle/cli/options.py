@@ -13,7 +13,7 @@ from bida.errors import SettingsError, WeightsError
 from bida.io.files import check_exists, check_output, sidecar_path
 from bida.io.released import weights_file
 from bida.mri.settings import PRESETS, Settings
-from bida.options import options_of
+from bida.options import options_of, yes_or_no
 from bida.physics.plan import PlanOptions
 from bida.physics.slice_profile import measured_thickness
 
@@ -37,7 +37,7 @@ def add_settings(sub: argparse._ActionsContainer, described: type, names: Iterab
             given["action"] = argparse.BooleanOptionalAction
         elif kind == "bool":
             on, off = one.words
-            given |= {"type": yes_or_no, "metavar": f"{on}|{off}", "help": f"{one.help} ({on if default else off})"}
+            given |= {"type": on_or_off, "metavar": f"{on}|{off}", "help": f"{one.help} ({on if default else off})"}
         elif one.choices:
             given["choices"] = one.choices
         elif one.words:
@@ -54,11 +54,12 @@ def shown(default: Any) -> str:
     return f" ({'yes' if default else 'no'})" if isinstance(default, bool) else f" ({default})"
 
 
-def yes_or_no(text: str) -> bool:
-    """Return whether a text is on or off."""
-    if text not in ("on", "off"):
-        raise argparse.ArgumentTypeError(f"must be on or off, got {text!r}")
-    return text == "on"
+def on_or_off(text: str) -> bool:
+    """Return whether a text says yes."""
+    try:
+        return yes_or_no(text, "the value")
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def word_or_number(text: str, words: Sequence[str]) -> str | float:

@@ -14,6 +14,7 @@ from bida.errors import SettingsError
 from bida.experiment.methods import METHODS, TRUTH, Choices, by_default, method, shown_as
 from bida.experiment.metrics import METRICS, metric
 from bida.io.bids import Animal
+from bida.options import yes_or_no
 from bida.physics.grid import AXES
 from bida.physics.slice_profile import measured_thickness
 
@@ -79,6 +80,7 @@ class Experiment:
         Raises:
             SettingsError: A name is unknown, or a number out of its range.
         """
+        object.__setattr__(self, "n4", yes_or_no(self.n4, "n4"))
         for name in self.methods:
             method(name)
         for name in self.metrics:

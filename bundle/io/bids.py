@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from bida.errors import SettingsError
+from bida.io.files import sidecar_path, stem
 
 TABLE = "participants.tsv"  # of a BIDS data set
 LABELS = Path("derivatives") / "labels"  # of a BIDS data set, where labels live by default
@@ -87,7 +89,7 @@ def animals_of(
     """List the anatomical images of one BIDS folder, as `find_animals` does; there may be none.
 
     Raises:
-        SettingsError: The folder is missing, or its table does not say an animal's split.
+        SettingsError: The folder is missing, its table does not say an animal's split, or an image is a result.
     """
     check_data_set(folder)
     splits, found, data_set = _splits(folder), [], folder.resolve().name
@@ -95,6 +97,11 @@ def animals_of(
         for path in folder.glob(f"[st]*-*/**/*_{suffix}{ending}"):  # sub-*, and tpl-* for templates
             subject = path.relative_to(folder).parts[0]
             animal = Animal(subject, path, data_set)
+            if is_result(path):
+                raise SettingsError(
+                    f"{path}: an image of a data set must be a scan, got a result of super-resolution; move it to "
+                    "derivatives, or leave its data set out"
+                )
             wanted = include is None or not animal.names.isdisjoint(include)
             wanted = wanted and animal.names.isdisjoint(exclude)
             if wanted and (split is None or _split_of(subject, splits, folder) == split):
@@ -112,12 +119,40 @@ def _splits(folder: Path) -> dict[str, str] | None:
     table = folder / TABLE
     if not table.exists():
         return None
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        columns = list(rows.fieldnames or [])
-        if "participant_id" not in columns:
-            raise SettingsError(f"{table}: must have a column participant_id, got {columns}; name one so")
-        return {row["participant_id"]: row["split"] for row in rows} if "split" in columns else None
+    columns, rows = read_table(table)
+    if "participant_id" not in columns:
+        raise SettingsError(f"{table}: must have a column participant_id, got {columns}; name one so")
+    for name in columns:
+        if name != "split" and name.strip().lower() == "split":
+            raise SettingsError(f"{table}: the column of splits must be called split, got {name!r}; rename it")
+    return {row["participant_id"]: row["split"] for row in rows} if "split" in columns else None
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the rows of a TSV file, empty text for what a short row lacks.
+
+    Raises:
+        SettingsError: It cannot be read, or is no UTF-8 text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, delimiter="\t", restval="")
+            return list(rows.fieldnames or []), [{k: v for k, v in row.items() if k is not None} for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or ("no UTF-8" if isinstance(error, UnicodeError) else str(error))
+        raise SettingsError(f"{path}: a table must be UTF-8 text, got '{reason}'; save it as UTF-8") from error
+
+
+def is_result(path: Path) -> bool:
+    """Tell whether an image is one that bida made: by its name, or by the record beside it."""
+    name = stem(path)
+    if re.search(r"(^|_)(desc-)?superres(_|$)", name):
+        return True
+    try:
+        record = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"weights_sha256", "slice_geometry", "estimate"} <= record.keys()
 
 
 def _split_of(subject: str, splits: dict[str, str] | None, folder: Path) -> str:
@@ -138,10 +173,9 @@ def group_of(data: Path, subject: str) -> str:
     """Return a subject's genotype, or group, from the data set's table; empty where it has none."""
     table = data / TABLE
     if table.exists():
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                if row.get("participant_id") == subject:
-                    return row.get("genotype") or row.get("group") or ""
+        for row in read_table(table)[1]:
+            if row.get("participant_id") == subject:
+                return row.get("genotype") or row.get("group") or ""
     return ""
 
 
@@ -200,7 +234,7 @@ def read_names(path: str | Path) -> dict[int, str]:
                         f"{row['index']!r} and {row['name']!r}; correct it"
                     )
                 found[int(row["index"])] = row["name"]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise SettingsError(f"{path}: a table of names must be a TSV file, got '{reason}'; check --names") from error
     return found

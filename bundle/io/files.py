@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bida.errors import ScanError
+from bida.options import yes_or_no
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _PACKED = (".nii.gz", ".nii.bz2", ".img.gz", ".mnc.gz", ".mif.gz", ".gipl.gz", ".brik.gz")  # suffixes of two parts
@@ -73,8 +74,10 @@ def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[s
 
     Raises:
         ScanError: wrong suffix, existing file without `overwrite`, missing or unwritable folder.
+        SettingsError: `overwrite` is neither yes nor no.
     """
     path = Path(path)
+    overwrite = yes_or_no(overwrite, "overwrite")
     if not path.name.endswith(suffixes):
         raise ScanError(f"{path}: output must end in {' or '.join(suffixes)}, got '{path.name}'; rename it")
     if path.is_dir():

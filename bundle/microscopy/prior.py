@@ -23,6 +23,7 @@ from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError, WeightsError
 from bida.io.weights import load_weights
 from bida.microscopy.settings import check_weights
+from bida.options import yes_or_no
 
 METHODS = ("diffusion", "msunet", "e2e")
 TIMESTEPS = 1000  # T of the cosine schedule
@@ -98,6 +99,7 @@ class MaskedPrior(nn.Module):
         ):
             if value not in choices:
                 raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {value!r}")
+        mask_channel = yes_or_no(mask_channel, "mask_channel")
         if method == "e2e" and mask_channel:
             raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
         seen = 2 * image_channels if method == "e2e" else image_channels + int(mask_channel)

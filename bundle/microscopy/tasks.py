@@ -15,6 +15,7 @@ from bida.diffusion.prediction import diffuse, prediction_target
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
 from bida.microscopy.prior import method_settings, with_mask
+from bida.options import yes_or_no
 from bida.transforms.augment.diffuse import spread_time
 
 
@@ -131,10 +132,11 @@ def row_task(
     Raises:
         SettingsError: The method is unknown, has no use for what is given, or see `MaskRowsd`.
     """
+    shown = yes_or_no(mask_channel, "mask_channel")
     own = method_settings(method, rows=rows, prediction=prediction, timesteps=timesteps)
     if method != "e2e":
-        return MaskRowsd(keys, **own, mask_channel=mask_channel, pure_noise=method == "msunet")
-    if mask_channel:
+        return MaskRowsd(keys, **own, mask_channel=shown, pure_noise=method == "msunet")
+    if shown:
         raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
     return RowTripletsd(keys)
 

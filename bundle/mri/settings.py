@@ -14,12 +14,11 @@ import numpy as np
 
 from bida.errors import SettingsError
 from bida.io.anatomy import POSITIONS, SUBJECTS
-from bida.options import documented, option, options_of
+from bida.options import documented, option, options_of, yes_or_no
 from bida.physics.plan import PlanOptions
 
-# what a number or a yes or no may come as, Python's own type of it, and its name in words
+# what a number may come as, Python's own type of it, and its name in words
 NUMBERS: dict[str, tuple[Any, type, str]] = {
-    "bool": (bool, bool, "True or False"),
     "int": (Integral, int, "a whole number"),
     "float": (Real, float, "a number"),
 }
@@ -61,10 +60,12 @@ def _plain(name: str, kind: str, value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     first = kind.split(" | ")[0]
+    if first == "bool":
+        return yes_or_no(value, name)
     if first not in NUMBERS or (value is None and "None" in kind):
         return value
     wanted, plain, text = NUMBERS[first]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and plain is not bool):
+    if not isinstance(value, wanted) or isinstance(value, bool):
         raise SettingsError(f"{name}: must be {text}, got {value!r}; correct it")
     return plain(value)
 

@@ -19,6 +19,7 @@ from bida.mri.record import describe
 from bida.mri.result import Result
 from bida.mri.run import way_of
 from bida.mri.settings import Settings, check_alone
+from bida.options import yes_or_no
 from bida.progress import console_progress
 from bida.provenance import Clock
 from bida.transforms.dictionary import Applyd, composed
@@ -90,6 +91,7 @@ def find_scans(
     """
     if combine:
         return []
+    overwrite = yes_or_no(overwrite, "overwrite")
     if not source:
         raise ScanError("input: a scan must be named, got none; give --input SCAN")
     scans: list[Path] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +15,9 @@ from torch.utils.data import Dataset, Sampler
 from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
 from bida.io.bids import Animal
+from bida.io.nifti_file import affine_of, open_nifti, written_header
+from bida.io.sidecar import read_sidecar
+from bida.options import yes_or_no
 from bida.physics.grid import NORMAL, PLANES, spacing_of
 from bida.training.denoise import denoised_image
 
@@ -40,19 +43,21 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
 
     Raises:
         SettingsError: The image has no contrast, or not 3 dimensions.
+        ScanError: It is no NIfTI, or a damaged one, or its header says what can't be.
     """
-    image = cast(nib.Nifti1Image, nib.load(path))
+    image = open_nifti(Path(path))
     if len(image.shape) != 3:
         raise SettingsError(
             f"{path}: an image must have 3 dimensions, got shape {image.shape}; split it or leave it out"
         )
-    image = nib.as_closest_canonical(image)
-    data = np.asarray(image.dataobj, dtype=np.float32)
+    affine = affine_of(Path(path), image, written_header(Path(path)), read_sidecar(path), [])
+    turned = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), affine))
+    data = np.asarray(turned.dataobj)
     low, high = np.percentile(data, [1, 99])
     if not high > low:
         raise SettingsError(f"{path}: the 1st and 99th percentile must differ, both are {low:g}; leave the image out")
     data = np.clip((data - np.float32(low)) * np.float32(2 / (high - low)) - 1, *X0_RANGE)
-    return data, spacing_of(image.affine)
+    return data, spacing_of(turned.affine)
 
 
 def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, DrawableSlices]:
@@ -158,7 +163,7 @@ class SliceDataset(SliceStacks):
         cache: Path | str | None = None,
     ) -> None:
         """Load every image into memory."""
-        cache = None if cache is None else Path(cache)
+        cache, any_plane = None if cache is None else Path(cache), yes_or_no(any_plane, "any_plane")
         slices: dict[str, list[DrawableSlices]] = {plane: [] for plane in planes}
         members: dict[str, list[str]] = {plane: [] for plane in planes}  # the data set of each of them
         for animal in data:

@@ -385,6 +385,8 @@ def local_device() -> torch.device:
     return device
 
 
-def names(given: str | Sequence[str]) -> list[str]:
-    """Return folders or files as a list; a string may name several, separated by commas."""
-    return [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
+def names(given: str | Path | Sequence[str | Path]) -> list[str]:
+    """Return folders or files as a list; a string may name several, separated by commas, a path is one."""
+    if isinstance(given, str):
+        return [part.strip() for part in given.split(",")]
+    return [str(given)] if isinstance(given, Path) else [str(one) for one in given]

@@ -48,3 +48,39 @@ def test_a_label_that_is_not_there_is_an_error(folders, name):
     with pytest.raises(SettingsError, match="at least one image must be left, got none") as error:
         find_animals(folders, include=[name])
     assert "\n" not in str(error.value) and name in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["sub-01_desc-superres_T2w", "sub-01_acq-x_superres_T2w"])
+def test_results_are_no_scans(folders, name):
+    (folders[0] / "sub-01" / "anat" / f"{name}.nii.gz").touch()
+    with pytest.raises(SettingsError, match=rf"{name}\.nii\.gz: an image of a data set must be a scan, got a result"):
+        find_animals(folders)
+
+
+def test_a_result_of_another_name_is_known_by_its_record(folders):
+    record = folders[0] / "sub-01" / "anat" / "sub-01_T2w.json"
+    record.write_text('{"SliceThickness": 1}')
+    assert find_animals(folders)
+    record.write_text('{"weights_sha256": "x", "slice_geometry": {}, "estimate": "mean"}')
+    with pytest.raises(SettingsError, match="got a result of super-resolution; move it to derivatives"):
+        find_animals(folders)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"participant_id\tSplit\nsub-01\tval\n", "the column of splits must be called split, got 'Split'; rename it"),
+        (b"participant_id\t split\nsub-01\tval\n", "must be called split, got ' split'"),
+        (b"participant_id\tsplit\tnote\nsub-01\ttrain\tM\xfcller\n", "a table must be UTF-8 text, got 'no UTF-8'"),
+        (b"name\tsplit\nsub-01\ttrain\n", "must have a column participant_id"),
+        (b"\x00\x01\x02", "must have a column participant_id"),
+        (b"", "must have a column participant_id, got []"),
+        (b"participant_id\tsplit\nsub-01\n", "must give the split of every subject, got none for"),
+        (b"participant_id\tnote\n" + b"x" * 200_000 + b"\t1\n", "field larger than field limit"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_line(folders, content, message):
+    (folders[0] / "participants.tsv").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        find_animals(folders, split="train")
+    assert message in str(caught.value) and "participants.tsv" in str(caught.value) and "\n" not in str(caught.value)

@@ -168,3 +168,17 @@ def test_a_stump_of_a_file_is_one_line(tmp_path, content):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(ScanError, match=r"a\.tif: must be a TIFF that can be read, got '.*'; look at the file$"):
         read_stack(tmp_path / "a.tif", (1, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 9), (16, 8, 9)])
+def test_three_axes_without_names_are_asked_for(tmp_path, shape):
+    """tifffile calls the first of three axes channels where it is not told, whatever stands in it."""
+    tifffile.imwrite(tmp_path / "a.tif", numbers(shape), imagej=True, metadata={"spacing": 2.5, "unit": "um"})
+    with pytest.raises(ScanError, match=rf"planes or channels, got {shape[0]} channels of one plane, .*save it"):
+        read_stack(tmp_path / "a.tif", SPACING)
+    tifffile.imwrite(tmp_path / "b.tif", numbers(shape), imagej=True, metadata={"axes": "ZYX", "unit": "um"})
+    assert read_stack(tmp_path / "b.tif", SPACING).data.shape == (1, *shape)
+    (tmp_path / "series").mkdir()
+    for name in ("z1.tif", "z2.tif"):
+        tifffile.imwrite(tmp_path / "series" / name, numbers((2, 8, 9)), imagej=True)
+    assert read_stack(tmp_path / "series", SPACING).data.shape == (2, 2, 8, 9)

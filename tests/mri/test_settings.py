@@ -102,9 +102,9 @@ def test_paths_and_numbers_of_numpy_are_made_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"self_check": "off"}, "self_check: must be True or False, got 'off'"),
-        ({"n4": "no"}, "n4: must be True or False, got 'no'"),
-        ({"n4": 0}, "n4: must be True or False, got 0"),
+        ({"self_check": "nearly"}, "self_check: must be yes or no (true/false, on/off, yes/no, 1/0), got 'nearly'"),
+        ({"n4": ""}, "n4: must be yes or no (true/false, on/off, yes/no, 1/0), got ''"),
+        ({"n4": 2}, "n4: must be yes or no (true/false, on/off, yes/no, 1/0), got 2"),
         ({"steps": 2.5}, "steps: must be a whole number, got 2.5"),
         ({"steps": True}, "steps: must be a whole number, got True"),
         ({"noise": "a"}, "noise: must be auto or a number >= 0, got 'a'"),

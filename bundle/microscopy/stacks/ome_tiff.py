@@ -24,11 +24,16 @@ _LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of pl
 _NOTHING: SizesUm = (None, None, None)
 
 
-def read_tiff(path: Path) -> Found:
+def read_tiff(path: Path, alone: bool = False) -> Found:
     """Read a TIFF file: sizes and names from OME-XML, else from ImageJ's description, else from the resolution tags.
 
+    Args:
+        path: the file.
+        alone: it is the whole stack, not a plane of a series.
+
     Raises:
-        ScanError: not a TIFF, a damaged one, or more than one image in it; see also `to_czyx`.
+        ScanError: not a TIFF, a damaged one, or more than one image in it, or alone, ImageJ's, and of channels without
+            planes: three axes that were not named are written as channels by tifffile; see also `to_czyx`.
     """
     with whole_tiff(path), tifffile.TiffFile(path) as file:
         series = file.series
@@ -38,6 +43,12 @@ def read_tiff(path: Path) -> Found:
                 f"{path}: a TIFF must hold one image of one shape, got {len(series)} ({shapes}); save one of them"
             )
         data = to_czyx(series[0].asarray(), series[0].axes, path)
+        if alone and file.is_imagej and data.shape[1] == 1 < len(data):
+            raise ScanError(
+                f"{path}: a stack must say whether its images are planes or channels, got {len(data)} channels of one "
+                "plane, as tifffile writes three axes without names; save it with axes ZYX, or in ImageJ by Stack to "
+                "Hyperstack, slices (z)"
+            )
         if file.is_ome and file.ome_metadata:
             return Found(data, *_ome(file.ome_metadata, len(data), path))
         return Found(data, _imagej_sizes(file) if file.is_imagej else _tag_sizes(file))

@@ -111,7 +111,7 @@ def _found(path: str | Path, sizes_given: bool) -> Found:
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
     if file.name.lower().endswith(TIFF_SUFFIXES):
-        return ome_tiff.read_tiff(file)
+        return ome_tiff.read_tiff(file, alone=True)
     if file.name.lower().endswith(NIFTI_SUFFIXES):
         return nifti.read_nifti(file)
     raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
