@@ -13,7 +13,7 @@ from bida.device import choose_dtype
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import FOLD, NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.io.weights import Weights, load_weights, misfits, read_weights, weights_file
+from bida.io.weights import Weights, check_size, load_weights, misfits, read_weights, weights_file
 
 READ = "weights_read"  # where a prior keeps what `prior_of` read, until `load_prior` takes it
 
@@ -31,12 +31,18 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
     weights = read_weights(model)
     state = weights.state
     with misfits(weights.file):
-        guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
-        pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
-        prediction, timesteps, schedule = kind_of(state["kind"])
-        prior = PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+        with torch.device("meta"):
+            check_size(_prior_of(state), state)
+        prior = _prior_of(state)
     vars(prior)[READ] = weights
     return prior
+
+
+def _prior_of(state: Mapping[str, Tensor]) -> PlanePrior:
+    guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
+    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
+    prediction, timesteps, schedule = kind_of(state["kind"])
+    return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
 
 
 def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device | str, dtype: str) -> PlanePrior:

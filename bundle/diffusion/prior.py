@@ -59,9 +59,18 @@ def with_guide(x: Tensor, guide: Tensor | None) -> Tensor:
     return torch.cat([x, beside], dim=1)
 
 
+MOST_TIMES = 100_000  # of a schedule that weights may name
+
+
 def kind_of(kind: Tensor) -> tuple[str, int, str]:
-    """Return (prediction, timesteps, schedule) as weights hold them; the oldest know the cosine schedule alone."""
+    """Return (prediction, timesteps, schedule) as weights hold them; the oldest know the cosine schedule alone.
+
+    Raises:
+        ValueError: It names none that there are.
+    """
     prediction, timesteps, schedule = [*kind.tolist(), 0][:3]
+    if not (0 <= prediction < len(PREDICTIONS) and 0 <= schedule < len(SCHEDULES) and 1 <= timesteps <= MOST_TIMES):
+        raise ValueError(f"kind must be known, is {kind.tolist()}")
     return PREDICTIONS[prediction], timesteps, list(SCHEDULES)[schedule]
 
 

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import pickle
+import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ from bida.io.released import released_path, weights_file
 from bida.shipped import shipped
 
 # what torch, or who reads what it read, says of a file that is none of ours
-MISFITS = (pickle.UnpicklingError, RuntimeError, LookupError, EOFError, AttributeError, TypeError, ValueError)
+MISFITS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, LookupError, EOFError, AttributeError,
+    TypeError, ValueError, ArithmeticError, AssertionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,76 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weig
             "the file is damaged or was replaced: reinstall bida-mri, or name your own weights with --model"
         )
     with misfits(file):
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if not isinstance(state, Mapping):
-            raise TypeError(f"it holds a {type(state).__name__}")
+        state = unpacked(content)
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise TypeError("it holds something else than tensors by their names")
     return Weights(file, state, digest)
+
+
+def unpacked(content: bytes) -> Any:
+    """Return what `torch.save` wrote, tensors on the CPU; nothing in it is larger than the file.
+
+    Raises:
+        ValueError, and others of `MISFITS`: It is none of torch's zip files, or unpacks or spreads to more than it has.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        if sum(part.file_size for part in packed.infolist()) > len(content):
+            raise ValueError("its parts are packed, which torch does not do")
+    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    held = sum(_bytes_of(tensor) for tensor in _tensors(found))
+    if held > 2 * len(content):
+        raise ValueError(f"its tensors claim {held} bytes, the file has {len(content)}")
+    return found
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    if tensor.device.type != "cpu":
+        raise ValueError(f"a tensor lies on {tensor.device}")
+    return tensor.numel() * tensor.element_size()
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Return the tensors in dictionaries and lists."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _tensors(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _tensors(value)
+
+
+def check_size(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Check that a state dict can fill a network that was made on torch's device ``meta``, where it takes no memory.
+
+    Whether names and shapes agree is seen when it is loaded; older weights lack some.
+
+    Raises:
+        ValueError: The network is more than twice as large.
+    """
+    wanted, held = (sum(tensor.numel() for tensor in one.values()) for one in (network.state_dict(), state))
+    if wanted > 2 * held:
+        raise ValueError(f"the network that it names has {wanted} numbers, the file {held}")
+
+
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Read the state of a run that was cut off.
+
+    Raises:
+        WeightsError: It cannot be read, or is damaged.
+    """
+    try:
+        found = unpacked(Path(file).read_bytes())
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds a {type(found).__name__}")
+    except (OSError, *MISFITS) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise WeightsError(
+            f"{file}: a checkpoint must be whole, reading failed ({reason}); remove it, to go on from the one before it "
+            "or anew"
+        ) from error
+    return found
 
 
 def load_weights(network: nn.Module, source: Weights | str | Path | None = None, name: str = "model.pt") -> str:

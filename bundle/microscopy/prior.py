@@ -11,6 +11,7 @@ and predicts:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from bida.diffusion.prediction import PREDICTIONS
+from bida.diffusion.prior import MOST_TIMES
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError, WeightsError
-from bida.io.weights import load_weights
+from bida.io.weights import check_size, load_weights, read_weights
 from bida.microscopy.settings import check_weights
 from bida.options import yes_or_no
 
@@ -121,13 +123,17 @@ class MaskedPrior(nn.Module):
         """
         check_weights(path)
         try:
-            layout = torch.load(path, map_location="cpu", weights_only=True)["layout"].tolist()
-            method, prediction, timesteps, channels, mask_channel, blocks, *widths = layout
+            state = read_weights(path).state
+            method, prediction, timesteps, channels, mask_channel, blocks, *widths = state["layout"].tolist()
+            counts = (method, prediction, blocks, channels, *widths)
+            if min(counts) < 0 or max(blocks, len(widths)) > len(state) or not 1 <= timesteps <= MOST_TIMES:
+                raise ValueError(f"layout must be known, is {state['layout'].tolist()}")
             sampled = METHODS[method] == "diffusion"
             own = {"prediction": PREDICTIONS[prediction], "timesteps": timesteps} if sampled else {}
-            prior = MaskedPrior(
-                METHODS[method], channels, widths, blocks, **own, mask_channel=bool(mask_channel), dtype=dtype
-            )
+            make = partial(MaskedPrior, METHODS[method], channels, widths, blocks, **own)
+            with torch.device("meta"):
+                check_size(make(mask_channel=bool(mask_channel), dtype=dtype), state)
+            prior = make(mask_channel=bool(mask_channel), dtype=dtype)
         except Exception as error:  # whatever else the file is
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise WeightsError(

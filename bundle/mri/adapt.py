@@ -28,6 +28,7 @@ from bida.device import usable_cores
 from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
 from bida.io.files import atomic
+from bida.io.weights import read_checkpoint
 from bida.mri.measurement import Measurement
 from bida.mri.selfcheck import SLICES, chosen_indices, with_content
 from bida.physics.geometry import SliceGeometry
@@ -226,7 +227,7 @@ class _Run:
 
     def load(self, path: Path) -> None:
         """Take up a state."""
-        kept = torch.load(path, map_location="cpu", weights_only=True)
+        kept = read_checkpoint(path)
         if kept.get("made_from") != self.made_from:
             raise SettingsError(
                 f"{path}: a run that is taken up must have the same scans, weights and choices, this one has others; "

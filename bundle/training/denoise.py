@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bida.diffusion.prior import X0_RANGE
-from bida.io.files import atomic
+from bida.io.files import atomic, make_folder
 from bida.io.weights import sha256
 
 AIR = -0.9  # 5% of the range above the background: what is darker tells nothing of the noise in tissue
@@ -37,11 +38,15 @@ def denoised_image(path: Path, volume: NDArray[np.float32], cache: Path | None) 
     if cache is None:
         return denoised(volume)
     kept = cache / f"{sha256(path)}_nlm{NLM_STRENGTH:g}_{X0_RANGE[0]:g}_{X0_RANGE[1]:g}.npy"
-    if not kept.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with atomic(kept) as temporary:
-            np.save(temporary, denoised(volume))
-    return np.load(kept)
+    with suppress(OSError, EOFError, ValueError):  # nothing is kept yet, or what is was damaged
+        found = np.load(kept)
+        if isinstance(found, np.ndarray) and (found.shape, found.dtype) == (volume.shape, volume.dtype):
+            return found
+    smooth = denoised(volume)
+    make_folder(cache)
+    with atomic(kept) as temporary:
+        np.save(temporary, smooth)
+    return smooth
 
 
 def _middle_slices(box: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import SettingsError
-from bida.io.weights import load_weights, save_weights
+from bida.io.weights import load_weights, misfits, read_checkpoint, save_weights
 from bida.training.batches import ThickBatches
 from bida.training.dataset import CountingSampler
 
@@ -331,19 +331,20 @@ class Checkpoints:
         path = self.newest()
         if path is None:
             return
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         state = {**self.state, "trainer": engine}
         missing = sorted(set(state) - set(checkpoint))
         if missing:
             raise SettingsError(f"{path}: a checkpoint must hold {', '.join(missing)}, it does not; use another folder")
         epochs, length = engine.state.max_epochs, engine.state.epoch_length
-        if checkpoint["trainer"]["epoch_length"] != length:
+        own = dict(checkpoint["trainer"]).get("epoch_length")
+        if own != length:
             raise SettingsError(
-                f"{path}: steps_per_epoch must be the run's own {checkpoint['trainer']['epoch_length']} to resume it, "
-                f"got {length}; use another folder"
+                f"{path}: steps_per_epoch must be the run's own {own} to resume it, got {length}; use another folder"
             )
         for name, target in state.items():
-            target.load_state_dict(checkpoint[name])
+            with misfits(path):
+                target.load_state_dict(checkpoint[name])
         engine.state.max_epochs = epochs
         tqdm.write(f"resumed from {path}")
 

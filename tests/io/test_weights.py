@@ -1,5 +1,8 @@
+import random
+import resource
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,79 @@ def test_the_prior_of_before_has_no_spread_and_gives_a_mean(tmp_path):
     from bida.diffusion.load import prior_of
 
     assert not prior_of("0.1").tells_spread
+
+
+def prior_state():
+    return dict(weights.read_weights().state)
+
+
+def refused(path, reason):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=reason) as caught:
+        prior_of(path)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_a_file_that_unpacks_to_more_than_it_has(tmp_path):
+    """torch writes its parts as they are, and reads packed ones, too."""
+    torch.save({"kind": torch.zeros(100_000_000, dtype=torch.uint8)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", 8) as bomb:
+        for part in plain.infolist():
+            bomb.writestr(part.filename, plain.read(part))
+    assert (tmp_path / "bomb.pt").stat().st_size < 1e6
+    refused(tmp_path / "bomb.pt", "its parts are packed")
+
+
+@pytest.mark.parametrize("spread", [{"x": (10**10,)}, {"x": (10**5, 10**5)}])
+def test_tensors_that_claim_more_than_the_file_has(tmp_path, spread):
+    state = {name: torch.zeros(1).expand(shape) for name, shape in spread.items()}
+    torch.save(state, tmp_path / "spread.pt")
+    refused(tmp_path / "spread.pt", "its tensors claim")
+    with pytest.raises(WeightsError, match=r"checkpoint must be whole.*its tensors claim.*remove it"):
+        weights.read_checkpoint(tmp_path / "spread.pt")
+
+
+def test_the_network_is_made_no_larger_than_the_file(tmp_path):
+    """A stem of many channels and names of many blocks asked for a network of 4 GiB."""
+    state = prior_state()
+    stem = "networks.shared.guided.stem.weight"
+    wide = {**state, stem: torch.zeros(3000, *state[stem].shape[1:], dtype=torch.half)}
+    deep = state | {f"networks.shared.guided.body.{k}.x": torch.zeros(1) for k in range(500)}
+    for name, content in {"wide": wide, "deep": deep, "both": wide | deep}.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        refused(tmp_path / f"{name}.pt", "the network that it names has")
+
+
+@pytest.mark.parametrize("kind", [[0, 2**30, 0], [-1, 1000, 0], [0, 1000, 9], [0, 0, 0], [7]])
+def test_a_kind_that_there_is_not(tmp_path, kind):
+    torch.save(prior_state() | {"kind": torch.tensor(kind, dtype=torch.int32)}, tmp_path / "kind.pt")
+    refused(tmp_path / "kind.pt", "kind must be known|not enough values")
+
+
+@pytest.mark.parametrize("name", [None, "0.1", "0.2"])
+def test_released_weights_are_still_read(name):
+    assert prior_of(name).guided
+
+
+def test_damaged_weights_and_checkpoints_are_one_line(tmp_path):
+    """Cut, and with bytes changed: 60 times, no traceback and no more memory than the file is large."""
+    network = nn.Sequential(nn.Linear(30, 40), nn.BatchNorm1d(40))
+    torch.save({"network": network.state_dict(), "step": 3}, tmp_path / "whole.pt")
+    whole, rng = (tmp_path / "whole.pt").read_bytes(), random.Random(0)
+    found = 0
+    for number in range(60):
+        damaged = bytearray(whole)
+        if number % 3 == 0:
+            damaged = damaged[: rng.randrange(len(whole))]
+        else:
+            for _ in range(rng.randrange(1, 20)):
+                damaged[rng.randrange(len(whole))] = rng.randrange(256)
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        for read in (weights.read_weights, weights.read_checkpoint):
+            try:
+                read(tmp_path / "damaged.pt")
+            except WeightsError as error:
+                found += 1
+                assert "\n" not in str(error)
+    assert found > 60

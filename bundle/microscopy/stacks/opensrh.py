@@ -11,7 +11,6 @@ Source: Jiang et al., OpenSRH, NeurIPS Datasets and Benchmarks 2022; the order a
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import ScanError, SettingsError
+from bida.io.weights import MISFITS, unpacked
 from bida.microscopy.stacks.axes import Found
 from bida.microscopy.stacks.ome_tiff import whole_tiff
 from bida.microscopy.stacks.paths import FIELD
@@ -144,8 +144,8 @@ def read_field(spec: str | Path) -> Found:
         raise SettingsError(f"{spec}: a z-stack must be named as FILE.pt or FILE.pt[ROW,COLUMN]; rename it")
     path = match["path"]
     try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        tensor = unpacked(Path(path).read_bytes())
+    except (OSError, *MISFITS) as error:
         reason = " ".join(str(error).split())[:120]
         raise ScanError(f"{path}: must be a tensor that torch can load, got '{reason}'; look at the file") from error
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 6 or tensor.shape[3] not in (2, 3):
