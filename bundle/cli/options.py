@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -108,12 +109,13 @@ def check_outputs(
     uncertainty: str | None = None,
     picture: str | None = None,
     draws: Sequence[Path] = (),
+    read: Sequence[str | Path] = (),
 ) -> Path:
     """Check before any work that the scan is there, every file can be written and none is another; return the first.
 
     Raises:
         ScanError: See ``check_exists`` and ``check_output`` of ``bida.io.files``.
-        SettingsError: Two of the files are one, or a file is the scan or its sidecar.
+        SettingsError: Two of the files are one, or a file is the scan, its sidecar, or one of the others that are read.
     """
     check_exists(scan)
     files = [check_output(output, overwrite=overwrite)]
@@ -123,12 +125,22 @@ def check_outputs(
         files.append(check_output(uncertainty, overwrite=overwrite))
     if picture is not None:
         files.append(check_output(picture, overwrite=overwrite, suffixes=(".png",)))
-    source = Path(scan).resolve()
-    taken = {source, sidecar_path(source)} if source.name else {source}  # the root folder has no name
+    taken = {file.resolve() for source in (scan, *read) for file in own_files(source)}
     for file in files:
         if file.resolve() in taken:
             raise SettingsError(
-                f"{file}: output must be a file of its own, not the scan's or another output's; rename it"
+                f"{file}: output must be a file of its own, not the scan's, another that is read or another output's; "
+                "rename it"
             )
         taken.add(file.resolve())
     return files[0]
+
+
+def own_files(source: str | Path) -> list[Path]:
+    """Return a file that is read and its sidecars: beside it, and where it is a link beside what it leads to."""
+    path = Path(source)
+    found = [path]
+    for one in (Path(os.path.abspath(path)), path.resolve()):
+        if one.name:  # the root folder has none
+            found.append(sidecar_path(one))
+    return found

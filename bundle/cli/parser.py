@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from types import ModuleType
 
-from bida.errors import BidaError, OutOfMemoryError
+from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
 
 EPILOG = "Research use only, not for diagnosis."
 COMMANDS = {  # each is a module of this package, with add_options and run
@@ -54,17 +56,25 @@ def command(name: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 for an error that the user can mend, or 130 after Ctrl-C."""
+    """Run a command; return 0, 2 for an error that the user can mend, 130 after Ctrl-C, or 141 after a closed pipe."""
     words = sys.argv[1:] if argv is None else list(argv)
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
         gc.set_threshold(1_000_000, 10, 10)
+        for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can of a name
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
     arguments = parser([word for word in words if word in COMMANDS]).parse_args(words)
     if not arguments.version and arguments.command is None:
         parser([]).print_help()
         return 2
     try:
-        with memory_errors():
+        with memory_errors(), file_errors():
+            check_current_folder()
             print_versions() if arguments.version else command(arguments.command).run(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read what is printed has gone; what is written to files is whole
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's own last flush goes there
+        return 141
     except BidaError as error:
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
@@ -75,6 +85,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None:
             gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
     return 0
+
+
+def check_current_folder() -> None:
+    """Check that the folder in which the command runs is still there; libraries end the process where it is not.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise SettingsError("the current folder: must exist, it was deleted; change to another one") from error
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn what the operating system says of a named file into an error of one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        raise ScanError(f"{error.filename}: must be within reach, got '{error.strerror}'; choose another") from error
 
 
 def print_versions() -> None:

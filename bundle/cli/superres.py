@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bida.cli.options import PLAN, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
-from bida.io.files import sidecar_path, stem, write_json
+from bida.io.files import check_output, sidecar_path, stem, write_json
 from bida.mri.settings import Settings
 from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     kept = draw_paths(out, settings) if arguments.keep_draws else []
     for scan in scans:
-        output = check_outputs(scan, out, overwrite, uncertainty, picture, kept)
+        output = check_outputs(scan, out, overwrite, uncertainty, picture, kept, files_read(settings))
     if uncertainty is not None:
         check_uncertainty(settings)
     dtype = integer_type(first, settings) if arguments.keep_dtype else np.dtype(np.float32)
@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.mri.pipeline import restore
 
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
+    if settings.adapt is not None:
+        check_output(checkpoint, overwrite=True, suffixes=(".ckpt",))
     draws: list[NDArray[np.float32]] = []
     on_draw = draws.append if kept else None
     hooks = (console_progress(), on_draw, adapt_progress(), checkpoint)
@@ -115,7 +117,7 @@ def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Na
     if unused:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise SettingsError(f"--labels: takes the options of the grid alone, got {names}; leave them out")
-    output = check_outputs(source, out, arguments.overwrite)
+    output = check_outputs(source, out, arguments.overwrite, read=files_read(settings))
     from bida.io.nifti import write_volume
     from bida.mri.labels import labels_on_grid
 
@@ -146,6 +148,12 @@ def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:
         found = "none" if out is None else f"{out} and {arguments.out}"
         raise SettingsError(f"superres: one file to write must be named, got {found}; give SCAN OUT")
     return [scan], out or arguments.out
+
+
+def files_read(settings: Settings) -> list[str | Path]:
+    """Return the files beside the scan that a run reads, by its options."""
+    named = [settings.like, settings.profile, settings.model]
+    return [one for one in named if one is not None and Path(one).exists()]
 
 
 def check_uncertainty(settings: Settings) -> None:

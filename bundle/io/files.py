@@ -78,6 +78,13 @@ def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[s
     """
     path = Path(path)
     overwrite = yes_or_no(overwrite, "overwrite")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # see below
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        reason = error.strerror or str(error)
+        raise ScanError(f"{path}: output must be within reach, got '{reason}'; choose another name") from error
     if not path.name.endswith(suffixes):
         raise ScanError(f"{path}: output must end in {' or '.join(suffixes)}, got '{path.name}'; rename it")
     if path.is_dir():

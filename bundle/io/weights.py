@@ -150,8 +150,8 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     except (OSError, *MISFITS) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(
-            f"{file}: a checkpoint must be whole, reading failed ({reason}); remove it, to go on from the one before it "
-            "or anew"
+            f"{file}: a checkpoint must be whole, reading failed ({reason}); remove it, to go on from the one "
+            "before it or anew"
         ) from error
     return found
 

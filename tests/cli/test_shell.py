@@ -1,0 +1,79 @@
+"""What a shell does to a command: closed pipes, terminals of ASCII, folders that are gone, names that are too long."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MakeScan
+
+from bida.cli.options import check_outputs
+from bida.cli.parser import file_errors, main
+from bida.errors import ScanError, SettingsError
+
+
+def bida(*words: str, **how: object) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-m", "bida", *words], stdout=pipe, stderr=pipe, **how)  # type: ignore[call-overload, no-any-return]
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    run = bida("--version")
+    assert run.stdout is not None and run.stderr is not None
+    run.stdout.close()
+    assert run.wait(60) == 141 and run.stderr.read() == b""
+
+
+def test_a_terminal_of_ascii_shows_what_it_can(tmp_path: Path) -> None:
+    run = bida("info", f"{tmp_path}/gr\xf6\xdfe.nii", env={**os.environ, "PYTHONIOENCODING": "ascii:strict"})
+    error = run.communicate(timeout=60)[1]
+    assert run.returncode == 2 and b"must exist" in error and b"Traceback" not in error
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["info", str(tmp_path)]) == 2
+    assert "the current folder: must exist, it was deleted" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["scan", "output"])
+def test_a_name_that_is_too_long_is_one_line(make_scan: MakeScan, tmp_path: Path, capsys, place: str) -> None:
+    long = str(tmp_path / ("a" * 260 + ".nii.gz"))
+    words = [long, str(tmp_path / "out.nii.gz")] if place == "scan" else [str(make_scan()), long]
+    assert main(["superres", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "File name too long" in error and long in error
+
+
+def test_a_name_of_254_characters_is_read(make_scan: MakeScan) -> None:
+    from bida.io.scan import read_scan
+
+    path = make_scan()
+    long = path.rename(path.with_name("a" * 247 + ".nii.gz"))
+    assert read_scan(long).data.shape == (20, 8, 18)
+
+
+def test_what_the_system_says_of_a_file_is_one_line() -> None:
+    with pytest.raises(ScanError, match=r"^/x: must be within reach, got 'No space left on device'"), file_errors():
+        raise OSError(28, "No space left on device", "/x")
+    with pytest.raises(OSError, match="nameless"), file_errors():
+        raise OSError("nameless")
+
+
+def test_sidecars_of_links_and_files_that_are_read_are_never_written(make_scan: MakeScan, tmp_path: Path) -> None:
+    annex = make_scan(values=lambda shape, affine: np.ones(shape))
+    (tmp_path / "study").mkdir()
+    link = tmp_path / "study" / "sub-1_T2w.nii.gz"
+    link.symlink_to(annex)
+    like = make_scan(name="like.nii.gz")
+    for output in (link.with_name("sub-1_T2w.nii"), annex.with_name("scan.nii"), like, like.with_name("like.nii")):
+        with pytest.raises(SettingsError, match="must be a file of its own"):
+            check_outputs(str(link), str(output), True, read=[like])
+    assert check_outputs(str(link), str(tmp_path / "study" / "out.nii"), True, read=[like]).name == "out.nii"
