@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bida.cli.options import MACHINE, PLAN, PRIOR, STEPS, add_settings, preset_option, settings_of
+from bida.cli.options import MACHINE, PLAN, PRIOR, SCANS, STEPS, add_settings, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.files import check_exists
 from bida.io.studies import listed
@@ -15,11 +15,7 @@ from bida.mri.settings import Settings, check_alone
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument(
-        "input",
-        nargs="?",
-        metavar="SCAN",
-        help="NIfTI, NRRD or MetaImage file, folder of a DICOM series, or scan of a ParaVision study; of a folder with "
-        "several scans they are listed",
+        "input", nargs="?", metavar="SCAN", help=f"{SCANS}; of a folder with several scans they are listed"
     )
     sub.add_argument("--combine", nargs="+", metavar="SCAN", help="several scans that would make one volume")
     add_settings(sub, Settings, (*PLAN, *STEPS, "align", *PRIOR, *MACHINE))

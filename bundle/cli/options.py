@@ -18,6 +18,10 @@ from bida.options import options_of, yes_or_no
 from bida.physics.plan import PlanOptions
 from bida.physics.slice_profile import measured_thickness
 
+SCANS = (
+    "NIfTI, NRRD, MetaImage, MINC, MGH, AFNI, MRtrix, Analyze or GIPL file, folder of a DICOM series, or scan of a "
+    "ParaVision study"
+)
 PLAN = (*options_of(PlanOptions), "volume", "scale_header", "series", "echo", "position", "subject")
 PRIOR = ("steps", "samples", "guided", "grain")
 STEPS = ("noise", "correct_slices", "n4")  # on the way from a scan to a network's input

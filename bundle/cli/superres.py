@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.cli.options import PLAN, add_settings, check_outputs, preset_option, settings_of
+from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.files import check_output, sidecar_path, stem, write_json
 from bida.mri.settings import Settings
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument(
-        "input",
-        nargs="?",
-        metavar="SCAN",
-        help="NIfTI, NRRD or MetaImage file, folder of a DICOM series, or scan of a ParaVision study",
-    )
+    sub.add_argument("input", nargs="?", metavar="SCAN", help=SCANS)
     sub.add_argument(
         "output",
         nargs="?",

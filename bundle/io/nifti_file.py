@@ -291,19 +291,28 @@ def _check_whole(path: Path, header: nib.Nifti1Header, single: bool) -> None:
         raise ScanError(f"{path}: dimensions must be at least 1, got {tuple(shape)}; correct the header")
     start = int(header.get_data_offset() if single else 0)
     needed = start + math.prod(int(size) for size in shape) * header.get_data_dtype().itemsize
-    found = 0
+    found = read_to_end(path)
+    if found < needed:
+        raise ScanError(f"{path}: the file must be whole, its header says {needed} bytes, got {found}; copy it again")
+
+
+def read_to_end(path: Path) -> int:
+    """Return the bytes that a file holds, unpacked; gzip is read to its end, where its checksum stands.
+
+    Raises:
+        ScanError: It is cut or damaged.
+    """
     try:
         with open(path, "rb") as file:
             packed = file.read(2) == GZIP
         if not packed:
-            found = path.stat().st_size
-        else:
-            with opened(path) as file:
-                while part := file.read(_CHUNK):
-                    found += len(part)
+            return path.stat().st_size
+        found = 0
+        with opened(path) as file:
+            while part := file.read(_CHUNK):
+                found += len(part)
+        return found
     except UNREADABLE as error:
         raise ScanError(
             f"{path}: the file must be whole, reading failed with '{line_of(error)}'; copy it again"
         ) from error
-    if found < needed:
-        raise ScanError(f"{path}: the file must be whole, its header says {needed} bytes, got {found}; copy it again")

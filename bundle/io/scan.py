@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.io.files import check_exists
+from bida.io.formats import read_format, suffix_of
+from bida.io.itk_headers import header_of
 from bida.io.label_map import looks_like_labels
+from bida.io.mrtrix import read_mrtrix
 from bida.io.nifti import scaled_header
 from bida.io.nifti_file import UNREADABLE, affine_of, is_nifti, line_of, open_nifti, written_header
 from bida.io.sidecar import read_sidecar
@@ -25,7 +28,10 @@ from bida.physics.grid import spacing_of
 
 IN_MEMORY = "image.nii"  # what errors and records call an image that came from no file
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
-_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+_PAIR = (".hdr", ".img")  # NIfTI or Analyze
+_ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
+_MRTRIX = (".mif", ".mih")
+_OTHERS = (".mnc", ".mgh", ".mgz", ".head", ".brik")
 _MIN_SLICES = 3
 _LABELS = (
     "a scan must hold intensities, got even patches of whole numbers, as label maps and masks do; give the scan "
@@ -76,8 +82,8 @@ def read_scan(
     """Read one volume of a scan and check that it can be used.
 
     Args:
-        source: NIfTI, NRRD or MetaImage file, a DICOM file or a folder of them, a scan of a Bruker ParaVision study
-            (its folder or its ``2dseq``), or a NIfTI image in memory.
+        source: NIfTI, NRRD, MetaImage, MINC, MGH, AFNI, MRtrix, Analyze or GIPL file, a DICOM file or a folder of them,
+            a scan of a Bruker ParaVision study (its folder or its ``2dseq``), or a NIfTI image in memory.
         volume: which volume of a file of several, from 0; needed there.
         scale_header: divide the voxel sizes and the origin by this factor (headers scaled for human software), and
             the sizes in DICOM tags, but none in a JSON sidecar.
@@ -124,7 +130,7 @@ def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.floa
     """
     path, warnings = Path(path), list[str]()
     check_exists(path)
-    if not path.is_dir() and (_suffix(path) in _NIFTI or is_nifti(path)):
+    if _by_nifti(path):
         image = open_nifti(path)
         shape = image.shape[:3]
         if len(shape) != 3:
@@ -139,7 +145,7 @@ def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.floa
 
 def _suffix(path: Path) -> str:
     name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+    return next((suffix for suffix in (".nii.gz", ".gipl.gz") if name.endswith(suffix)), path.suffix.lower())
 
 
 def _only_for_studies(path: Path, own: Mapping[str, Any]) -> None:
@@ -163,17 +169,29 @@ def _read(
         return values, affine, None, tags, warnings
     _only_for_studies(path, own)
     if _suffix(path) in _ITK:
+        said = header_of(path)
         from bida.io.itk import read_itk
 
-        values, affine, tags = read_itk(path)
-        picked = _pick_volume(path, values.shape, volume)
-        return values[picked], affine, None, tags, []
-    if _suffix(path) in _NIFTI or is_nifti(path):
+        values, affine, _ = read_itk(path)
+        affine[:3] *= said.mm
+        return values[_pick_volume(path, values.shape, volume)], affine, None, said.sidecar, said.warnings
+    if _by_nifti(path):
         return _read_nifti(path, open_nifti(path), volume, sidecar)
-    known = ", ".join((*_NIFTI, *_ITK))
-    raise ScanError(
-        f"{path}: the scan must be an image ({known}), DICOM or a ParaVision scan, got '{path.name}'; convert it"
-    )
+    if suffix_of(path) in _MRTRIX:
+        values, affine, warnings = *read_mrtrix(path), list[str]()
+    elif suffix_of(path) in (*_OTHERS, *_PAIR):
+        values, affine, warnings = read_format(path)
+    else:
+        known = ", ".join((*_NIFTI, *_ITK, *_MRTRIX, *_OTHERS))
+        raise ScanError(
+            f"{path}: the scan must be an image ({known}), DICOM or a ParaVision scan, got '{path.name}'; convert it"
+        )
+    return values[_pick_volume(path, values.shape, volume)], affine, None, {}, warnings
+
+
+def _by_nifti(path: Path) -> bool:
+    """Tell whether a file is read as NIfTI: by its content, else by its name where no other format has it."""
+    return not path.is_dir() and (_suffix(path) in (".nii", ".nii.gz") or is_nifti(path))
 
 
 def _read_nifti(path: Path, image: nib.Nifti1Pair, volume: int | None, sidecar: Mapping[str, Any]) -> _Raw:
