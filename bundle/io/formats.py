@@ -7,11 +7,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
-from bida.io.nifti_file import UNREADABLE, head_of, line_of, read_to_end
+from bida.io.nifti_file import head_of, line_of, quiet_nibabel, read_to_end
 
 HDF = b"\x89HDF"  # of MINC 2; MINC 1 is netCDF
 _MOST_PACKED = 1100  # bytes that one byte of deflate gives at most (1032), and room
@@ -39,7 +38,7 @@ def read_format(path: Path) -> tuple[NDArray, NDArray[np.float64], list[str]]:
     """
     suffix = suffix_of(path)
     try:
-        with LoggingOutputSuppressor():
+        with quiet_nibabel():
             if suffix == ".mnc":
                 image, warnings = _minc(path), list[str]()
             elif suffix in (".mgh", ".mgz"):
@@ -49,7 +48,7 @@ def read_format(path: Path) -> tuple[NDArray, NDArray[np.float64], list[str]]:
             else:
                 image, warnings = _analyze(path)
             values = np.asanyarray(image.dataobj)
-    except UNREADABLE as error:
+    except Exception as error:  # whatever nibabel, netCDF and HDF5 make of damage
         if isinstance(error, ScanError):
             raise
         raise ScanError(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bida.errors import ScanError
 from bida.io.files import atomic, check_output
-from bida.io.nifti_file import is_nifti, open_nifti
+from bida.io.nifti_file import is_nifti, open_nifti, quiet_nibabel
 from bida.physics.grid import corner_distance_voxels, spacing_of
 
 # A qform holds a rotation and three sizes. Where it moves no corner of the field of view by more than this share
@@ -28,7 +28,8 @@ def source_header(source: str | Path | nib.Nifti1Pair) -> nib.Nifti1Header | Non
 
 def scaled_header(image: nib.Nifti1Pair) -> nib.Nifti1Header:
     """Return the header of an image with the scaling of its voxels, which nibabel takes out when it loads."""
-    header = image.header.copy()
+    with quiet_nibabel():
+        header = image.header.copy()
     if isinstance(image.dataobj, ArrayProxy):
         header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
     return header

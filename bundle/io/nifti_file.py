@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import struct
 import zlib
@@ -14,8 +15,9 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as nibabel_log
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
@@ -25,11 +27,12 @@ from bida.physics.grid import corner_distance_voxels, spacing_of
 # what reading a file raises that is cut, damaged or none of its kind
 UNREADABLE = (
     OSError, EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, ValueError, KeyError, IndexError,
-    TypeError, OverflowError, struct.error, MemoryError,
+    TypeError, OverflowError, struct.error, MemoryError, WrapStructError,
 )  # fmt: skip
 HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 takes 348
 GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
+_MOST_CODE = 5  # of qform and sform: NIFTI_XFORM_TEMPLATE_OTHER
 _MAGIC = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0", b"ni2\0")}
 _CLASSES: dict[bytes, type[nib.Nifti1Pair]] = {
     b"n+1\0": nib.Nifti1Image,
@@ -47,6 +50,17 @@ _FORMS_TOLERANCE_VOXELS = 0.1
 def line_of(error: BaseException) -> str:
     """Return an error's message on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def quiet_nibabel() -> Iterator[None]:
+    """Keep nibabel from printing what it puts right in a header; without its handlers logging would print it, too."""
+    level = nibabel_log.level
+    nibabel_log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        nibabel_log.setLevel(level)
 
 
 @contextmanager
@@ -105,9 +119,10 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
         if not magic:
             raise ImageFileError(_what(path, head))
         single, header = magic.startswith(b"n+"), _raw_header(magic, head)
+        _check_codes(path, header)
         _check_quaternion(path, header)
         _check_whole(path if single else check_exists(_image_file(path)), header, single)
-        with LoggingOutputSuppressor():  # what nibabel puts right in a header is told by `affine_of`
+        with quiet_nibabel():  # what nibabel puts right in a header is told by `affine_of`
             if single and _is_misnamed(path):
                 with opened(path) as file:
                     return _CLASSES[magic].from_bytes(file.read())
@@ -216,6 +231,15 @@ def _spaced(
     header["pixdim"][zero[0] + 1] = float(spacing) / mm  # type: ignore[arg-type]
     warnings.append(f"the header's slice spacing is 0; {float(spacing):.4g} mm are taken from the sidecar")  # type: ignore[arg-type]
     return np.array(header.get_best_affine(), dtype=np.float64)
+
+
+def _check_codes(path: Path, header: nib.Nifti1Header) -> None:
+    """Check the codes of qform and sform, of which nibabel takes one that there is not as 0, in silence."""
+    for name in ("qform_code", "sform_code"):
+        if not 0 <= int(header[name]) <= _MOST_CODE:
+            raise ScanError(
+                f"{path}: {name} must be from 0 to {_MOST_CODE}, got {int(header[name])}; correct the header"
+            )
 
 
 def _check_quaternion(path: Path, header: nib.Nifti1Header) -> None:

@@ -7,6 +7,7 @@ import logging
 import re
 import struct
 import xml.etree.ElementTree as ET
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,11 @@ from bida.microscopy.stacks.paths import TIFF_SUFFIXES
 
 OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of planes that are read as zeros
+# what tifffile raises for damage, and for a compression whose decoder is not installed
+DAMAGE = (
+    tifffile.TiffFileError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
+    OSError, EOFError, RuntimeError, struct.error, zlib.error, MemoryError,
+)  # fmt: skip
 _NOTHING: SizesUm = (None, None, None)
 
 
@@ -62,8 +68,7 @@ def whole_tiff(path: str | Path) -> Iterator[None]:
             yield
     except ScanError:
         raise
-    # what tifffile raises for damage, and for a compression whose decoder is not installed
-    except (tifffile.TiffFileError, ValueError, KeyError, TypeError, IndexError, OSError, struct.error) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
         cure = "install imagecodecs" if "imagecodecs" in reason else "look at the file"
         raise ScanError(f"{path}: must be a TIFF that can be read, got '{reason}'; {cure}") from error

@@ -41,7 +41,7 @@ def read_zarr(path: Path) -> Found:
         labels = [channel.get("label") for channel in described.get("omero", {}).get("channels", ())]
     except ScanError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:  # of zarr, or a field that is missing
+    except Exception as error:  # whatever zarr, its codecs or a field that is missing make of damage
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"[:120]
         raise ScanError(f"{path}: must be OME-Zarr 0.4 or 0.5, got '{reason}'; look at its metadata") from error
     names = tuple(map(str, labels)) if len(labels) == len(data) and all(labels) else None
