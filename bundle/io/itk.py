@@ -31,7 +31,7 @@ def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
     try:
         image = reader.read(path)
         values, meta = reader.get_data(image)
-    except (RuntimeError, FileNotFoundError, ValueError, TypeError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
         if _VECTORS.search(str(error)):
             raise ScanError(_SEVERAL_NUMBERS.format(path=path)) from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
