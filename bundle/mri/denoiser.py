@@ -65,7 +65,10 @@ class PlaneDenoiser:
         self.cuts = [cut for cut in every if inside is None or any(i in inside for i in cut.index.tolist())]
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it."""
+        """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it.
+
+        What is brighter than that range is interpolation's: the prior never saw it.
+        """
         slices = to_slices(x, self.plane)
         ab = float(self.prior.alpha_bar[t])
         x0 = self.background.expand_as(slices).contiguous()
@@ -81,10 +84,16 @@ class PlaneDenoiser:
                     cut.put(cast(Tensor, told)[: len(part)], spread)
                 else:
                     clean, noise = self.prior.predict(*given, **self._condition(cut))
-                cut.put(clean[: len(part)].clamp(*self.prior.x0_range), x0)
+                cut.put(self._ranged(clean[: len(part)], cut), x0)
                 cut.put(noise[: len(part)], e)
         self.spread = from_slices(spread, self.plane) if self.keep_spread else None
         return from_slices(x0, self.plane), from_slices(e, self.plane)
+
+    def _ranged(self, clean: Tensor, cut: Cut) -> Tensor:
+        """Return clean slices in the range of the prior's training, and above it where the interpolation is."""
+        low, high = self.prior.x0_range
+        clean = clean.clamp(low, high)
+        return clean if self.guides is None else clean + (cut.of(self.guides)[:, :1] - high).clamp(min=0)
 
     def _filled(self, part: Tensor) -> Tensor:
         """Return slices as a whole micro-batch."""
