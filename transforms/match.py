@@ -27,6 +27,7 @@ class MatchScan(VolumeStep):
     def forward(self, image: ScanImage) -> tuple[ScanImage, dict[str, Any]]:
         """Remember the scan."""
         record = {"scan": image.data.clone(), "same_grid": int(not changed_in_plane(image))}
+        record["geometry"] = image.meta["slice_geometry"]
         return image, record
 
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint.unlink(missing_ok=True)
     if picture is not None:
         draw_preview(picture, first, settings, result)
-    print(summary(output, result, settings))
+    print(summary(output, result, settings, result.record_as(dtype)))
 
 
 def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Namespace) -> None:
@@ -196,14 +196,14 @@ def integer_type(scan: str, settings: Settings) -> np.dtype:
     return dtype
 
 
-def summary(output: Path, result: Result, settings: Settings) -> str:
-    """Return the lines that end a run."""
+def summary(output: Path, result: Result, settings: Settings, record: Mapping[str, Any]) -> str:
+    """Return the lines that end a run, given the record of what is stored."""
     sizes = " x ".join(map(str, result.data.shape))
     spacing = " x ".join(f"{size:.4g}" for size in np.linalg.norm(result.affine[:3, :3], axis=0))
     names = {"sampler_residual": "sampler's space", "scan_residual": "scan's intensities"}
-    consistency = result.record["data_consistency"]
+    consistency = record["data_consistency"]
     residuals = [f"{consistency[key]:.1e} ({text})" for key, text in names.items() if consistency[key] is not None]
-    left = (result.record["noise"] or {}).get("residual")
+    left = (record["noise"] or {}).get("residual")
     agreement = f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
     if left is not None:
         agreement = f"degraded again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 # Share of neighbouring voxels inside that hold the same whole number. Maps of labels reach 0.8 and more, however small
 # their structures; a scan of few grey levels stays far below, for its noise is half a level or more.
 ALIKE = 0.7
+FEW, LEVELS = 4, 0.9  # numbers that no scan has so few of; share of steps by one level above which levels are grey ones
 
 
 def looks_like_labels(values: NDArray) -> bool:
@@ -22,15 +23,19 @@ def looks_like_labels(values: NDArray) -> bool:
     numbers, counts = np.unique(values[tuple(slice(None, None, 1 + size // 64) for size in values.shape)],
                                 return_counts=True)  # fmt: skip
     inside = values != numbers[counts.argmax()]
-    return any(_alike(values, inside, axis) >= ALIKE for axis in range(values.ndim))
+    pairs = [_neighbours(values, inside, axis) for axis in range(values.ndim)]
+    if not any(len(one) and (one == 0).mean() >= ALIKE for one in pairs):
+        return False
+    jumps = np.concatenate([one[one > 0] for one in pairs])
+    # the levels of a smooth image without noise follow each other, those of structures do not
+    return len(numbers) <= FEW or not len(jumps) or float((jumps == 1).mean()) < LEVELS
 
 
-def _alike(values: NDArray, inside: NDArray, axis: int) -> float:
-    """Return the share of pairs of neighbours along an axis, both inside, that hold the same value."""
+def _neighbours(values: NDArray, inside: NDArray, axis: int) -> NDArray[np.float64]:
+    """Return by how much neighbours along an axis differ, where both are inside."""
     first, second = (tuple(part if k == axis else slice(None) for k in range(values.ndim)) for part in _ENDS)
     pairs = inside[first] & inside[second]
-    count = int(pairs.sum())
-    return float((pairs & (values[first] == values[second])).sum() / count) if count else 0.0
+    return np.abs(values[second][pairs].astype(np.float64) - values[first][pairs])
 
 
 _ENDS = (slice(None, -1), slice(1, None))

@@ -98,6 +98,12 @@ def _stored(volume: NDArray, dtype: np.dtype, like: nib.Nifti1Header | None) -> 
     return np.clip(levels, limits.min, limits.max).astype(dtype), slope, inter
 
 
+def as_stored(volume: NDArray, dtype: np.dtype, like: nib.Nifti1Header | None) -> NDArray[np.float64]:
+    """Return the values that a reader finds in a volume written in a type, see `write_volume`."""
+    stored, slope, inter = _stored(volume, dtype, like)
+    return stored.astype(np.float64) * slope + inter
+
+
 def _set_forms(image: nib.Nifti1Image, affine: NDArray, like: nib.Nifti1Header | None) -> None:
     """Set sform and qform to the same affine, or the sform alone where the affine has shears."""
     code = 1 if like is None else int(like["sform_code"]) or int(like["qform_code"]) or 1

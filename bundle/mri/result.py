@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bida.io.files import check_output, sidecar_path, write_json
-from bida.io.nifti import volume_image, write_volume
+from bida.io.nifti import as_stored, volume_image, write_volume
 from bida.physics.grid import spacing_of
 
 
@@ -30,6 +31,8 @@ class Result:
         record: What was done: settings, operator, weights, residuals, timings, as JSON can hold it.
         warnings: What was assumed or is unusual, a sentence each.
         header: The scan's NIfTI header, None for other formats.
+        residual: Measures a volume like ``data`` against the scan's slices, max |A x - y| over their range; None where
+            they are not kept.
     """
 
     data: NDArray[np.float32]
@@ -38,6 +41,7 @@ class Result:
     record: dict[str, Any]
     warnings: tuple[str, ...]
     header: nib.Nifti1Header | None = None
+    residual: Callable[[NDArray], float] | None = field(default=None, repr=False, compare=False)
 
     @property
     def image(self) -> nib.Nifti1Image:
@@ -68,4 +72,12 @@ class Result:
         """
         check_output(sidecar_path(path), overwrite=overwrite, suffixes=(".json",))
         write_volume(path, self.data, self.affine, self.header, dtype, overwrite=overwrite)
-        write_json(sidecar_path(path), {**self.record, "output_dtype": str(np.dtype(dtype))}, overwrite=overwrite)
+        write_json(sidecar_path(path), self.record_as(dtype), overwrite=overwrite)
+
+    def record_as(self, dtype: DTypeLike) -> dict[str, Any]:
+        """Return the record of the volume as it is stored: how far it is from the scan once it is rounded to a type."""
+        record = {**self.record, "output_dtype": str(np.dtype(dtype))}
+        if np.dtype(dtype).kind in "iu" and self.residual is not None:
+            rounded = self.residual(as_stored(self.data, np.dtype(dtype), self.header))
+            record["data_consistency"] = {**self.record["data_consistency"], "scan_residual": rounded}
+        return record

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,9 +23,11 @@ from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
 from bida.mri.moments import Moments
 from bida.mri.record import describe
 from bida.mri.result import Result
-from bida.mri.sampler import BiplanarSampler, Draw
+from bida.mri.sampler import BiplanarSampler, Chain, Draw
 from bida.mri.settings import Settings
 from bida.mri.source import Source
+from bida.physics.geometry import SliceGeometry
+from bida.physics.operators import SliceOperator
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
@@ -90,6 +93,7 @@ def ready_prior(settings: Settings, clock: Clock) -> PlanePrior:
             _READY[state] = prior
     else:
         prior = _READY[state]
+    Chain.of(settings, prior)  # says before any work that the weights have fewer times, or that the mean is not theirs
     clock.lap("load_weights")
     return prior
 
@@ -155,7 +159,30 @@ def finished(
     scans = None if part.scans is None else part.scans(found.mean)
     record = describe(meta, settings, prior, clock, adapted, scans)
     mean = draws.moments.mean.astype(np.float32)
-    return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), source_header(part.source))
+    residual = stored_residual(records, draws.last.affine) if residuals["scan_residual"] is not None else None
+    header = source_header(part.source)
+    return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), header, residual)
+
+
+def stored_residual(records: Sequence[Record], affine: NDArray[np.float64]) -> Callable[[NDArray], float] | None:
+    """Return what measures a volume against the scan, as `MatchScan` does, once more: as it is stored.
+
+    Args:
+        records: Of the steps that made the network's input.
+        affine: Of the result, whose axes point as its own; None is returned where the scan is not kept.
+    """
+    kept = [record["scan"] for step, record in records if isinstance(step, MatchScan) and record["same_grid"]]
+    geometry = [record["geometry"] for step, record in records if isinstance(step, MatchScan)]
+    if not kept:
+        return None
+    turn = nib.orientations.io_orientation(affine)
+
+    def measure(volume: NDArray) -> float:
+        ras = torch.from_numpy(np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn), dtype=np.float64))
+        operator = SliceOperator.build(SliceGeometry.from_json(geometry[0]))
+        return operator.residual(ras, kept[0][0].double(), operator.axis)
+
+    return measure
 
 
 def spread_of(

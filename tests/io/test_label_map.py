@@ -51,6 +51,12 @@ def test_scans_of_few_grey_levels_are_not(levels: int, extracted: bool) -> None:
     assert not looks_like_labels(noisy)
 
 
+@pytest.mark.parametrize("step", [2.0, 10.0])
+def test_a_smooth_scan_without_noise_is_not(step: float) -> None:
+    shape, affine = (40, 12, 40), np.diag([0.15, 0.75, 0.15, 1.0])
+    assert not looks_like_labels(np.rint(smooth_phantom(shape, affine) / step).astype(np.int16))
+
+
 def test_labels_as_a_scan_are_refused_with_a_hint(make_scan: MakeScan) -> None:
     path = make_scan(SHAPE, values=patches(), dtype=np.int16)
     with pytest.raises(ScanError, match=r"scan\.nii\.gz: a scan must hold intensities, .* --labels"):
