@@ -15,6 +15,7 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.mri.measurement import Padding, ScanMeta
+from bida.mri.memory import needed_bytes
 from bida.mri.record import check_warnings, verdict
 from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
@@ -70,6 +71,7 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
         + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
         "weights": settings.model or RELEASED,
+        "memory": f"about {needed_bytes(math.prod(grid.voxels for grid in meta.grids)) / 1e9:.1f} GB",
         "time": f"about {seconds:.0f} s",
     }
     rows = [*table.items(), *lines, *(("note", warning) for warning in warnings)]

@@ -20,6 +20,7 @@ from bida.io.nifti import source_header
 from bida.io.weights import weights_file
 from bida.mri.evidence import Evidence
 from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
+from bida.mri.memory import PlanWithinMemory
 from bida.mri.moments import Moments
 from bida.mri.record import describe
 from bida.mri.result import Result
@@ -40,7 +41,6 @@ from bida.transforms.load import LoadScan
 from bida.transforms.match import MatchScan
 from bida.transforms.noise import MeasureNoise
 from bida.transforms.pad import PadToNetwork
-from bida.transforms.plan import PlanScan
 from bida.transforms.slices import CorrectSlices
 from bida.transforms.way import Record, Way, back
 
@@ -69,7 +69,7 @@ def slices_way(settings: Settings, before: Sequence[VolumeStep] = (), after: Seq
     if settings.n4:
         steps.append(CorrectBias(restore=not settings.bias_corrected))
     steps += [ResampleInPlane(), NormalizePercentiles(), *after]
-    return Way(LoadScan.of(settings), PlanScan(settings), steps)
+    return Way(LoadScan.of(settings), PlanWithinMemory(settings), steps)
 
 
 def measured(image: ScanImage, prior: PlanePrior) -> Measurement:

@@ -1,0 +1,45 @@
+"""A run that cannot fit is refused before any work."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+from conftest import MakeScan
+
+from bida.cli.parser import main
+from bida.mri import memory
+
+
+def test_what_is_free_is_known_on_linux() -> None:
+    free = memory.available_bytes()
+    assert free is not None and 10e6 < free < 1e14
+
+
+@pytest.mark.parametrize("command", ["superres", "info"])
+def test_too_little_memory_is_one_line(make_scan: MakeScan, tmp_path, monkeypatch, capsys, command: str) -> None:
+    words = [str(make_scan())] + ([str(tmp_path / "out.nii")] if command == "superres" else [])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 20 * 40 * 18 * memory.LEAST_BYTES - 1)
+    assert main([command, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("bida: error: memory: a result of 20 x 40 x 18 voxels needs about 0.6 GB, got 0.0 GB free")
+    assert error.count("\n") == 1 and not (tmp_path / "out.nii").exists()
+
+
+@pytest.mark.parametrize("free", [None, 10**12])
+def test_enough_memory_or_a_system_that_does_not_tell(make_scan: MakeScan, monkeypatch, capsys, free) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: free)
+    assert main(["info", str(make_scan())]) == 0
+    assert "memory              about 0.6 GB" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_estimate_is_what_a_run_takes(make_scan: MakeScan) -> None:
+    from bida import superres
+
+    small, large = make_scan(name="small.nii"), make_scan((150, 30, 150), name="large.nii")
+    superres(small, n4=False, self_check=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    voxels = superres(large, n4=False, self_check=False).data.size
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / voxels
+    assert memory.LEAST_BYTES * 0.5 < taken < memory.BYTES * 1.2  # less where the process held memory before
