@@ -86,7 +86,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
                     f"{path}: columns must be {', '.join(COLUMNS)}, got {reader.fieldnames}; evaluate again"
                 )
             return [_parsed(path, reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ScanError(f"{path}: results must be readable, got '{error}'; evaluate again") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
@@ -37,6 +38,7 @@ def read_format(path: Path) -> tuple[NDArray, NDArray[np.float64], list[str]]:
         ScanError: It is none of its kind, or is cut or damaged.
     """
     suffix = suffix_of(path)
+    image: SpatialImage
     try:
         with quiet_nibabel():
             if suffix == ".mnc":
@@ -60,7 +62,7 @@ def read_format(path: Path) -> tuple[NDArray, NDArray[np.float64], list[str]]:
     return values, affine, warnings
 
 
-def _sized(path: Path, image: nib.spatialimages.SpatialImage, most: float = 1.0) -> nib.spatialimages.SpatialImage:
+def _sized(path: Path, image: SpatialImage, most: float = 1.0) -> SpatialImage:
     """Return an image, where the file holds as many bytes as its header promises, up to a factor of packing."""
     shape = tuple(int(size) for size in image.shape)
     needed, found = math.prod(shape) * image.get_data_dtype().itemsize, read_to_end(path)
@@ -72,7 +74,7 @@ def _sized(path: Path, image: nib.spatialimages.SpatialImage, most: float = 1.0)
     return image
 
 
-def _minc(path: Path) -> nib.Minc1Image:
+def _minc(path: Path) -> SpatialImage:
     # ITK reads MINC 2 as well, but leaves its world, which is RAS, as though it were LPS: turned by 180 degrees
     if not head_of(path).startswith(HDF):
         return _sized(path, nib.Minc1Image.from_filename(path))
@@ -83,15 +85,15 @@ def _minc(path: Path) -> nib.Minc1Image:
     return _sized(path, nib.Minc2Image.from_filename(path), _MOST_PACKED)
 
 
-def _afni(path: Path) -> nib.brikhead.AFNIImage:
+def _afni(path: Path) -> SpatialImage:
     image = nib.brikhead.AFNIImage.from_filename(path)
-    return _sized(Path(image.file_map["image"].filename), image)
+    return _sized(Path(str(image.file_map["image"].filename)), image)
 
 
-def _analyze(path: Path) -> tuple[nib.AnalyzeImage, list[str]]:
+def _analyze(path: Path) -> tuple[SpatialImage, list[str]]:
     image = nib.Spm2AnalyzeImage.from_filename(path)
-    header = Path(image.file_map["header"].filename)
-    _sized(Path(image.file_map["image"].filename), image)
+    header = Path(str(image.file_map["header"].filename))
+    _sized(Path(str(image.file_map["image"].filename)), image)
     written = nib.AnalyzeHeader(header.read_bytes()[:348], check=False)
     sizes = [float(size) for size in written["pixdim"][1:4]]
     if not all(math.isfinite(size) and size != 0 for size in sizes):

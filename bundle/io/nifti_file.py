@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -125,7 +125,8 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
         with quiet_nibabel():  # what nibabel puts right in a header is told by `affine_of`
             if single and _is_misnamed(path):
                 with opened(path) as file:
-                    return _CLASSES[magic].from_bytes(file.read())
+                    kind: Any = _CLASSES[magic]  # of a single file, which is made from bytes, too
+                    return cast(nib.Nifti1Pair, kind.from_bytes(file.read()))
             return _CLASSES[magic].from_filename(header_file)
     except UNREADABLE as error:
         if isinstance(error, ScanError):
