@@ -17,6 +17,7 @@ from bida.physics.grid import AxisGrid, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid
 from bida.physics.plan import plan_scan
 from bida.provenance import versions
+from bida.transforms.load import OWN
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def labels_on_grid(source: str | Path, settings: Settings) -> Labels:
         ScanError: It cannot be read or planned, or holds no labels.
         SettingsError: An option contradicts another.
     """
-    scan = read_scan(source, settings.volume, settings.scale_header, labels=True)
+    own = {name: getattr(settings, name) for name in OWN}
+    scan = read_scan(source, settings.volume, settings.scale_header, labels=True, **own)
     turn = io_orientation(scan.affine)
     values = apply_orientation(scan.data, turn)  # [R, A, S]
     affine = scan.affine @ inv_ornt_aff(turn, scan.data.shape)

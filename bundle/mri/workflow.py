@@ -98,7 +98,7 @@ def find_scans(
     for path in [Path(source)] if isinstance(source, str | Path) else map(Path, source):
         if not path.exists():
             raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
-        inside = sorted(p for p in path.iterdir() if p.name.endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
+        inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
         scans += inside or [path]
     results = [result_path(output_dir, scan) for scan in scans]
     for scan, result in zip(scans, results):
