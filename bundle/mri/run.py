@@ -159,30 +159,38 @@ def finished(
     scans = None if part.scans is None else part.scans(found.mean)
     record = describe(meta, settings, prior, clock, adapted, scans)
     mean = draws.moments.mean.astype(np.float32)
-    residual = stored_residual(records, draws.last.affine) if residuals["scan_residual"] is not None else None
+    residual = StoredResidual.of(records, draws.last.affine) if residuals["scan_residual"] is not None else None
     header = source_header(part.source)
     return Result(mean, draws.last.affine, std, record, tuple(record["warnings"]), header, residual)
 
 
-def stored_residual(records: Sequence[Record], affine: NDArray[np.float64]) -> Callable[[NDArray], float] | None:
-    """Return what measures a volume against the scan, as `MatchScan` does, once more: as it is stored.
+@dataclass(frozen=True)
+class StoredResidual:
+    """Measure a volume against its scan as `MatchScan` does, once more: as it is stored.
 
-    Args:
-        records: Of the steps that made the network's input.
-        affine: Of the result, whose axes point as its own; None is returned where the scan is not kept.
+    Attributes:
+        slices: Of the scan, [1, R, A, S].
+        geometry: Of the scan, as JSON.
+        turn: From the result's axes to R, A and S, nibabel's orientation.
     """
-    kept = [record["scan"] for step, record in records if isinstance(step, MatchScan) and record["same_grid"]]
-    geometry = [record["geometry"] for step, record in records if isinstance(step, MatchScan)]
-    if not kept:
-        return None
-    turn = nib.orientations.io_orientation(affine)
 
-    def measure(volume: NDArray) -> float:
-        ras = torch.from_numpy(np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn), dtype=np.float64))
-        operator = SliceOperator.build(SliceGeometry.from_json(geometry[0]))
-        return operator.residual(ras, kept[0][0].double(), operator.axis)
+    slices: Tensor
+    geometry: str
+    turn: NDArray
 
-    return measure
+    @classmethod
+    def of(cls, records: Sequence[Record], affine: NDArray[np.float64]) -> StoredResidual | None:
+        """Return it from the records of a way, for a result of an affine; None where the scan is not kept."""
+        kept = [record for step, record in records if isinstance(step, MatchScan) and record["same_grid"]]
+        if not kept:
+            return None
+        return cls(kept[0]["scan"], kept[0]["geometry"], nib.orientations.io_orientation(affine))
+
+    def __call__(self, volume: NDArray) -> float:
+        """Return max |A x - y| over the range of y, for a volume [X, Y, Z]."""
+        ras = nib.orientations.apply_orientation(volume, self.turn).astype(np.float64)
+        operator = SliceOperator.build(SliceGeometry.from_json(self.geometry))
+        return operator.residual(torch.from_numpy(np.ascontiguousarray(ras)), self.slices[0].double(), operator.axis)
 
 
 def spread_of(

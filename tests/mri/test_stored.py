@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import nibabel as nib
@@ -43,6 +44,11 @@ def test_floats_keep_their_residual(make_scan: MakeScan, tmp_path: Path) -> None
     assert result.record_as(np.float32) == {**result.record, "output_dtype": "float32"}
     assert result.residual is not None
     assert result.residual(result.data) == pytest.approx(result.record["data_consistency"]["scan_residual"], abs=1e-6)
+
+
+def test_a_result_can_be_sent_to_another_process(make_scan: MakeScan) -> None:
+    result = superres(make_scan(dtype=np.int16), n4=False, self_check=False, noise=0.0)
+    assert pickle.loads(pickle.dumps(result)).record_as(np.int16) == result.record_as(np.int16)
 
 
 def test_more_steps_than_the_weights_have_are_told_before_an_adaptation(make_scan: MakeScan) -> None:
