@@ -73,8 +73,8 @@ def test_every_import_is_of_a_declared_dependency():
         for name, path in used.items()
         if name not in known and not declared & {normal(one) for one in of.get(name, [])}
     }
-    # of an extra, which an error names; of development: it makes the table that the package holds
-    assert missing == {"brukerapi (jcamp.py)", "sigpy (slice_profile.py)"}
+    # of extras, which an error names; of development: it makes the table that the package holds
+    assert missing == {"bids (bids_app.py)", "brukerapi (jcamp.py)", "sigpy (slice_profile.py)"}
 
 
 def test_the_distribution_is_bida_mri_and_the_command_bida():

@@ -20,7 +20,8 @@ from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
 
 EPILOG = "Research use only, not for diagnosis."
 COMMANDS = {  # each is a module of this package, with add_options and run
-    "superres": "turn a thick-slice scan into an isotropic volume",
+    "superres": "turn a thick-slice scan into an isotropic volume, or many scans",
+    "bids": "the same for a BIDS data set, as a BIDS-App",
     "simulate": "make thick slices from an isotropic volume",
     "info": "say what superres would do with a scan",
     "evaluate": "run the paper's experiment, and report",
@@ -56,7 +57,11 @@ def command(name: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 for an error that the user can mend, 130 after Ctrl-C, or 141 after a closed pipe."""
+    """Run a command; return its exit code.
+
+    It is 0, 1 where some of many scans failed, 2 for an error that the user can mend, 130 after Ctrl-C, or 141 after a
+    closed pipe.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
         gc.set_threshold(1_000_000, 10, 10)
@@ -70,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with memory_errors(), file_errors():
             check_current_folder()
-            print_versions() if arguments.version else command(arguments.command).run(arguments)
+            code = print_versions() if arguments.version else command(arguments.command).run(arguments) or 0
             sys.stdout.flush()
     except BrokenPipeError:  # who read what is printed has gone; what is written to files is whole
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's own last flush goes there
@@ -84,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if argv is None:
             gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
-    return 0
+    return code
 
 
 def check_current_folder() -> None:
@@ -112,11 +117,12 @@ def file_errors() -> Iterator[None]:
         raise ScanError(f"{error.filename}: must be within reach, got '{error.strerror}'; choose another") from error
 
 
-def print_versions() -> None:
-    """Print the versions of bida and of what its results depend on."""
+def print_versions() -> int:
+    """Print the versions of bida and of what its results depend on; return 0."""
     from bida.provenance import versions
 
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    return 0
 
 
 @contextmanager

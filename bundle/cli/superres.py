@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
-from bida.io.files import check_output, sidecar_path, stem, write_json
+from bida.io.files import NIFTI_SUFFIXES, check_output, make_folder, sidecar_path, stem, write_json
 from bida.mri.settings import Settings
 from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument("input", nargs="?", metavar="SCAN", help=SCANS)
     sub.add_argument(
-        "output",
-        nargs="?",
-        metavar="OUT",
-        help="NIfTI file to write (.nii or .nii.gz); a .json beside it records the run",
+        "words",
+        nargs="*",
+        metavar="SCAN ... OUT",
+        help=f"SCAN: {SCANS}; OUT: NIfTI file to write (.nii or .nii.gz), a .json beside it records the run. Many "
+        "scans, or a folder of them, go to a folder: SCAN SCAN -o DIR",
     )
     sub.add_argument(
         "--combine",
@@ -37,7 +38,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         metavar="SCAN",
         help="make one volume of several scans of one animal and contrast, on the grid of the first; with -o OUT",
     )
-    sub.add_argument("-o", "--output", dest="out", metavar="OUT", help="the same as OUT")
+    sub.add_argument("-o", "--output", dest="out", metavar="OUT", help="the file to write; of many scans the folder")
     add_settings(sub, Settings)
     preset_option(sub)
     sub.add_argument(
@@ -53,18 +54,25 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         action="store_true",
         help="SCAN is a label map or a mask: put it on the grid of the result by nearest neighbour",
     )
+    add_many_options(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Restore a scan, and write the volume, its record and what else was asked for."""
+def run(arguments: argparse.Namespace) -> int | None:
+    """Restore a scan, and write the volume, its record and what else was asked for; or many scans."""
     settings = settings_of(arguments)
+    if is_folder(arguments):
+        return run_folder(arguments, settings)
+    refuse(arguments, ("workers", "scheduler", "json", "dry_run"), "is for many scans, got one; -o DIR takes many")
     scans, out = scans_and_output(arguments)
     first = scans[0]
     if arguments.labels:
-        return put_labels(first, out, settings, arguments)
+        put_labels(first, out, settings, arguments)
+        return None
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     kept = draw_paths(out, settings) if arguments.keep_draws else []
+    if arguments.report:
+        check_output(page_of(out), overwrite=overwrite, suffixes=(".html",))
     for scan in scans:
         output = check_outputs(scan, out, overwrite, uncertainty, picture, kept, files_read(settings))
     if uncertainty is not None:
@@ -96,7 +104,37 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint.unlink(missing_ok=True)
     if picture is not None:
         draw_preview(picture, first, settings, result)
+    if arguments.report:
+        from bida.mri.qc import write_page
+
+        write_page(page_of(output), first, settings, result, overwrite=overwrite)
     print(summary(output, result, settings, result.record_as(dtype)))
+    return None
+
+
+def page_of(output: str | Path) -> Path:
+    """Return the page beside a result."""
+    return Path(output).with_name(f"{stem(output)}.html")
+
+
+def is_folder(arguments: argparse.Namespace) -> bool:
+    """Return whether results are to go to a folder: it is there, or its name is no NIfTI file's."""
+    out = arguments.out
+    return out is not None and not arguments.combine and (Path(out).is_dir() or not out.endswith(NIFTI_SUFFIXES))
+
+
+def run_folder(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Restore many scans into a folder; return the exit code."""
+    from bida.cohort.find import find_scans, name_results
+    from bida.cohort.job import Job
+
+    words = ("uncertainty", "keep_draws", "keep_dtype", "preview", "labels")
+    refuse(arguments, words, f"is for one scan, got a folder of results, {arguments.out}")
+    scans = find_scans(arguments.words)
+    folder = Path(arguments.out) if arguments.dry_run else make_folder(arguments.out)
+    given = {"overwrite": arguments.overwrite, "report": arguments.report}
+    pairs = zip(scans, name_results(scans, folder))
+    return run_many([Job((str(scan),), str(output), settings, **given) for scan, output in pairs], folder, arguments)
 
 
 def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Namespace) -> None:
@@ -130,19 +168,20 @@ def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:
     Raises:
         SettingsError: One is missing, or is named twice.
     """
-    scan, out, combined = arguments.input, arguments.output, arguments.combine
+    words, combined = arguments.words, arguments.combine
     if combined is not None:
-        if scan is not None:
-            raise SettingsError(f"--combine: must name every scan, got {scan} beside it; write it behind --combine")
+        if words:
+            raise SettingsError(f"--combine: must name every scan, got {words[0]} beside it; write it behind --combine")
         if arguments.out is None:
             raise SettingsError("--combine: the file to write must be named, got none; give -o OUT")
         return combined, arguments.out
-    if scan is None:
+    if not words:
         raise SettingsError("superres: a scan must be named, got none; give SCAN OUT, or --combine SCAN SCAN -o OUT")
-    if (out is None) == (arguments.out is None):
-        found = "none" if out is None else f"{out} and {arguments.out}"
-        raise SettingsError(f"superres: one file to write must be named, got {found}; give SCAN OUT")
-    return [scan], out or arguments.out
+    files = words[1:] if arguments.out is None else [*words[1:], arguments.out]
+    if len(files) != 1:
+        found = " and ".join(files) or "none"
+        raise SettingsError(f"superres: one file to write must be named, got {found}; give SCAN OUT, or many -o DIR")
+    return [words[0]], files[0]
 
 
 def files_read(settings: Settings) -> list[str | Path]:

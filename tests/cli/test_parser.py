@@ -213,8 +213,9 @@ def test_help_answers_at_once():
 
 
 def test_options_not_given_stay_away():
+    many = {"report", "workers", "scheduler", "json", "dry_run"}
     own = {"combine", "out", "preset", "uncertainty", "keep_draws", "keep_dtype", "preview", "labels", "overwrite"}
-    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "input", "output", "version", *own}
+    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "words", "version", *own, *many}
 
 
 def test_no_command_shows_help(capsys):

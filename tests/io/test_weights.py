@@ -91,7 +91,8 @@ def test_what_was_read_is_loaded_without_its_file(tmp_path, network):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_run_reads_its_weights_once(make_scan, tmp_path, own):
+def test_a_run_reads_its_weights_once(make_scan, tmp_path, monkeypatch, own):
+    monkeypatch.setattr("bida.mri.run._READY", {})
     path, opened = weights.released_path("model.pt"), list[str]()
     if own:
         path = shutil.copy(path, tmp_path / "own.pt")
@@ -103,6 +104,8 @@ def test_a_run_reads_its_weights_once(make_scan, tmp_path, own):
     sys.addaudithook(note)  # sees every file that Python opens, whoever asks for it
     result = superres(make_scan(), steps=1, n4=False, self_check=False, model=str(path) if own else None)
     assert len(opened) == 1
+    superres(make_scan(), steps=1, n4=False, self_check=False, model=str(path) if own else None)
+    assert len(opened) == 1  # nor does the next run
     assert result.record["weights_sha256"] == weights.sha256(path)
 
 

@@ -1,0 +1,97 @@
+"""What commands share that restore many scans: options, a bar, the table of what failed, the page of all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bida.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bida.cohort.job import Job, Outcome
+
+WORKERS = 1  # by default
+FAILURES = 1  # exit code, where some scans failed and the others are done
+
+
+def add_many_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    sub.add_argument("--report", action="store_true", help="write a page beside each result, NAME.html, to look at it")
+    sub.add_argument(
+        "--workers", type=int, default=WORKERS, metavar="N", help=f"of many scans: so many at once here ({WORKERS})"
+    )
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="of many scans: a Dask cluster's, such as tcp://host:8786")
+    sub.add_argument("--json", action="store_true", help="of many scans: print what became of each as JSON")
+    sub.add_argument("--dry-run", action="store_true", help="of many scans: say what would be done, and do nothing")
+
+
+def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -> int:
+    """Do jobs, show a bar, say what became of them, and write the page of all; return the exit code.
+
+    Args:
+        jobs: What is to be done.
+        folder: Where the page goes.
+        arguments: Of the command, with those of `add_many_options`.
+    """
+    from tqdm import tqdm
+
+    from bida.cohort.job import kept
+    from bida.cohort.queue import run
+
+    if arguments.dry_run:
+        for job in jobs:
+            print(f"{' + '.join(job.scans)} -> {job.output}{' (is there)' if kept(job) else ''}")
+        return 0
+    outcomes: list[Outcome] = []
+    with tqdm(total=len(jobs), desc="scans", unit="scan", smoothing=0) as bar:
+        for outcome in run(jobs, arguments.workers, arguments.scheduler):
+            outcomes.append(outcome)
+            bar.update()
+            bar.set_postfix(failed=sum(one.error is not None for one in outcomes), refresh=False)
+    place = {job.output: number for number, job in enumerate(jobs)}
+    outcomes.sort(key=lambda one: place[one.output])
+    from bida.cohort.index import write_index
+
+    page = write_index(folder, outcomes)
+    tell(outcomes, page, arguments.json)
+    return FAILURES if any(one.error is not None for one in outcomes) else 0
+
+
+def tell(outcomes: Sequence[Outcome], page: Path, as_json: bool) -> None:
+    """Print what became of every scan: as JSON, or a line each, the failed ones last, and a sum."""
+    if as_json:
+        print(json.dumps([asdict(one) for one in outcomes], indent=1))
+        return
+    for one in outcomes:
+        if one.error is None:
+            there = " (was there)" if one.state == "kept" else ""
+            print(f"{one.output}: {one.told.get('verdict') or 'done, without a self-check'}{there}")
+    for one in outcomes:
+        if one.error is not None:
+            print(f"failed: {one.error}", file=sys.stderr)
+    counted = Counter(one.state for one in outcomes)
+    told = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
+    print(f"{len(outcomes)} scans: {told}; see {page}")
+
+
+def refuse(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """Check that options are not given.
+
+    Raises:
+        SettingsError: One is.
+    """
+    defaults = {"workers": WORKERS}
+    values = {name: getattr(arguments, name) for name in names}
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in values.items()
+        if value is not None and value is not False and value != defaults.get(name, object())
+    ]
+    if given:
+        raise SettingsError(f"{', '.join(given)}: {reason}; leave it out")
