@@ -1,101 +1,32 @@
-"""Rigid motion of a volume by shears: each moves lines along themselves, by the Fourier shift theorem.
+"""Rigid motion of a volume by splines of order 5, with its exact adjoint.
 
-Larkin, Oldfield & Klemm 1997, "Fast Fourier method for the accurate rotation of sampled images"; Unser, Thevenaz &
-Yaroslavsky 1995, "Convolution-based interpolation for fast, high-quality rotation of images" (Eq. 5, three shears for
-a rotation in a plane). A shift of a periodic, band-limited line loses nothing, so that the adjoint of the motion is
-its inverse, and no voxel is blurred as linear or cubic interpolation would.
+A volume's values are those of a tensor product of B-splines of order 5 at its voxels (Unser, Aldroubi & Eden 1993,
+"B-spline signal processing"), mirrored about its outer faces; the motion evaluates it where the other grid's voxels
+lie. That blurs what is near the Nyquist frequency only, and does what interpolation in other programs does, where
+they do it well: `scipy.ndimage` by ``order=5, mode="reflect"`` is the same to rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
 from bida.errors import SettingsError
+from bida.physics.operators import apply_along
 
-MAX_DEGREES = 30.0  # of a rotation about one axis: shears reach further beyond the field of view the larger it is
-STILL = 1e-3  # voxels: a line that moves less is left where it is
-TAPER = 8  # voxels over which either end of a line goes to zero, so that it is periodic
-
-
-@dataclass(frozen=True)
-class Shear:
-    """Hold a motion along one axis: x(k) becomes x(k + e_axis (slopes . (k - pivot) + shift)).
-
-    Attributes:
-        axis: along which lines move.
-        slopes: [3], 0 on the axis.
-        shift: voxels.
-    """
-
-    axis: int
-    slopes: tuple[float, float, float]
-    shift: float = 0.0
-
-
-def shears_of(rotation: NDArray[np.float64], shift: NDArray[np.float64]) -> list[Shear]:
-    """Return shears, in the order in which they are applied, whose product maps k to R (k - pivot) + pivot + shift.
-
-    Args:
-        rotation: R, 3 x 3.
-        shift: [3], voxels.
-
-    Raises:
-        SettingsError: a rotation about an axis is above `MAX_DEGREES`.
-    """
-    parts: list[tuple[int, NDArray[np.float64]]] = []
-    for axis, angle in zip((0, 1, 2), _angles(rotation)):
-        if abs(math.degrees(angle)) > MAX_DEGREES:
-            raise SettingsError(
-                f"rotation: must be at most {MAX_DEGREES:g} degrees about an axis, got {math.degrees(angle):.1f}; "
-                "scans that lie so far apart are not joined"
-            )
-        one, other = (k for k in range(3) if k != axis)
-        sign = 1.0 if axis != 1 else -1.0  # of a right-handed turn from `one` to `other`
-        half, whole = -math.tan(sign * angle / 2), math.sin(sign * angle)
-        for along, across, slope in ((one, other, half), (other, one, whole), (one, other, half)):
-            slopes = np.zeros(3)
-            slopes[across] = slope
-            if parts and parts[-1][0] == along:
-                slopes = slopes + parts.pop()[1]
-            parts.append((along, slopes))
-    parts = [part for part in parts if np.abs(part[1]).max() > 0]
-    moved = {axis for axis, _ in parts}
-    parts += [(axis, np.zeros(3)) for axis in range(3) if axis not in moved and abs(shift[axis]) > 0]
-    return _with_shift(parts, np.asarray(shift, dtype=np.float64))
-
-
-def _angles(rotation: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return a, b, c of R = Rx(a) Ry(b) Rz(c), radians."""
-    R = rotation
-    return math.atan2(-R[1, 2], R[2, 2]), math.asin(float(np.clip(R[0, 2], -1, 1))), math.atan2(-R[0, 1], R[0, 0])
-
-
-def _with_shift(parts: Sequence[tuple[int, NDArray[np.float64]]], shift: NDArray[np.float64]) -> list[Shear]:
-    """Return shears whose shifts together move the origin by ``shift``."""
-    # the product of the maps of the parts before one, in the order of composition, applied to that one's own axis
-    before, directions = np.eye(3), []
-    for axis, slopes in parts:
-        directions.append(before[:, axis].copy())
-        map_of = np.eye(3)
-        map_of[axis] += slopes
-        before = before @ map_of
-    last = {axis: place for place, (axis, _) in enumerate(parts)}
-    shifts = np.zeros(len(parts))
-    if np.abs(shift).max() > 0:
-        places = sorted(last.values())
-        if len(places) < 3:  # an axis that neither turns nor shifts
-            solved, *_ = np.linalg.lstsq(np.stack([directions[p] for p in places], axis=1), shift, rcond=None)
-        else:
-            solved = np.linalg.solve(np.stack([directions[p] for p in places], axis=1), shift)
-        shifts[places] = solved
-    return [Shear(axis, (float(s[0]), float(s[1]), float(s[2])), float(t)) for (axis, s), t in zip(parts, shifts)]
+MAX_DEGREES = 30.0  # of a rotation about one axis: slices turned further are no longer across the volume's axes
+STILL = 1e-3  # voxels: a volume of which nothing moves more is left where it is
+ORDER = 5
+TAPS = ORDER + 1
+BEFORE = ORDER // 2  # taps before the voxel that a place lies behind
+CHUNK = 1 << 15  # voxels that are evaluated at once, so that their weights stay in the processor's cache
 
 
 class RigidMotion:
@@ -115,68 +46,74 @@ class RigidMotion:
         turned: whether anything is turned.
 
     Raises:
-        SettingsError: see `shears_of`.
+        SettingsError: a rotation about an axis is above `MAX_DEGREES`.
     """
 
     def __init__(
         self, rotation: NDArray[np.float64], centre: NDArray[np.float64], shape: Sequence[int], other: Sequence[int]
     ) -> None:
-        """Find the shears, and the canvas that they need."""
+        """Find out what the motion is like; what it needs is made when it is first used."""
         self.rotation, self.centre = np.asarray(rotation, np.float64), np.asarray(centre, np.float64)
         self.shape, self.other = tuple(shape), tuple(other)
-        middle = (np.array(other) - 1) / 2
-        origin = np.round(self.centre - middle)  # of the other grid, index of the volume before the motion
-        delta = self.centre - middle - origin
-        # R (k - q + delta) + q at k, the other grid laid at whole voxels
-        shears = shears_of(self.rotation, self.rotation @ delta)
-        reach = np.zeros(3)
-        for shear in shears:
-            far = np.abs(np.array(shear.slopes)) @ (np.array(other) / 2 + reach) + abs(shear.shift)
-            reach[shear.axis] += far
-        self.shears = [s for s in shears if np.abs(s.slopes) @ np.array(other) / 2 + abs(s.shift) > STILL]
-        margin = np.ceil(reach).astype(int) + (TAPER if self.shears else 0)
-        low = np.minimum(np.minimum(0, origin.astype(int)), origin.astype(int) - margin)
-        high = np.maximum(np.array(shape), np.maximum(0, origin.astype(int) + np.array(other)) + margin)
-        if not self.shears:
-            low, high = origin.astype(int), origin.astype(int) + np.array(other)
-        self.canvas = [torch.from_numpy(_mirrored(np.arange(a, b), n)) for a, b, n in zip(low, high, shape)]
-        start = (origin - low).astype(int)
-        self.window = tuple(slice(a, a + n) for a, n in zip(start.tolist(), other))
-        self.pivot = self.centre - low
-        self.still = not self.shears
-        self.whole = self.still and self.shape == self.other and not origin.any()
-        self._shift = delta
-        self.turned = any(np.abs(shear.slopes).max() > 0 for shear in self.shears)
+        _check_angles(self.rotation)
+        half = (np.array(other) - 1) / 2
+        self.turned = bool((np.abs(self.rotation - np.eye(3)) @ half).max() > STILL)
+        self._start = self.centre - half  # of the other grid, index of the volume, if nothing is turned
+        self.still = not self.turned and bool(np.abs(self._start - np.round(self._start)).max() <= STILL)
+        self.whole = self.still and self.shape == self.other and not np.round(self._start).any()
+        self._lines: list[NDArray[np.float64] | None] = [None] * 3
+        self._taps: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the volume on the other grid: [R, A, S] of `shape` to that of `other`."""
-        canvas = x
-        for axis, index in enumerate(self.canvas):
-            if not _is_whole(index, self.shape[axis]):
-                canvas = canvas.index_select(axis, index.to(x.device))
-        for shear in self.shears:
-            canvas = _sheared(_tapered(canvas, shear.axis), shear, self.pivot, 1.0)
-        return canvas[self.window]
+        if self.whole:
+            return x
+        if not self.turned:
+            for axis in range(3):
+                x = apply_along(self.lines(axis), x, axis)
+            return x
+        for axis, n in enumerate(self.shape):
+            x = apply_along(coefficients(n), x, axis)
+        values, out = x.flatten(), []
+        for base, weights in self._chunks(x):
+            total = torch.zeros_like(weights[0])
+            for i, row in enumerate(weights[:TAPS]):
+                for j, column in enumerate(weights[TAPS : 2 * TAPS]):
+                    line = torch.zeros_like(total)
+                    for k, weight in enumerate(weights[2 * TAPS :]):
+                        near = values.narrow(0, self._offset(i, j, k), self._reach)
+                        line.addcmul_(weight, near.index_select(0, base))
+                    total.addcmul_(line, row * column)
+            out.append(total)
+        return torch.cat(out).reshape(self.other)
 
     def adjoint(self, v: Tensor) -> Tensor:
         """Return the adjoint: [R, A, S] of `other` to that of `shape`."""
-        canvas = v.new_zeros([len(index) for index in self.canvas])
-        canvas[self.window] = v
-        for shear in reversed(self.shears):
-            canvas = _tapered(_sheared(canvas, shear, self.pivot, -1.0), shear.axis)
-        for axis, index in enumerate(self.canvas):
-            if not _is_whole(index, self.shape[axis]):
-                size = [self.shape[k] if k == axis else n for k, n in enumerate(canvas.shape)]
-                canvas = canvas.new_zeros(size).index_add_(axis, index.to(v.device), canvas)
+        if self.whole:
+            return v
+        if not self.turned:
+            for axis in range(3):
+                v = apply_along(self.lines(axis).T, v, axis)
+            return v
+        canvas = v.new_zeros([n + TAPS for n in self.shape])
+        values = canvas.view(-1)
+        for (base, weights), part in zip(self._chunks(v), v.flatten().split(CHUNK)):
+            for i, row in enumerate(weights[:TAPS]):
+                for j, column in enumerate(weights[TAPS : 2 * TAPS]):
+                    line = part * (row * column)
+                    for k, weight in enumerate(weights[2 * TAPS :]):
+                        near = values.narrow(0, self._offset(i, j, k), self._reach)
+                        near.scatter_add_(0, base, line * weight)
+        for axis, n in enumerate(self.shape):
+            canvas = apply_along(coefficients(n).T, canvas, axis)
         return canvas
 
     def lines(self, axis: int) -> NDArray[np.float64]:
         """Return what the motion does along an axis if nothing is turned, [other, shape]."""
-        lines = torch.eye(self.shape[axis], dtype=torch.float64)[self.canvas[axis]][:, :, None]
-        shift = float(self._shift[axis])
-        if abs(shift) > STILL:
-            lines = _sheared(_tapered(lines, 0), Shear(0, (0.0, 0.0, 0.0), shift), np.zeros(3), 1.0)
-        return lines[self.window[axis], :, 0].numpy()
+        found = self._lines[axis]
+        if found is None:
+            found = self._lines[axis] = self._line(axis)
+        return found
 
     def places(self) -> NDArray[np.float64]:
         """Return the index of the volume at each voxel of the other grid, [3, R, A, S]."""
@@ -206,10 +143,52 @@ class RigidMotion:
         found = self.places()
         return np.asarray(((found > -0.5 - STILL) & (found < limits + STILL)).all(axis=0))
 
+    def _line(self, axis: int) -> NDArray[np.float64]:
+        """Make `lines`."""
+        n, places = self.shape[axis], self._start[axis] + np.arange(self.other[axis])
+        if np.abs(places - np.round(places)).max() <= STILL:
+            found = np.zeros((len(places), n))
+            found[np.arange(len(places)), _mirrored(np.round(places).astype(np.int64), n)] = 1
+            return found
+        first, part = _base(places, n)
+        found = np.zeros((len(places), n + TAPS))
+        for k, weight in enumerate(tap_weights(torch.from_numpy(part))):
+            found[np.arange(len(places)), first + k] = weight.numpy()
+        return found @ coefficients(n)
 
-def _is_whole(index: Tensor, size: int) -> bool:
-    """Return whether indices are those of a line of ``size`` voxels, in order."""
-    return len(index) == size and bool((index == torch.arange(size)).all())
+    @property
+    def _reach(self) -> int:
+        """Of the coefficients, in one row, those that a first tap may be."""
+        return math.prod(n + TAPS for n in self.shape) - self._offset(ORDER, ORDER, ORDER)
+
+    def _offset(self, i: int, j: int, k: int) -> int:
+        """Return how far behind the first tap another one lies among the coefficients in one row."""
+        _, rows, columns = (n + TAPS for n in self.shape)
+        return (i * rows + j) * columns + k
+
+    def _chunks(self, like: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield, for `CHUNK` voxels of the other grid at once, their first tap and the weights of all along each axis."""
+        key = (like.dtype, like.device)
+        if key not in self._taps:
+            found = [_base(line.ravel(), n) for line, n in zip(self.places(), self.shape)]
+            base = sum(first * self._offset(*unit) for (first, _), unit in zip(found, np.eye(3, dtype=int).tolist()))
+            parts = torch.from_numpy(np.stack([part for _, part in found])).to(like)
+            self._taps[key] = torch.as_tensor(base).to(like.device), parts
+        base, parts = self._taps[key]
+        for start, part in zip(base.split(CHUNK), parts.split(CHUNK, dim=1)):
+            yield start, [weight for line in part for weight in tap_weights(line)]
+
+
+def _check_angles(rotation: NDArray[np.float64]) -> None:
+    """Raise a SettingsError where R = Rx(a) Ry(b) Rz(c) turns too far about an axis."""
+    R = rotation
+    angles = math.atan2(-R[1, 2], R[2, 2]), math.asin(float(np.clip(R[0, 2], -1, 1))), math.atan2(-R[0, 1], R[0, 0])
+    largest = max(abs(math.degrees(angle)) for angle in angles)
+    if largest > MAX_DEGREES:
+        raise SettingsError(
+            f"rotation: must be at most {MAX_DEGREES:g} degrees about an axis, got {largest:.1f}; "
+            "scans that lie so far apart are not joined"
+        )
 
 
 def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -218,33 +197,39 @@ def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return np.where(folded < size, folded, 2 * size - 1 - folded)
 
 
-def _tapered(x: Tensor, axis: int) -> Tensor:
-    """Return x whose lines along an axis go to zero at their ends."""
-    n = x.shape[axis]
-    away = np.minimum(np.arange(n), np.arange(n)[::-1])
-    taper = np.where(away < TAPER, 0.5 - 0.5 * np.cos(np.pi * (away + 0.5) / TAPER), 1.0)
-    return x * torch.from_numpy(taper).to(x).reshape([n if k == axis else 1 for k in range(3)])
+def _base(places: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the first tap of each place among `coefficients`, and how far behind its voxel it lies, 0 to 1."""
+    folded = np.mod(places + 0.5, 2 * size)
+    folded = np.where(folded < size, folded, 2 * size - folded) - 0.5
+    whole = np.floor(folded).astype(np.int64)
+    return whole - BEFORE + TAPS // 2, folded - whole
 
 
-def _sheared(x: Tensor, shear: Shear, pivot: NDArray[np.float64], sign: float) -> Tensor:
-    """Return x after a shear, or, for a sign of -1, after its adjoint."""
-    axis, n = shear.axis, x.shape[shear.axis]
-    spectrum = torch.fft.rfft(x, dim=axis)
-    frequency = 2 * math.pi * torch.fft.rfftfreq(n, dtype=torch.float64)
-    real = n // 2 if n % 2 == 0 else None  # of a line of even length the highest frequency has no phase
-    others = [k for k in range(3) if k != axis]
-    moves = [shear.slopes[k] * (np.arange(x.shape[k]) - pivot[k]) for k in others]
-    moves[0] = moves[0] + shear.shift
-    if real is not None:
-        both = torch.from_numpy(moves[0][:, None] + moves[1][None, :]) * math.pi
-        keep = spectrum.select(axis, real).real * torch.cos(both).to(x)
-    for other, move in zip(others, moves):
-        if np.abs(move).max() > 0:
-            angle = sign * frequency[:, None] * torch.from_numpy(move)
-            phase = torch.polar(torch.ones_like(angle), angle).to(spectrum)
-            shape = [1, 1, 1]
-            shape[axis], shape[other] = phase.shape
-            spectrum *= (phase if axis < other else phase.T).reshape(shape)
-    if real is not None:
-        spectrum.select(axis, real).copy_(keep.to(spectrum.dtype))
-    return torch.fft.irfft(spectrum, n=n, dim=axis)
+@cache
+def _pieces() -> list[list[float]]:
+    """Return the polynomials that the taps' weights are of a place's part of a voxel, the highest power first."""
+    pieces = PPoly.from_spline(BSpline.basis_element(np.arange(TAPS + 1), extrapolate=False)).c
+    inner = pieces[:, ORDER : ORDER + TAPS] if pieces.shape[1] > TAPS else pieces
+    return [[float(value) for value in inner[:, TAPS - 1 - k]] for k in range(TAPS)]
+
+
+def tap_weights(part: Tensor) -> list[Tensor]:
+    """Return the B-spline of each tap at places that lie a part of a voxel, 0 to 1, behind theirs; of any shape."""
+    found = []
+    for highest, *others in _pieces():
+        value = torch.full_like(part, highest)
+        for coefficient in others:
+            value = value.mul_(part).add_(coefficient)
+        found.append(value)
+    return found
+
+
+@cache
+def coefficients(size: int) -> NDArray[np.float64]:
+    """Return the spline coefficients of a line of ``size`` voxels, three more at either end, [size + 6, size]."""
+    index = np.arange(size)
+    samples = np.zeros((size, size))
+    for k, weight in enumerate(tap_weights(torch.zeros(1, dtype=torch.float64))):
+        np.add.at(samples, (index, _mirrored(index + k - BEFORE, size)), float(weight))
+    inverse: NDArray[np.float64] = np.linalg.inv(samples)
+    return inverse[_mirrored(np.arange(size + TAPS) - TAPS // 2, size)]
