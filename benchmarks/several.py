@@ -36,11 +36,11 @@ from bida.experiment.methods import ThickScan
 from bida.io.files import sidecar_path
 from bida.io.nifti import ras, write_volume
 from bida.mri.combine import joinable, read, restore_combined
-from bida.mri.joint import JointMeasurement
 from bida.mri.pipeline import restore
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic
+from bida.physics.joint import LEAST_NOISE
 from bida.physics.simulate import moved, random_motion
 from bida.transforms.way import back
 
@@ -96,11 +96,9 @@ def volume_of(found: object) -> Volume:
 def least_squares(paths: Sequence[Path], settings: Settings, truth: Truth) -> Volume:
     """Return the least squares of scans, of the damping that is nearest to the truth."""
     parts = read(paths, settings)
-    joined, _, _ = joinable(parts, settings)
-    scan = JointMeasurement(joined, 1, 1)
-    rest = scan.operator.residuals(scan.guide)
-    exact = scan.guide + scan.operator.correction(rest, 0.2, scan.least)
-    damped = [scan.guide + scan.operator.correction(rest, tau) for tau in DAMPINGS]
+    scan = joinable(parts, settings).measurement(1, 1)
+    exact = scan.guide + scan.correction(scan.guide)
+    damped = [scan.guide + scan.correction(scan.guide, tau, LEAST_NOISE) for tau in DAMPINGS]
     undone = [back(volume, parts[0].isotropic, parts[0].records) for volume in (exact, *damped)]
     return max((volume_of(Undone(one.numpy(), one.affine)) for one in undone), key=lambda one: quality(one, truth))
 

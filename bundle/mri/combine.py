@@ -10,13 +10,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.errors import ScanError, SettingsError
 from bida.io.nifti import source_header
 from bida.mri.align import Alignment, align, aligned
-from bida.mri.joint import EXACT, JointMeasurement
+from bida.mri.joint import EXACT, MINIMUM, JointMeasurement, Shading
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
 from bida.mri.run import Prepared, Source, finished, measured, ready_prior, slices_way, way_of
@@ -26,8 +27,8 @@ from bida.physics.joint import SAME_SIZE, LocatedScan
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
-from bida.transforms.base import ScanImage, VolumeStep, geometry_of
-from bida.transforms.bias import CorrectBias, DivideBias
+from bida.transforms.base import ScanImage, geometry_of
+from bida.transforms.bias import CorrectBias, DivideBias, level_in_tissue
 from bida.transforms.load import LoadScan
 from bida.transforms.orient import OrientRAS
 from bida.transforms.pad import PadToNetwork
@@ -49,6 +50,8 @@ class Part:
         isotropic: A+ y on its own isotropic grid.
         located: the slices in the world.
         sizes_mm: voxels of the scan's own, on R, A, S.
+        bias: what was divided out of all scans; None for nothing.
+        field: its values at the slices of this one, [R, A, S].
     """
 
     name: str
@@ -57,6 +60,22 @@ class Part:
     isotropic: ScanImage
     located: LocatedScan
     sizes_mm: tuple[float, ...]
+    bias: DivideBias | None = None
+    field: Tensor | None = None
+
+    @property
+    def zero(self) -> float:
+        """What intensity 0 is among its slices in [-1, 1]."""
+        low, high = ScanMeta.of(self.image.meta).intensity_range
+        return -1 - 2 * low / (high - low)
+
+    @property
+    def measured(self) -> LocatedScan:
+        """The slices before the bias field was divided out of them."""
+        if self.field is None:
+            return self.located
+        scan, y = self.located, (self.located.y - self.zero) * self.field + self.zero
+        return replace(scan, y=y, noise=scan.noise * level_in_tissue(y.numpy(), self.field.numpy()))
 
     @property
     def uneven(self) -> bool:
@@ -65,9 +84,13 @@ class Part:
         return max(sizes) > (1 + SAME_SIZE) * min(sizes)
 
     @classmethod
-    def of(cls, source: Source, settings: Settings, bias: Sequence[VolumeStep] = ()) -> Part:
-        """Read a scan, whose bias field N4 finds, or is known and taken out by steps."""
-        image, records = slices_way(settings, bias).there(source)
+    def of(cls, source: Source, settings: Settings, bias: DivideBias | None = None) -> Part:
+        """Read a scan, whose bias field N4 finds, or is known."""
+        image, records = slices_way(settings, [] if bias is None else [bias]).there(source)
+        found = [record for step, record in records if isinstance(step, CorrectBias)]
+        if found:
+            bias = DivideBias(found[0]["log_field"], found[0]["affine"])
+        field = None if bias is None else torch.from_numpy(bias.field(image))
         step = BackProject()
         isotropic, record = step.forward(image)
         meta = ScanMeta.of(image.meta)
@@ -75,7 +98,8 @@ class Part:
         located = LocatedScan(image.data[0], geometry_of(image), isotropic.affine, noise)
         oriented, _ = OrientRAS().forward(LoadScan.of(settings)(source))
         sizes = spacing_of(oriented.affine)
-        return cls(meta.source or "scan", image, [*records, (step, record)], isotropic, located, sizes)
+        records = [*records, (step, record)]
+        return cls(meta.source or "scan", image, records, isotropic, located, sizes, bias, field)
 
 
 def restore_combined(
@@ -109,9 +133,10 @@ def restore_combined(
     prior = ready_prior(settings, clock)
     parts = read(sources, settings)
     clock.lap("preprocess")
-    joined, found, notes = joinable(parts, settings)
+    joined = joinable(parts, settings)
+    found, notes = joined.found, joined.notes
     clock.lap("align")
-    if len(joined) == 1:
+    if len(joined.scans) == 1:
         image, records = way_of(settings, prior.stride).there(sources[0])
         one = measured(image, prior)
         part = Prepared(sources[0], one, [one], image, records)
@@ -123,13 +148,13 @@ def restore_combined(
     pad = PadToNetwork(prior.stride)
     image, record = pad.forward(first.isotropic)
     device = next(prior.parameters()).device
-    scan = JointMeasurement([replace(one, y=one.y.to(device)) for one in joined], prior.stride)
-    slices = [Measurement(one.y, one.geometry, noise=one.noise) for one in joined]
+    scan = joined.measurement(prior.stride, device=device)
+    slices = [Measurement(one.y, one.geometry, noise=one.noise) for one in scan.scans]
 
     def told(volume: Tensor) -> list[dict[str, Any]]:
         return [one.record() for one in Told.of(parts, found, scan, volume)]
 
-    notes += contradictions(parts, scan)
+    notes = [*notes, *contradictions(parts, scan)]
     clock.lap("preprocess")
     part = Prepared(sources[0], scan, slices, image, [*first.records, (pad, record)], told, tuple(notes))
     return finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
@@ -144,13 +169,13 @@ def least_squares(sources: Sequence[Source], settings: Settings | None = None) -
     check_several(sources, settings)
     clock = Clock()
     parts = read(sources, settings)
-    joined, found, notes = joinable(parts, settings)
-    first, scan = parts[0], JointMeasurement(joined, 1, 1)
+    joined = joinable(parts, settings)
+    first, scan = parts[0], joined.measurement(1, 1)
     reference = scan.reference(scan.noise_of(settings))
     undone = back(reference, first.isotropic, first.records)
     clock.lap("total")
-    record = {"method": "least squares", "scans": [one.record() for one in Told.of(parts, found, scan, reference)]}
-    warnings = (*ScanMeta.of(first.image.meta).warnings, *notes, *contradictions(parts, scan))
+    record = {"method": "least squares", "scans": [one.record() for one in Told.of(parts, joined.found, scan, reference)]}
+    warnings = (*ScanMeta.of(first.image.meta).warnings, *joined.notes, *contradictions(parts, scan))
     record["warnings"] = list(warnings)
     return Result(undone.numpy(), undone.affine, None, record, warnings, source_header(sources[0]))
 
@@ -180,11 +205,6 @@ def read(sources: Sequence[Source], settings: Settings) -> list[Part]:
     The bias field of the first one is that of all: N4 finds another field in each, and what is left then contradicts.
     """
     first = Part.of(sources[0], settings)
-    bias = [
-        DivideBias(record["log_field"], record["affine"])
-        for step, record in first.records
-        if isinstance(step, CorrectBias)
-    ]
     others = replace(settings, spacing=first.located.geometry.voxel_mm, like=None, n4=False)
     if first.uneven:
         raise SettingsError(
@@ -193,7 +213,7 @@ def read(sources: Sequence[Source], settings: Settings) -> list[Part]:
     parts = [first]
     for source in sources[1:]:
         try:
-            parts.append(Part.of(source, others, bias))
+            parts.append(Part.of(source, others, first.bias))
         except ScanError as error:
             raise ScanError(f"{error}; or leave it out of --combine") from error
     return told_noise(parts)
@@ -237,8 +257,31 @@ def contradictions(parts: Sequence[Part], scan: JointMeasurement) -> list[str]:
     return notes
 
 
-def joinable(parts: Sequence[Part], settings: Settings) -> tuple[list[LocatedScan], list[Alignment], list[str]]:
-    """Return the scans at their places, what was found of all, and a note on each that is left out.
+@dataclass(frozen=True)
+class Joined:
+    """Scans at their places.
+
+    Attributes:
+        scans: those that are joined, as they were measured.
+        found: what was found of all.
+        notes: on each that is left out, a sentence each.
+        shading: what the prior does not see of them; None for nothing.
+    """
+
+    scans: list[LocatedScan]
+    found: list[Alignment]
+    notes: list[str]
+    shading: Shading | None
+
+    def measurement(self, multiple: int, minimum: int = MINIMUM, device: torch.device | None = None) -> JointMeasurement:
+        """Return them as the sampler sees them."""
+        shading = self.shading if device is None or self.shading is None else self.shading.to(device)
+        scans = self.scans if device is None else [replace(one, y=one.y.to(device)) for one in self.scans]
+        return JointMeasurement(scans, multiple, minimum, shading)
+
+
+def joinable(parts: Sequence[Part], settings: Settings) -> Joined:
+    """Find where the scans lie, and which can be joined.
 
     Raises:
         ScanError: A scan shows something else than the first.
@@ -246,15 +289,37 @@ def joinable(parts: Sequence[Part], settings: Settings) -> tuple[list[LocatedSca
     found = align([part.located for part in parts], search=settings.align)
     # the first one's own notes are with its image
     notes = [f"{part.name}: {note}" for part in parts[1:] for note in ScanMeta.of(part.image.meta).warnings]
-    joined = []
     for part, its in zip(parts, found):
-        if its.problem is None:
-            joined.append(aligned(part.located, its))
-        elif its.refused:
+        if its.problem is not None and its.refused:
             raise ScanError(f"{part.name}: must show what {parts[0].name} shows, {its.problem}; restore it alone")
-        else:
+        if its.problem is not None:
             notes.append(f"{part.name} was left out: {its.problem}")
-    return joined, found, notes
+    return without_shading(parts, found, notes)
+
+
+def without_shading(parts: Sequence[Part], found: Sequence[Alignment], notes: list[str]) -> Joined:
+    """Return scans at their places with intensities like the first one's, and the field that the prior does not see.
+
+    Intensities are compared as they were measured, and the field is that where a scan was found, not where its header
+    says: scans of one animal through one field do not contradict each other then, as they do once it is divided out of
+    each. What else a coil does is in `Alignment.field`.
+    """
+    known = [place for place, its in enumerate(found) if its.problem is None]
+    first, told = parts[0], list(found)
+    if first.bias is None:
+        return Joined([aligned(parts[place].located, found[place]) for place in known], told, notes, None)
+    measured = [parts[place].measured for place in known]
+    there = [replace(scan, affine=found[place].matrix @ scan.affine) for place, scan in zip(known, measured)]
+    for place, its in zip(known, align(there, search=False)):
+        # where the field is so strong that only scans without it can be compared, what was found of those holds
+        if its.problem is None:
+            told[place] = replace(found[place], gain=its.gain, offset=its.offset, field=its.field)
+    volume = torch.ones_like(first.isotropic.data)
+    step, record = next((step, record) for step, record in first.records if isinstance(step, CorrectBias))
+    image = step.backward(replace(first.isotropic, data=volume), {**record, "restore": 1})
+    fields = [first.bias.field(replace(parts[k].image, affine=found[k].matrix @ parts[k].image.affine)) for k in known]
+    shading = Shading(image.data[0], [torch.from_numpy(field) for field in fields], first.zero)
+    return Joined([aligned(scan, told[place]) for place, scan in zip(known, measured)], told, notes, shading)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.mri.combine import check_several, joinable, read
 from bida.mri.info import noise_line
-from bida.mri.joint import JointMeasurement, passes
+from bida.mri.joint import passes
 from bida.mri.measurement import ScanMeta
 from bida.mri.record import verdict
 from bida.mri.sampler import BiplanarSampler
@@ -25,9 +25,9 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
     check_several(scans, settings)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device(settings.device), settings.dtype)
     parts = read(scans, settings)  # with the bias field out, as superres compares them
-    joined, found, notes = joinable(parts, settings)
+    joined = joinable(parts, settings)
     rows: list[tuple[str, str]] = []
-    for part, its in zip(parts, found):
+    for part, its in zip(parts, joined.found):
         geometry, meta = part.located.geometry, ScanMeta.of(part.image.meta)
         place = f"moved by {its.shift_mm:.3f} mm and {its.degrees:.2f} degrees, correlation {its.correlation:.3f}"
         rows += [
@@ -37,7 +37,7 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
             ("noise", noise_line(meta.noise_level)),
             ("place", "left out" if its.problem else "of the result" if part is parts[0] else place),
         ]  # fmt: skip
-    measurement = JointMeasurement(joined, prior.stride)
+    measurement = joined.measurement(prior.stride)
     first = ScanMeta.of(parts[0].image.meta)
     if checking:
         check = BiplanarSampler(replace(settings, self_check=True)).check(measurement, prior)
@@ -47,6 +47,6 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
         ("result", f"{' x '.join(str(grid.voxels) for grid in first.grids)} voxels of "
          f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in first.grids)} mm (R, A, S)"),
         ("planes sampled", ", ".join(dict.fromkeys(plane for plane, *_ in passes(measurement.axes)))),
-        *(("note", note) for note in (*first.warnings, *notes)),
+        *(("note", note) for note in (*first.warnings, *joined.notes)),
     ]  # fmt: skip
     return "\n".join(["combined", *(f"  {name:<18}  {text}" for name, text in rows)])

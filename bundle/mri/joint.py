@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition, Level
 from bida.mri.content import CONSTANT, background, content
-from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
+from bida.mri.evidence import Evidence, Leftover, Restore, View
 from bida.mri.familiarity import familiarity
 from bida.mri.selfcheck import (
     Errors,
@@ -35,6 +35,7 @@ from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide, how_made, slice_phase_at
 from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
 from bida.physics.operators import SliceOperator
+from bida.transforms.bias import level_in_tissue
 
 # standard deviation that the error of the priors' mean in tissue counts as having, on their scale, where all noise is
 # kept (`bida.physics.consistency.share_kept`) and where least of it is
@@ -45,25 +46,48 @@ MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.Pad
 
 
 @dataclass(frozen=True)
+class Shading:
+    """The bias field of scans: the prior sees even volumes, while slices are those of uneven ones.
+
+    A thick slice over the field in it is not the slice of the volume over the field, so that scans across each other
+    contradict each other once it is divided out of them.
+
+    Attributes:
+        volume: the field on the volume's grid, without padding, [R, A, S].
+        slices: at each scan's slices, of the shape of its y.
+        zero: what intensity 0 is on the prior's scale.
+    """
+
+    volume: Tensor
+    slices: Sequence[Tensor]
+    zero: float
+
+    def even(self, scan: LocatedScan, field: Tensor) -> LocatedScan:
+        """Return a scan without the field at its slices."""
+        level = level_in_tissue(scan.y.cpu().numpy(), field.cpu().numpy())
+        return replace(scan, y=(scan.y - self.zero) / field + self.zero, noise=scan.noise / level)
+
+    def to(self, device: torch.device) -> Shading:
+        """Return it where a device computes."""
+        return Shading(self.volume.to(device), [field.to(device) for field in self.slices], self.zero)
+
+
+@dataclass(frozen=True)
 class JointCondition:
     """Condition on the slices of several scans: the correction of `bida.physics.joint` at each step.
 
     Attributes:
-        operator: the scans.
-        padding: of the volume.
-        least: noise that every scan counts as having at least, see `JointMeasurement`.
+        scan: what was measured.
         tau: standard deviation that the error of an estimate counts as having.
     """
 
-    operator: JointOperator
-    padding: Padding
-    least: float
+    scan: JointMeasurement
     tau: float
 
     def clean(self, x0: Tensor, level: Level) -> Tensor:
         """Return x0 and its correction, x0 trusted as at the end: noise taken in early is not got rid of later."""
-        d = self.operator.correction(self.operator.residuals(without(x0, self.padding)), self.tau, self.least)
-        return x0 + F.pad(d, [end for margin in reversed(self.padding) for end in margin])
+        d = self.scan.correction(self.scan.cropped(x0), self.tau)
+        return x0 + F.pad(d, [end for margin in reversed(self.scan.padding) for end in margin])
 
     def noise(self, n: Tensor, level: Level) -> Tensor:
         """Return n."""
@@ -74,13 +98,14 @@ class JointMeasurement(Evidence):
     """Several scans as the sampler sees them.
 
     Args:
-        scans: in the world, the first one's grid being the result's.
+        scans: in the world, as they were measured, the first one's grid being the result's.
         multiple: sizes of the padded volume are multiples of it, the network's stride.
         minimum: and at least as large.
+        shading: what the prior does not see of them; None for nothing.
 
     Attributes:
-        scans: see above.
-        operator: of the volume without padding.
+        scans: without their shading.
+        operator: of the volume without padding, and with its shading.
         guide: joint least squares, damped by what interpolation lacks, without padding.
         least: noise that every scan counts as having at least: by how much scans without noise contradict each other,
             root mean square in tissue, and a trifle where they do not.
@@ -89,15 +114,23 @@ class JointMeasurement(Evidence):
         SettingsError: a scan does not lie in the view of the first one, or is turned too far.
     """
 
-    def __init__(self, scans: Sequence[LocatedScan], multiple: int = 8, minimum: int = MINIMUM) -> None:
+    def __init__(
+        self,
+        scans: Sequence[LocatedScan],
+        multiple: int = 8,
+        minimum: int = MINIMUM,
+        shading: Shading | None = None,
+    ) -> None:
         """Make the operator, the padding and the guide."""
-        self.scans = list(scans)
-        first = self.scans[0]
-        self.operator = JointOperator([scan.posed(first.affine, first.shape) for scan in self.scans])
+        self.scans, self.shading, first = list(scans), shading, scans[0]
+        if shading is not None:
+            self.scans = [shading.even(scan, field) for scan, field in zip(scans, shading.slices)]
+        self.operator = JointOperator([scan.posed(first.affine, first.shape) for scan in scans])
         extra = [-(-max(n, minimum) // multiple) * multiple - n for n in first.shape]
         self.padding = [(more // 2, more - more // 2) for more in extra]
         start = self.operator.start([guide(scan.y, scan.slices.geometry) for scan in self.operator.scans])
-        self.guide = start + self.operator.correction(self.operator.residuals(start), LACKING)
+        shaded = start + self.operator.correction(self.operator.residuals(start), LACKING)
+        self.guide = self._even(shaded)
         self.least = max(EXACT, *self._contradictions())
         self._padded = self._around(self.guide)
         self._held: Tensor | None = None
@@ -116,6 +149,29 @@ class JointMeasurement(Evidence):
     def axes(self) -> list[int]:
         """The axes along which a scan is thick, in the order of the scans, each once."""
         return list(dict.fromkeys(scan.axis for scan in self.operator.scans))
+
+    def differences(self, x: Tensor) -> list[Tensor]:
+        """Return y_i - A_i x of every scan as it was measured, of a volume [R, A, S] without padding."""
+        if self.shading is not None:
+            x = (x - self.shading.zero) * self.shading.volume + self.shading.zero
+        return self.operator.residuals(x)
+
+    def correction(self, x: Tensor, tau: float = LACKING, least: float | None = None) -> Tensor:
+        """Return what brings a volume [R, A, S] without padding to agree with the scans.
+
+        Args:
+            x: the volume.
+            tau: standard deviation that its error counts as having.
+            least: noise that every scan counts as having at least; `JointMeasurement.least` where None.
+        """
+        d = self.operator.correction(self.differences(x), tau, self.least if least is None else least)
+        return d if self.shading is None else d / self.shading.volume
+
+    def _even(self, x: Tensor) -> Tensor:
+        """Return a volume [R, A, S] without its shading."""
+        if self.shading is None:
+            return x
+        return (x - self.shading.zero) / self.shading.volume + self.shading.zero
 
     def held(self) -> Tensor:
         """Return which voxels hold something in the slices of every scan that sees them, [R, A, S] of bool.
@@ -168,7 +224,7 @@ class JointMeasurement(Evidence):
 
     def condition(self, noise: float) -> Condition:
         """Return what the scans do to a step."""
-        return JointCondition(self.operator, self.padding, self.least, self.prior_error())
+        return JointCondition(self, self.prior_error())
 
     def prior_error(self) -> float:
         """Return what the error of the priors' mean counts as, of `PRIOR_ERROR`.
@@ -184,8 +240,7 @@ class JointMeasurement(Evidence):
         """Return the joint least squares, exact where the scans are, [R, A, S]."""
         if noise > 0:
             return self._padded
-        rest = self.operator.residuals(self.guide)
-        return self._around(self.guide + self.operator.correction(rest, LACKING, self.least))
+        return self._around(self.guide + self.correction(self.guide))
 
     def residual(self, x: Tensor) -> float:
         """Return max |A x - y| / (max y - min y), the largest of the scans'."""
@@ -193,8 +248,8 @@ class JointMeasurement(Evidence):
 
     def residuals(self, x: Tensor) -> list[float]:
         """Return max |A x - y| / (max y - min y) of every scan."""
-        rest = self.operator.residuals(self.cropped(x))
-        spans = [float((scan.y.max() - scan.y.min()).clamp(min=CONSTANT)) for scan in self.scans]
+        rest = self.differences(self.cropped(x))
+        spans = [float((scan.y.max() - scan.y.min()).clamp(min=CONSTANT)) for scan in self.operator.scans]
         return [float(r.abs().max()) / span for r, span in zip(rest, spans)]
 
     def leftover(self, x: Tensor, noise: float) -> Leftover:
@@ -203,10 +258,10 @@ class JointMeasurement(Evidence):
 
     def leftovers(self, x: Tensor) -> list[Leftover]:
         """Return what a volume leaves of the slices of every scan that has noise."""
-        rest = self.operator.residuals(self.cropped(x))
+        rest = self.differences(self.cropped(x))
         return [
-            Leftover.of(r, torch.where(seen > 0, scan.y, -1.0), scan.geometry.axis, scan.noise)
-            for r, seen, scan in zip(rest, self.operator.seen, self.scans)
+            Leftover.of(r, torch.where(seen > 0, scan.y, -1.0), scan.geometry.axis, posed.noise)
+            for r, seen, scan, posed in zip(rest, self.operator.seen, self.scans, self.operator.scans)
             if scan.noise > 0
         ]
 
@@ -248,7 +303,7 @@ class JointMeasurement(Evidence):
     def _contradictions(self) -> list[float]:
         """Return the root mean square of what the guide leaves of each scan, in tissue; 0 for those with noise."""
         found = []
-        for rest, seen, scan in zip(self.operator.residuals(self.guide), self.operator.seen, self.scans):
+        for rest, seen, scan in zip(self.differences(self.guide), self.operator.seen, self.scans):
             tissue = (seen > 0) & (scan.y > TISSUE)
             exact = scan.noise <= 0 and bool(tissue.any())
             found.append(float(rest[tissue].square().mean().sqrt()) if exact else 0.0)

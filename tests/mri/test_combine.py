@@ -212,7 +212,7 @@ def test_one_bias_field_is_taken_out_of_all(files, head):
     field = np.exp(0.3 * place[0] - 0.2 * place[1] * place[2]).astype(np.float32)
     cor, ax = (files(axis, name=f"coil{axis}", data=volume * field) for axis in (1, 2))
     found = bida.superres([cor, ax], replace(EXACT, n4=True))
-    assert found.record["scans"][1]["residual"] < 0.02  # the field within a thick slice is not even
+    assert found.record["scans"][1]["residual"] < 1e-4  # what was measured is compared, with the field within a slice
     alone = bida.superres(cor, replace(EXACT, align=True))
     assert error(found.data, volume * field) < 0.8 * error(alone.data, volume * field)
 
