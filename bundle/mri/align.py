@@ -78,7 +78,7 @@ class Alignment:
     refused: bool = False
 
 
-def align(scans: Sequence[LocatedScan], *, search: bool = True) -> list[Alignment]:
+def align(scans: Sequence[LocatedScan], *, search: bool = True, near: bool = False) -> list[Alignment]:
     """Find where every scan lies in the world of the first, and whether it shows the same.
 
     It runs on one thread where ITK is concerned, and gives the same numbers each time.
@@ -86,6 +86,7 @@ def align(scans: Sequence[LocatedScan], *, search: bool = True) -> list[Alignmen
     Args:
         scans: after bias correction; the first is the reference.
         search: find the poses; otherwise headers are believed, and intensities and contents alone are compared.
+        near: headers are right but for a voxel or two, so that poses need steps alone.
 
     Returns:
         One for each scan, the first with the identity. With one that has a problem no later scan is compared.
@@ -98,7 +99,7 @@ def align(scans: Sequence[LocatedScan], *, search: bool = True) -> list[Alignmen
     found = [Alignment(np.eye(4))]
     for scan in scans[1:]:
         known = [aligned(one, its) for one, its in zip(scans, found) if its.problem is None]
-        found.append(_found(known, scan, search))
+        found.append(_found(known, scan, search, near))
     return found
 
 
@@ -124,11 +125,13 @@ def smooth_field(coefficients: Sequence[float], like: Tensor) -> Tensor:
     return torch.as_tensor(total).to(like).clamp(1 / FIELD_LIMIT, FIELD_LIMIT)
 
 
-def _found(known: Sequence[LocatedScan], scan: LocatedScan, search: bool) -> Alignment:
+def _found(known: Sequence[LocatedScan], scan: LocatedScan, search: bool, near: bool) -> Alignment:
     """Return the alignment of a scan to those whose place is known."""
     pairs = [Pair(one, scan) for one in known]
     if not search:
         return _judged(pairs, np.eye(4), search)
+    if near:
+        return _stepped_to(pairs, np.eye(4))
     found = _sought(pairs, np.zeros(3))
     apart = centre_of_tissue(known[0]) - centre_of_tissue(scan)
     if found.problem is None or np.linalg.norm(apart) < FAR_MM:
@@ -144,10 +147,7 @@ def _sought(pairs: Sequence[Pair], shift_mm: NDArray[np.float64]) -> Alignment:
         start = searched(pairs[0].known, scan, shift_mm)
     except RefusalError as refusal:
         return _refused(scan, np.eye(4), refusal)
-    try:
-        found = _judged(pairs, refined(pairs, start), True)
-    except RefusalError as refusal:
-        found = _refused(scan, start, refusal)
+    found = _stepped_to(pairs, start)
     if found.problem is None or (not found.refused and found.correlation > 0):
         return found
     # of another contrast or animal steps lead nowhere; where the search ended, what is wrong shows best
@@ -155,12 +155,20 @@ def _sought(pairs: Sequence[Pair], shift_mm: NDArray[np.float64]) -> Alignment:
     return found if before.problem is None else before
 
 
+def _stepped_to(pairs: Sequence[Pair], start: Matrix) -> Alignment:
+    """Return the alignment that steps find from a matrix."""
+    try:
+        return _judged(pairs, refined(pairs, start), True)
+    except RefusalError as refusal:
+        return _refused(pairs[0].scan, start, refusal)
+
+
 def _refused(scan: LocatedScan, matrix: Matrix, refusal: RefusalError) -> Alignment:
     """Return a matrix that is of no use, and why."""
-    return replace(_placed(scan, matrix), correlation=0.0, problem=str(refusal))
+    return replace(placed_by(scan, matrix), correlation=0.0, problem=str(refusal))
 
 
-def _placed(scan: LocatedScan, matrix: Matrix) -> Alignment:
+def placed_by(scan: LocatedScan, matrix: Matrix) -> Alignment:
     """Return a matrix and how large it is."""
     middle = middle_of(scan)
     shift = float(np.linalg.norm((matrix @ middle - middle)[:3]))
@@ -184,7 +192,7 @@ def _field(compared: Sequence[Compared], gain: float, offset: float) -> tuple[fl
 def _judged(pairs: Sequence[Pair], matrix: Matrix, search: bool) -> Alignment:
     """Return the alignment that a matrix is, with intensities, correlation and what is wrong with it."""
     scan = pairs[0].scan
-    placed = _placed(scan, matrix)
+    placed = placed_by(scan, matrix)
     try:
         compared = [pair.at(matrix) for pair in pairs]
         check_shared(compared, scan)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bida.errors import ScanError, SettingsError
 from bida.io.nifti import source_header
-from bida.mri.align import Alignment, align, aligned
+from bida.mri.align import Alignment, align, aligned, placed_by
 from bida.mri.joint import EXACT, MINIMUM, JointMeasurement, Shading
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
@@ -174,7 +174,10 @@ def least_squares(sources: Sequence[Source], settings: Settings | None = None) -
     reference = scan.reference(scan.noise_of(settings))
     undone = back(reference, first.isotropic, first.records)
     clock.lap("total")
-    record = {"method": "least squares", "scans": [one.record() for one in Told.of(parts, joined.found, scan, reference)]}
+    record = {
+        "method": "least squares",
+        "scans": [one.record() for one in Told.of(parts, joined.found, scan, reference)],
+    }
     warnings = (*ScanMeta.of(first.image.meta).warnings, *joined.notes, *contradictions(parts, scan))
     record["warnings"] = list(warnings)
     return Result(undone.numpy(), undone.affine, None, record, warnings, source_header(sources[0]))
@@ -273,7 +276,9 @@ class Joined:
     notes: list[str]
     shading: Shading | None
 
-    def measurement(self, multiple: int, minimum: int = MINIMUM, device: torch.device | None = None) -> JointMeasurement:
+    def measurement(
+        self, multiple: int, minimum: int = MINIMUM, device: torch.device | None = None
+    ) -> JointMeasurement:
         """Return them as the sampler sees them."""
         shading = self.shading if device is None or self.shading is None else self.shading.to(device)
         scans = self.scans if device is None else [replace(one, y=one.y.to(device)) for one in self.scans]
@@ -294,15 +299,15 @@ def joinable(parts: Sequence[Part], settings: Settings) -> Joined:
             raise ScanError(f"{part.name}: must show what {parts[0].name} shows, {its.problem}; restore it alone")
         if its.problem is not None:
             notes.append(f"{part.name} was left out: {its.problem}")
-    return without_shading(parts, found, notes)
+    return without_shading(parts, found, notes, settings.align)
 
 
-def without_shading(parts: Sequence[Part], found: Sequence[Alignment], notes: list[str]) -> Joined:
+def without_shading(parts: Sequence[Part], found: Sequence[Alignment], notes: list[str], search: bool) -> Joined:
     """Return scans at their places with intensities like the first one's, and the field that the prior does not see.
 
-    Intensities are compared as they were measured, and the field is that where a scan was found, not where its header
-    says: scans of one animal through one field do not contradict each other then, as they do once it is divided out of
-    each. What else a coil does is in `Alignment.field`.
+    The last steps to the places, and the intensities, are found of the scans as they were measured: those of one animal
+    through one field do not contradict each other, as they do once it is divided out of each, at places that their
+    headers tell. What else a coil does is in `Alignment.field`.
     """
     known = [place for place, its in enumerate(found) if its.problem is None]
     first, told = parts[0], list(found)
@@ -310,14 +315,16 @@ def without_shading(parts: Sequence[Part], found: Sequence[Alignment], notes: li
         return Joined([aligned(parts[place].located, found[place]) for place in known], told, notes, None)
     measured = [parts[place].measured for place in known]
     there = [replace(scan, affine=found[place].matrix @ scan.affine) for place, scan in zip(known, measured)]
-    for place, its in zip(known, align(there, search=False)):
+    for place, scan, its in zip(known, measured, align(there, search=search, near=True)):
         # where the field is so strong that only scans without it can be compared, what was found of those holds
         if its.problem is None:
-            told[place] = replace(found[place], gain=its.gain, offset=its.offset, field=its.field)
+            moved = placed_by(scan, its.matrix @ found[place].matrix)
+            its = replace(its, matrix=moved.matrix, shift_mm=moved.shift_mm, degrees=moved.degrees)
+            told[place] = replace(its, correlation=found[place].correlation)
     volume = torch.ones_like(first.isotropic.data)
     step, record = next((step, record) for step, record in first.records if isinstance(step, CorrectBias))
     image = step.backward(replace(first.isotropic, data=volume), {**record, "restore": 1})
-    fields = [first.bias.field(replace(parts[k].image, affine=found[k].matrix @ parts[k].image.affine)) for k in known]
+    fields = [first.bias.field(replace(parts[k].image, affine=told[k].matrix @ parts[k].image.affine)) for k in known]
     shading = Shading(image.data[0], [torch.from_numpy(field) for field in fields], first.zero)
     return Joined([aligned(scan, told[place]) for place, scan in zip(known, measured)], told, notes, shading)
 

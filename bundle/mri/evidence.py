@@ -130,6 +130,10 @@ class Evidence(ABC):
         """Return how much the volume of each of `views` counts in the mean, [R, A, S] each; None for all alike."""
         return None
 
+    def agreeing(self, x: Tensor) -> Tensor:
+        """Return a volume [R, A, S] that was put together by `shares` of ones that agree with the slices, as they do."""
+        return x
+
     def inside_slices(self, plane: str) -> range:
         """Return which slices of a plane are no padding."""
         before, after = self.padding[NORMAL[plane]]

@@ -41,7 +41,7 @@ from bida.transforms.bias import level_in_tissue
 # kept (`bida.physics.consistency.share_kept`) and where least of it is
 PRIOR_ERROR = (0.4, 0.1)
 EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are met to
-ALONE = 0.02  # share of the volume that only the first axis has, from which its own passes go on there
+ALONE = 0.02  # share of what the volume shows that only the first axis has, from which its own passes go on there
 MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
 
 
@@ -209,13 +209,21 @@ class JointMeasurement(Evidence):
             found.append(1 - others if other is None else self._reached(self._along(axis)))
         return found
 
+    def agreeing(self, x: Tensor) -> Tensor:
+        """Return a volume that was put together of parts; exact scans are met across the seams."""
+        if any(scan.noise > 0 for scan in self.scans):
+            return x
+        d = self.correction(self.cropped(x), self.prior_error())
+        return x + F.pad(d, [end for margin in reversed(self.padding) for end in margin])
+
     @cached_property
     def partial(self) -> bool:
-        """Whether a part of the volume is seen along the first axis alone."""
-        if len(self.axes) == 1:
+        """Whether a part of what the volume shows is seen along the first axis alone."""
+        held = self.cropped(self.held())
+        if len(self.axes) == 1 or not bool(held.any()):
             return False
         reached = torch.stack([self._reached(self._along(axis)) for axis in self.axes[1:]]).amax(dim=0)
-        return float(1 - self.cropped(reached).mean()) > ALONE
+        return float(1 - self.cropped(reached)[held].mean()) > ALONE
 
     def _passes(self) -> list[tuple[str, int, int | None]]:
         """Return the passes over the volume."""

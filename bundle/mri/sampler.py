@@ -175,7 +175,8 @@ class BiplanarSampler:
             shares = scan.shares() if self.options.fusion == "final" else None
             x = mean_of(volumes)
             if shares is not None:
-                x = torch.stack([s * v for s, v in zip(shares, volumes)]).sum(dim=0) / torch.stack(shares).sum(dim=0)
+                total = torch.stack([s * v for s, v in zip(shares, volumes)]).sum(dim=0)
+                x = scan.agreeing(total / torch.stack(shares).sum(dim=0))
             spread = torch.stack(told).square().mean(dim=0).sqrt() if told else None
             if averaged < 1:
                 away = (1 - averaged) * (x - reference)  # of the prior's result, which may be right

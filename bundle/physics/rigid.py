@@ -167,7 +167,7 @@ class RigidMotion:
         return (i * rows + j) * columns + k
 
     def _chunks(self, like: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Yield, for `CHUNK` voxels of the other grid at once, their first tap and the weights of all along each axis."""
+        """Yield, for `CHUNK` voxels of the other grid at once, their first tap and the weights of all, by axis."""
         key = (like.dtype, like.device)
         if key not in self._taps:
             found = [_base(line.ravel(), n) for line, n in zip(self.places(), self.shape)]

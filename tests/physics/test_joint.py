@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter1d
 from scipy.spatial.transform import Rotation
 
 from bida.errors import SettingsError
@@ -92,6 +92,39 @@ def test_the_correction_is_that_of_the_dense_least_squares():
     torch.testing.assert_close(closed.permute(1, 2, 0), d, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("pose", [((4, -3, 2), (0.1, -0.15, 0.05)), ((0, 0, 0), (0.05, 0.14, -0.05))], ids=str)
+def test_the_correction_of_a_moved_scan_is_that_of_the_dense_least_squares(pose):
+    """With the motion by scipy's splines of each unit volume, mirrored about its faces (oracle)."""
+    shape, size = (6, 7, 10), 420
+    scans = [located(truth(0, shape), 0, noise=0.2), moved(located(truth(1, shape), 2, noise=0.1), *pose)]
+    operator = joint(scans, shape=shape)
+    x0 = truth(5, shape)
+    between = np.linalg.inv(AFFINE) @ scans[1].affine
+    k = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
+    places = np.einsum("ij,jras->iras", between[:3, :3], k) + between[:3, 3].reshape(3, 1, 1, 1) + 20
+    lines = [spline_filter1d(np.pad(np.eye(n), ((20, 20), (0, 0)), mode="symmetric"), 5, axis=0) for n in shape]
+    rows = []
+    for unit, (r, a, s) in zip(np.eye(size).reshape(size, *shape), np.ndindex(shape)):
+        spline = np.einsum("i,j,k->ijk", lines[0][:, r], lines[1][:, a], lines[2][:, s])
+        there = map_coordinates(spline, places, order=5, prefilter=False)
+        made = [
+            SliceOperator.build(scan.geometry).forward(torch.from_numpy(x)) for scan, x in zip(scans, (unit, there))
+        ]
+        rows.append([y.numpy().ravel() * mask.numpy().ravel() for y, mask in zip(made, operator.seen)])
+    matrices = [np.stack([row[one] for row in rows], axis=1) / scans[one].noise for one in (0, 1)]
+    y = [(scan.y * mask).numpy().ravel() / scan.noise for scan, mask in zip(scans, operator.seen)]
+    right = [one - A @ x0.numpy().ravel() for one, A in zip(y, matrices)]
+    expected, *_ = np.linalg.lstsq(
+        np.concatenate([*matrices, np.eye(size) / LACKING]), np.concatenate([*right, np.zeros(size)]), rcond=None
+    )
+    d = operator.correction(operator.residuals(x0), LACKING, tolerance=1e-9)
+    np.testing.assert_allclose(d.numpy().ravel(), expected, atol=1e-6)
+    assert 0.3 < float(operator.seen[1].mean()) < 1 and np.abs(expected).max() > 0.1
+    # as it is solved by default: what is left is far less than the noise
+    near = operator.correction(operator.residuals(x0), LACKING)
+    assert float((near - d).square().mean().sqrt()) < 0.02 * float(d.square().mean().sqrt())
+
+
 def test_the_likeliest_volume_of_a_gaussian_prior_is_found():
     """Two orthogonal scans, a white Gaussian prior about x0: the correction is the posterior mean's (oracle)."""
     shape, tau = (10, 10, 6), 0.5
@@ -149,8 +182,9 @@ def test_scans_off_the_grid_are_solved_as_well(pose, noise):
     y = [one.forward(x) + noise * (one.y - one.y.mean()) for one in posed]
     operator = JointOperator([replace(one, y=values.float()) for one, values in zip(posed, y)])
     steps = []
-    forward = operator.forward
-    operator.forward = lambda v: steps.append(1) or forward(v)
+    motion = operator.scans[1].motion
+    forward = motion.forward
+    motion.forward = lambda v: steps.append(1) or forward(v)
     x0 = torch.zeros(SHAPE)
     rest = operator.residuals(x0)
     steps.clear()
