@@ -23,7 +23,7 @@ from bida.mri.result import Result
 from bida.mri.run import Prepared, Source, finished, measured, ready_prior, slices_way, way_of
 from bida.mri.settings import Settings
 from bida.physics.grid import AXES, spacing_of
-from bida.physics.joint import SAME_SIZE, LocatedScan
+from bida.physics.joint import ITERATIONS, SAME_SIZE, LocatedScan
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
@@ -142,8 +142,7 @@ def restore_combined(
         part = Prepared(sources[0], one, [one], image, records)
         alone = finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
         scans = [Told(part, its).record() for part, its in zip(parts, found)]
-        warnings = (*alone.warnings, *notes)
-        return replace(alone, record={**alone.record, "scans": scans, "warnings": list(warnings)}, warnings=warnings)
+        return noted(replace(alone, record={**alone.record, "scans": scans}), notes)
     first = parts[0]
     pad = PadToNetwork(prior.stride)
     image, record = pad.forward(first.isotropic)
@@ -157,7 +156,24 @@ def restore_combined(
     notes = [*notes, *contradictions(parts, scan)]
     clock.lap("preprocess")
     part = Prepared(sources[0], scan, slices, image, [*first.records, (pad, record)], told, tuple(notes))
-    return finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
+    result = finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
+    return noted(result, unsolved(scan))
+
+
+def noted(result: Result, notes: Sequence[str]) -> Result:
+    """Return a result with more notes, in its record too."""
+    warnings = (*result.warnings, *notes)
+    return replace(result, record={**result.record, "warnings": list(warnings)}, warnings=warnings)
+
+
+def unsolved(scan: JointMeasurement) -> list[str]:
+    """Return a note where the volume that agrees with all scans was not found to its tolerance."""
+    if scan.operator.solved:
+        return []
+    return [
+        f"the volume that agrees with all scans was sought in {ITERATIONS} steps, and not found as exactly as it "
+        "should be: residual in the record says how well each scan is given back"
+    ]
 
 
 def least_squares(sources: Sequence[Source], settings: Settings | None = None) -> Result:
@@ -178,7 +194,7 @@ def least_squares(sources: Sequence[Source], settings: Settings | None = None) -
         "method": "least squares",
         "scans": [one.record() for one in Told.of(parts, joined.found, scan, reference)],
     }
-    warnings = (*ScanMeta.of(first.image.meta).warnings, *joined.notes, *contradictions(parts, scan))
+    warnings = (*ScanMeta.of(first.image.meta).warnings, *joined.notes, *contradictions(parts, scan), *unsolved(scan))
     record["warnings"] = list(warnings)
     return Result(undone.numpy(), undone.affine, None, record, warnings, source_header(sources[0]))
 

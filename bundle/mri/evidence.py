@@ -131,7 +131,7 @@ class Evidence(ABC):
         return None
 
     def agreeing(self, x: Tensor) -> Tensor:
-        """Return a volume [R, A, S] that was put together by `shares` of ones that agree with the slices, as they do."""
+        """Return a volume [R, A, S], put together by `shares` of ones that agree with slices, that agrees as well."""
         return x
 
     def inside_slices(self, plane: str) -> range:

@@ -6,9 +6,10 @@ the standard deviation tau everywhere, the likeliest volume is x0 + d, d the min
     sum_i |y_i - A_i (x0 + d)|^2 / sigma_i^2 + |d|^2 / tau^2
 
 (Tikhonov & Arsenin 1977), which closed forms and, on what those leave, conjugate gradients find (Hestenes & Stiefel
-1952). Without noise and tau it is the volume nearest to x0 that has all slices. A_i moves the volume to the pose of scan i (`bida.physics.rigid`), then makes
-its slices (`bida.physics.operators`). For two scans across each other on one grid, A_i^T A_i acts on one axis each, and
-the sum is diagonal in the products of their eigenvectors (`crossed_correction`).
+1952). Without noise and tau it is the volume nearest to x0 that has all slices. A_i moves the volume to the pose of
+scan i (`bida.physics.rigid`), then makes its slices (`bida.physics.operators`). For two scans across each other on one
+grid, A_i^T A_i acts on one axis each, and the sum is diagonal in the products of their eigenvectors
+(`crossed_correction`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TURNED_NOISE = 0.005
 ENOUGH = 0.1  # of the noise of scans off the grid, that is left of what should be solved
 UNSEEN = 1e-4  # share of a scan below which a place was not seen
 TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
-ITERATIONS = 100  # at most; what is not found by then is left
+ITERATIONS = 100  # at most; what is not found by then is left, and `JointOperator.solved` says so
 Volumes = Sequence[Tensor]
 
 
@@ -133,6 +134,11 @@ class JointOperator:
     Args:
         scans: at least one.
 
+    Attributes:
+        scans: see above.
+        seen: of each, 1 where a voxel of its slices sees the volume, see `PosedScan.seen`.
+        solved: whether every correction so far was found to its tolerance, not ended after `ITERATIONS`.
+
     Raises:
         SettingsError: there is none, or no voxel of one lies in the volume.
     """
@@ -141,7 +147,7 @@ class JointOperator:
         """Find what each scan sees of the volume."""
         if not scans:
             raise SettingsError("scans: must be at least one, got none")
-        self.scans, self.seen = list(scans), [scan.seen() for scan in scans]
+        self.scans, self.seen, self.solved = list(scans), [scan.seen() for scan in scans], True
         for number, mask in enumerate(self.seen):
             if not bool(mask.any()):
                 raise SettingsError(
@@ -217,7 +223,13 @@ class JointOperator:
         def normal(x: Tensor) -> Tensor:
             return self.adjoint([w * y for w, y in zip(weights, self.forward(x))]) + damping * x
 
-        return conjugate_gradients(normal, right, near, TOLERANCE if tolerance is None else tolerance)
+        return self._ended(conjugate_gradients(normal, right, near, TOLERANCE if tolerance is None else tolerance))
+
+    def _ended(self, found: tuple[Tensor, bool]) -> Tensor:
+        """Return what conjugate gradients found, and keep in mind whether they reached their tolerance."""
+        x, reached = found
+        self.solved = self.solved and reached
+        return x
 
     def _split(
         self, rest: Volumes, weights: Sequence[float], damping: float, least: float, tolerance: float | None
@@ -263,7 +275,8 @@ class JointOperator:
         if tolerance is None:
             enough = ENOUGH * self.noise(least) * math.sqrt(right.numel())  # the noise of all scans, times their roots
             tolerance = min(enough / max(float(right.norm()), 1e-30), 1.0)
-        return start + damping * inverse(back(conjugate_gradients(normal, right, near, tolerance)))
+        z = self._ended(conjugate_gradients(normal, right, near, tolerance))
+        return start + damping * inverse(back(z))
 
     def _lying(self, whole: bool) -> list[int]:
         """Return which scans lie on the volume's own grid and see nothing else, or do not."""
@@ -324,7 +337,7 @@ def conjugate_gradients(
     near: Callable[[Tensor], Tensor],
     tolerance: float = TOLERANCE,
     iterations: int = ITERATIONS,
-) -> Tensor:
+) -> tuple[Tensor, bool]:
     """Return x with normal(x) = right, from near(right), for a symmetric operator that is not negative.
 
     Args:
@@ -333,6 +346,9 @@ def conjugate_gradients(
         near: an inverse of an operator like it, symmetric and not negative.
         tolerance: of the norm of what is left of ``right``.
         iterations: at most.
+
+    Returns:
+        x, and whether the tolerance was reached.
     """
 
     def product(one: Tensor, other: Tensor) -> float:
@@ -352,7 +368,7 @@ def conjugate_gradients(
         z = near(r)
         before, inner = inner, product(r, z)
         p = z + (inner / before) * p
-    return x
+    return x, product(r, r) <= enough or inner <= 0
 
 
 def feathered(volume: Tensor) -> Tensor:

@@ -200,6 +200,18 @@ def test_scans_off_the_grid_are_solved_as_well(pose, noise):
         assert all(float(r.square().mean().sqrt()) < (0.03 if turned else 1e-3) * span for r in operator.residuals(d))
 
 
+def test_what_is_not_found_in_time_is_told():
+    shape = (8, 10, 10)
+    x = truth(0, shape)
+    operator = joint([located(x, 1), moved(located(x, 2))], shape=shape)
+    rest = operator.residuals(torch.zeros(shape, dtype=torch.float64))
+    assert operator.solved
+    operator.correction(rest, LACKING)
+    assert operator.solved
+    operator.correction(rest, LACKING, tolerance=1e-14)
+    assert not operator.solved
+
+
 @pytest.mark.parametrize("noises", [(0.1, 0.0), (0.1, 0.02), (0.0, 0.1)])
 def test_what_one_scan_alone_sees_starts_from_its_own_guide(noises):
     """However much less it counts than the other one."""
