@@ -263,7 +263,10 @@ class JointOperator:
             return there(damping * inverse(back(y))) + damping * y
 
         grams = {k: self.scans[k].slices.matrix @ self.scans[k].slices.matrix.T for k in others}
-        inverses = {k: np.linalg.inv(weights[k] * gram + damping * np.eye(len(gram))) for k, gram in grams.items()}
+        inverses: dict[int, Float] = {
+            k: np.asarray(np.linalg.inv(weights[k] * gram + damping * np.eye(len(gram))), np.float64)
+            for k, gram in grams.items()
+        }
 
         def near(y: Tensor) -> Tensor:
             solved = [apply_along(inverses[k], part, self.scans[k].axis).flatten() for k, part in parts_of(y)]

@@ -171,9 +171,9 @@ class RigidMotion:
         key = (like.dtype, like.device)
         if key not in self._taps:
             found = [_base(line.ravel(), n) for line, n in zip(self.places(), self.shape)]
-            base = sum(first * self._offset(*unit) for (first, _), unit in zip(found, np.eye(3, dtype=int).tolist()))
+            rows = [first * self._offset(*unit) for (first, _), unit in zip(found, np.eye(3, dtype=int).tolist())]
             parts = torch.from_numpy(np.stack([part for _, part in found])).to(like)
-            self._taps[key] = torch.as_tensor(base).to(like.device), parts
+            self._taps[key] = torch.from_numpy(np.sum(rows, axis=0)).to(like.device), parts
         base, parts = self._taps[key]
         for start, part in zip(base.split(CHUNK), parts.split(CHUNK, dim=1)):
             yield start, [weight for line in part for weight in tap_weights(line)]
@@ -231,5 +231,5 @@ def coefficients(size: int) -> NDArray[np.float64]:
     samples = np.zeros((size, size))
     for k, weight in enumerate(tap_weights(torch.zeros(1, dtype=torch.float64))):
         np.add.at(samples, (index, _mirrored(index + k - BEFORE, size)), float(weight))
-    inverse: NDArray[np.float64] = np.linalg.inv(samples)
+    inverse: NDArray[np.float64] = np.asarray(np.linalg.inv(samples), dtype=np.float64)
     return inverse[_mirrored(np.arange(size + TAPS) - TAPS // 2, size)]
