@@ -126,6 +126,27 @@ def kept(job: Job) -> Outcome | None:
     return Outcome(job.scans[0], job.output, KEPT, told=told_of(record_of(job.output) or {})) if finished else None
 
 
+def unreadable(job: Job) -> Outcome | None:
+    """Return the failure of a job whose scan cannot be read; None where it can."""
+    from bida.transforms.load import LoadScan
+
+    start, load = time.perf_counter(), LoadScan.of(job.settings)
+    try:
+        for scan in job.scans[:1]:  # of several, others may be left out
+            load(scan)
+    except (BidaError, MemoryError) as error:
+        return failed(job, error, start)
+    return None
+
+
+def failed(job: Job, error: Exception, start: float) -> Outcome:
+    """Return the outcome of a job that an error has ended, in one line."""
+    line = " ".join(str(error).split())
+    if not isinstance(error, BidaError):  # whatever one scan brings up must not take the others with it
+        line = f"{job.scans[0]}: {type(error).__name__}: {line[:300]}"
+    return Outcome(job.scans[0], job.output, FAILED, line, time.perf_counter() - start)
+
+
 def do(job: Job) -> Outcome:
     """Restore a scan, unless that was done; what goes wrong with it comes back as its outcome."""
     start = time.perf_counter()
@@ -134,11 +155,8 @@ def do(job: Job) -> Outcome:
         if before is not None:
             return before
         record = restored(job)
-    except (BidaError, MemoryError) as error:
-        return Outcome(job.scans[0], job.output, FAILED, " ".join(str(error).split()), time.perf_counter() - start)
-    except Exception as error:  # whatever one scan brings up must not take the others with it
-        line = f"{job.scans[0]}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Outcome(job.scans[0], job.output, FAILED, line, time.perf_counter() - start)
+    except Exception as error:
+        return failed(job, error, start)
     return Outcome(job.scans[0], job.output, DONE, None, time.perf_counter() - start, told_of(record))
 
 

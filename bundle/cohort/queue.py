@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bida.cohort.job import FAILED, Job, Outcome, do, kept
+from bida.cohort.job import FAILED, Job, Outcome, do, kept, unreadable
 from bida.errors import SettingsError
 
 TRIES = 3  # deaths of workers that a scan may bring about before it counts as failed
@@ -33,8 +33,8 @@ def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> 
     if workers < 1:
         raise SettingsError(f"--workers: must be at least 1, got {workers}; raise it")
     ahead = []
-    for job in jobs:  # no process is started for what is there
-        before = kept(job)
+    for job in jobs:  # no process is started for what is there, or cannot be read
+        before = kept(job) or unreadable(job)
         if before is None:
             ahead.append(job)
         else:

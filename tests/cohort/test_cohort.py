@@ -65,9 +65,9 @@ def test_failures_are_kept_apart_and_what_is_done_stays_done(make_scan: MakeScan
     scans[2].write_text("no image")
     out = tmp_path / "out"
     out.mkdir()
-    first = list(queue.run(jobs_of(scans, out)))
-    assert [one.state for one in first] == [DONE, FAILED, FAILED]
-    for one, scan in zip(first[1:], scans[1:]):
+    first = {one.scan: one for one in queue.run(jobs_of(scans, out))}
+    assert [first[str(scan)].state for scan in scans] == [DONE, FAILED, FAILED]
+    for one, scan in ((first[str(scan)], scan) for scan in scans[1:]):
         assert one.error is not None and one.error.startswith(f"{scan}: ") and "\n" not in one.error
     assert sorted(path.name for path in out.iterdir()) == ["a_superres.json", "a_superres.nii.gz"]
     written = (out / "a_superres.nii.gz").stat().st_mtime_ns
