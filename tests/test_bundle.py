@@ -94,7 +94,7 @@ def test_command_line_from_another_directory(make_scan, tmp_path, run_id):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("value", "message"), [("nowhere.nii.gz", "the scan must exist"), ("", "a scan must be named")]
+    ("value", "message"), [("nowhere.nii.gz", "must exist, nothing is there"), ("", "a scan must be named")]
 )
 def test_missing_input_fails(tmp_path, value, message):
     run = command("inference", "--config_file", CONFIG, "--input", value, "--output_dir", str(tmp_path), cwd=tmp_path)

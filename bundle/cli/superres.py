@@ -125,8 +125,8 @@ def is_folder(arguments: argparse.Namespace) -> bool:
 
 def run_folder(arguments: argparse.Namespace, settings: Settings) -> int:
     """Restore many scans into a folder; return the exit code."""
-    from bida.cohort.find import find_scans, name_results
     from bida.cohort.job import Job
+    from bida.io.find import find_scans, name_results
 
     words = ("uncertainty", "keep_draws", "keep_dtype", "preview", "labels")
     refuse(arguments, words, f"is for one scan, got a folder of results, {arguments.out}")

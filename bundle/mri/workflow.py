@@ -11,7 +11,8 @@ from monai.transforms import Compose, DeleteItemsd, Invertd
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import ScanError, SettingsError
-from bida.io.files import NIFTI_SUFFIXES, check_exists, check_output, make_folder, result_path
+from bida.io import find as inputs
+from bida.io.files import check_exists, check_output, make_folder, result_path
 from bida.mri.combine import restore_combined
 from bida.mri.inferer import FOUND
 from bida.mri.measurement import ScanMeta
@@ -82,7 +83,7 @@ def find_scans(
     overwrite: bool = False,
     combine: str | Sequence[str] | None = None,
 ) -> list[dict[str, str]]:
-    """List the scans that a bundle run shall restore: a file, a folder of NIfTI files, a DICOM folder, or a list.
+    """List the scans that a bundle run shall restore: a file, a folder of images or of a scanner, or a list.
 
     There are none where scans are to be combined (`combined`).
 
@@ -92,18 +93,9 @@ def find_scans(
     if combine:
         return []
     overwrite = yes_or_no(overwrite, "overwrite")
-    if not source:
-        raise ScanError("input: a scan must be named, got none; give --input SCAN")
-    scans: list[Path] = []
-    for path in [Path(source)] if isinstance(source, str | Path) else map(Path, source):
-        if not path.exists():
-            raise ScanError(f"{path}: the scan must exist, nothing is there; check the path")
-        inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(NIFTI_SUFFIXES)) if path.is_dir() else []
-        scans += inside or [path]
-    results = [result_path(output_dir, scan) for scan in scans]
-    for scan, result in zip(scans, results):
-        if results.count(result) > 1:
-            raise ScanError(f"{scan}: results must have names of their own, two would be {result}; run them apart")
+    named = [source] if isinstance(source, str | Path) else source or []
+    scans = inputs.find_scans([one for one in named if one])
+    for result in inputs.name_results(scans, output_dir):
         if result.exists() and not overwrite:
             raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
     return [{"image": str(scan)} for scan in scans]

@@ -17,10 +17,10 @@ import pytest
 from conftest import MakeScan
 
 from bida.cohort import queue
-from bida.cohort.find import find_scans, images_in, name_results
 from bida.cohort.index import write_index
 from bida.cohort.job import DONE, FAILED, KEPT, Job, Outcome, digest, do
 from bida.errors import ScanError, SettingsError
+from bida.io.find import find_scans, images_in, name_results
 from bida.mri.settings import Settings
 
 FAST = Settings(n4=False, self_check=False)

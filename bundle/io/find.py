@@ -25,7 +25,7 @@ def find_scans(sources: Sequence[str | Path]) -> list[Path]:
         ScanError: Nothing is named, a path does not exist, or a folder holds no scan.
     """
     if not sources:
-        raise ScanError("input: a scan must be named, got none; give SCAN")
+        raise ScanError("input: a scan must be named, got none; name a file or a folder")
     scans: list[Path] = []
     for path in (check_exists(source) for source in sources):
         inside = images_in(path) if path.is_dir() else []
