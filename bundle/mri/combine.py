@@ -20,8 +20,9 @@ from bida.mri.align import Alignment, align, aligned, placed_by
 from bida.mri.joint import EXACT, MINIMUM, JointMeasurement, Shading
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
-from bida.mri.run import Prepared, Source, finished, measured, ready_prior, slices_way, way_of
+from bida.mri.run import Prepared, finished, measured, ready_prior, slices_way, way_of
 from bida.mri.settings import Settings
+from bida.mri.source import Source
 from bida.physics.grid import AXES, spacing_of
 from bida.physics.joint import ITERATIONS, SAME_SIZE, LocatedScan
 from bida.progress import Progress, Report

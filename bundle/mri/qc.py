@@ -26,7 +26,8 @@ from bida.physics.rician import tissue
 from bida.report.viewer import Shown, encoded, niivue, page, png_base64
 
 REFERENCES = {
-    "bida": "Gharib et al. Exploring the feasibility of zero-shot super-resolution in preclinical imaging. MICCAI 2025.",
+    "bida": "Gharib OAM, Remedios SW, Dewey BE, Prince JL, Carass A. Exploring the feasibility of zero-shot "
+    "super-resolution in preclinical imaging. MICCAI 2025. doi:10.1007/978-3-032-04937-7_18",
     "ddnm": "Wang Y, Yu J, Zhang J. Zero-shot image restoration using denoising diffusion null-space model. ICLR 2023.",
     "slr": "Pauly J, Le Roux P, Nishimura D, Macovski A. Parameter relations for the Shinnar-Le Roux selective "
     "excitation pulse design algorithm. IEEE Trans Med Imaging 1991; 10:53-65.",
