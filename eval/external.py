@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -68,7 +68,8 @@ def _wait(
             f"{what}: '{command[0]}' must be a program that can be run, got '{reason}'; check the file and its rights"
         ) from error
     try:
-        return process.wait(timeout_s)
+        with _watched(process.pid):
+            return process.wait(timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ExternalError(
             f"{what}: {command[0]} must end within {timeout_s:g} s, it was still running and was stopped; "
@@ -78,6 +79,22 @@ def _wait(
         with suppress(ProcessLookupError, PermissionError):  # the group is gone, or only its zombies are left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def _watched(group: int) -> Iterator[None]:
+    """Let a shell kill a process group, should this process be killed while the block runs."""
+    watch = subprocess.Popen(
+        ["sh", "-c", 'read -r line || kill -s KILL -- "-$0"', str(group)],
+        stdin=subprocess.PIPE,  # which ends with this process; a line of text says that all is well
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        watch.communicate(b"ended\n")
 
 
 def _named(status: int) -> str:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bida.errors import SettingsError
+from bida.io.claim import scratch
 
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
@@ -116,11 +116,11 @@ def carry(
     moving_values, fixed_values = check_volume(image, place), check_volume(volume, place)
     mm = max(WORKING_MM, min(*itk_grid(image_affine, place)[1], *itk_grid(affine, place)[1]))
     known, compact = np.unique(labels, return_inverse=True)  # small numbers, exact in any type of voxel
-    with _reproducible(seed) as ants, TemporaryDirectory() as folder:
+    with _reproducible(seed) as ants, scratch("register") as folder:
         fixed, moving = _coarse(ants, fixed_values, affine, mm), _coarse(ants, moving_values, image_affine, mm)
         _compare(fixed, moving, place)
         with _plain_errors(place):
-            transforms, warped = _register(ants, fixed, moving, Path(folder))
+            transforms, warped = _register(ants, fixed, moving, folder)
             _check_overlap(fixed, warped, place)
             found = ants.apply_transforms(
                 _to_ants(ants, fixed_values, affine),

@@ -30,7 +30,7 @@ ORDER = [
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 ALONE = {  # what a room or module may import beside itself, where that is less than its row
-    "bida.eval": {"bida.errors", "bida.io.weights", "bida.physics.grid"},
+    "bida.eval": {"bida.errors", "bida.io.claim", "bida.io.weights", "bida.physics.grid"},
     "bida.cli.parser": {"bida.errors", "bida.provenance"},
 }
 PASSAGES = {"bida", "bida.__main__", "bida.moved"}  # hand public names, the command and old names on

@@ -9,7 +9,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
-from bida.io.files import check_output, make_folder, result_path, sidecar_path, write_json
+from bida.io.files import make_folder, recorded, result_path
 from bida.io.nifti import source_header, write_volume
 
 NOTE = "grey values on a grid of their own, finer than the scan's: an image, no labels"
@@ -49,9 +49,8 @@ class SaveVolumed(SaveImaged):
             source = str(image.meta["filename_or_obj"])
             path = result_path(self.output_dir, source)
             volume, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
-            check_output(sidecar_path(path), overwrite=self.overwrite, suffixes=(".json",))
-            write_volume(path, volume, affine, source_header(source), overwrite=self.overwrite)
-            write_json(sidecar_path(path), self.record(image.meta), overwrite=self.overwrite)
+            with recorded(path, self.record(image.meta), overwrite=self.overwrite) as temporary:
+                write_volume(temporary, volume, affine, source_header(source))
         return result
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bida.cli.options import MACHINE, PLAN, STEPS, add_settings, preset_option, settings_of
+from bida.errors import SettingsError
+from bida.io.claim import claimed
 from bida.io.files import check_exists, check_output
+from bida.io.released import weights_file
 from bida.mri.settings import Settings
 from bida.progress import adapt_progress
 
@@ -24,8 +28,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Fine-tune the priors on the slices of scans, and write the weights."""
     settings = settings_of(arguments)
     output = check_output(arguments.output, overwrite=arguments.overwrite, suffixes=(".pt",))
+    if settings.model is not None and output.resolve() == weights_file(settings.model).resolve():
+        raise SettingsError(f"{output}: output must be a file of its own, not the weights of --model; rename it")
     for scan in arguments.scans:
         check_exists(scan)
+    with claimed(output):
+        adapt_and_write(arguments.scans, output, settings, arguments)
+
+
+def adapt_and_write(scans: list[str], output: Path, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Fine-tune the priors, and write them; no other run writes them meanwhile."""
     from bida.device import choose_device
     from bida.diffusion.load import load_prior, prior_of
     from bida.io.weights import save_weights
@@ -35,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     way = way_of(settings, prior.stride)
-    scans = [measured(way.there(scan)[0], prior) for scan in arguments.scans]
+    slices = [measured(way.there(scan)[0], prior) for scan in scans]
     checkpoint = output.with_suffix(".ckpt")
-    found = adapt_prior(prior, scans, arguments.minutes, checkpoint, adapt_progress())
+    found = adapt_prior(prior, slices, arguments.minutes, checkpoint, adapt_progress())
     save_weights(prior, output)
     checkpoint.unlink(missing_ok=True)
     print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")

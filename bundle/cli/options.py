@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bida.errors import SettingsError, WeightsError
-from bida.io.files import check_exists, check_output, sidecar_path
+from bida.io.files import check_exists, check_output, own_files, sidecar_path
 from bida.io.released import weights_file
 from bida.mri.settings import PRESETS, Settings
 from bida.options import options_of, yes_or_no
@@ -138,13 +137,3 @@ def check_outputs(
             )
         taken.add(file.resolve())
     return files[0]
-
-
-def own_files(source: str | Path) -> list[Path]:
-    """Return a file that is read and its sidecars: beside it, and where it is a link beside what it leads to."""
-    path = Path(source)
-    found = [path]
-    for one in (Path(os.path.abspath(path)), path.resolve()):
-        if one.name:  # the root folder has none
-            found.append(sidecar_path(one))
-    return found

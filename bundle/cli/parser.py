@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
 
+ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 EPILOG = "Research use only, not for diagnosis."
 COMMANDS = {  # each is a module of this package, with add_options and run
     "superres": "turn a thick-slice scan into an isotropic volume, or many scans",
@@ -59,12 +61,13 @@ def command(name: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
-    It is 0, 1 where some of many scans failed, 2 for an error that the user can mend, 130 after Ctrl-C, or 141 after a
-    closed pipe.
+    It is 0, 1 where some of many scans failed, 2 for an error that the user can mend, 130 after Ctrl-C, 143 after a
+    request to end (SIGTERM), 129 after a terminal that closed (SIGHUP), or 141 after a closed pipe.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
         gc.set_threshold(1_000_000, 10, 10)
+        end_as_by_ctrl_c()
         for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can of a name
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -83,13 +86,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BidaError as error:
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("bida: stopped", file=sys.stderr)
-        return 130
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     finally:
         if argv is None:
+            for number in ENDS:  # what is left to do is the interpreter's, and short
+                signal.signal(number, signal.SIG_IGN)
             gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
     return code
+
+
+class Stopped(KeyboardInterrupt):
+    """Another signal than Ctrl-C that asks a command to end, with its number: it ends on the same way."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the number."""
+        super().__init__()
+        self.number = number
+
+
+def end_as_by_ctrl_c() -> None:
+    """Let signals that ask for an end be exceptions, on whose way out files are removed and other processes ended."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    for number in ENDS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has them ignored
+            signal.signal(number, stop)
 
 
 def check_current_folder() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
-from bida.io.files import NIFTI_SUFFIXES, check_output, make_folder, sidecar_path, stem, write_json
+from bida.io.claim import claimed, will_write
+from bida.io.files import NIFTI_SUFFIXES, check_output, make_folder, recorded, sidecar_path, stem
 from bida.mri.settings import Settings
 from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
@@ -69,6 +71,26 @@ def run(arguments: argparse.Namespace) -> int | None:
     if arguments.labels:
         put_labels(first, out, settings, arguments)
         return None
+    with claimed(*outputs_of(out, arguments, settings)):
+        restore_and_write(scans, out, settings, arguments)
+    return None
+
+
+def outputs_of(out: str, arguments: argparse.Namespace, settings: Settings) -> list[Path]:
+    """Return the files that a run writes, but those whose folder can't be written, which checks tell later.
+
+    Raises:
+        SettingsError: See ``draw_paths``.
+    """
+    named = [Path(one) for one in (out, arguments.uncertainty, arguments.preview) if one is not None]
+    named += draw_paths(out, settings) if arguments.keep_draws else []
+    named += [page_of(out)] if arguments.report else []
+    return [file for file in named if file.parent.is_dir() and os.access(file.parent, os.W_OK)]
+
+
+def restore_and_write(scans: list[str], out: str, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Restore a scan, or several, and write all files; no other run writes them meanwhile."""
+    first = scans[0]
     overwrite, uncertainty, picture = arguments.overwrite, arguments.uncertainty, arguments.preview
     kept = draw_paths(out, settings) if arguments.keep_draws else []
     if arguments.report:
@@ -96,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         result = restore_combined(scans, settings, *hooks)
     for warning in result.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
+    will_write(output, [sidecar_path(output), *outputs_of(out, arguments, settings)])
     result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
         write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
@@ -109,7 +132,6 @@ def run(arguments: argparse.Namespace) -> int | None:
 
         write_page(page_of(output), first, settings, result, overwrite=overwrite)
     print(summary(output, result, settings, result.record_as(dtype)))
-    return None
 
 
 def page_of(output: str | Path) -> Path:
@@ -157,8 +179,8 @@ def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Na
     found = labels_on_grid(source, settings)
     for warning in found.warnings:
         print(f"bida: note: {warning}", file=sys.stderr)
-    write_volume(output, found.data, found.affine, found.header, found.data.dtype, overwrite=arguments.overwrite)
-    write_json(sidecar_path(output), found.record, overwrite=arguments.overwrite)
+    with recorded(output, found.record, overwrite=arguments.overwrite) as temporary:
+        write_volume(temporary, found.data, found.affine, found.header, found.data.dtype)
     print(f"{output}: {' x '.join(map(str, found.data.shape))} voxels, labels by nearest neighbour")
 
 

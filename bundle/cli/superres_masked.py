@@ -9,6 +9,7 @@ from pathlib import Path
 from bida.cli.masked_options import OF_GRID, UNUSED, masked_options, masked_settings, note
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
+from bida.io.claim import claimed, will_write
 from bida.io.files import check_output, sidecar_path, write_json
 from bida.microscopy.settings import MaskedSettings, check_percentile, check_weights
 from bida.microscopy.stacks.paths import check_stack, check_stack_output, split_range
@@ -45,7 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     check_percentile(clip_percentile)
     check_stack(arguments.input)
     check_weights(arguments.model)
+    with claimed(output):
+        restore_and_write(arguments, settings, output)
 
+
+def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, output: Path) -> None:
+    """Restore a stack, and write it with its record; no other run writes them meanwhile."""
+    given, sidecar = vars(arguments), sidecar_path(output)
+    overwrite, clip_percentile = given.get("overwrite", False), given.get("clip_percentile")
     from bida.microscopy.load import load_stack
     from bida.microscopy.restore import inferer_of, load_masked, restoration_record, restore_stack
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
@@ -66,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     clock.lap("read")
     result = restore_stack(stack, prior, inferer, clip_percentile)
     clock.lap("restore")
+    will_write(output, [output, sidecar])
     write_stack(output, result, overwrite=overwrite)
     clock.lap("write")
     used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}

@@ -96,6 +96,12 @@ class Experiment:
             values = getattr(self, name)
             if not (values or name == "scans") or len(set(values)) < len(values):
                 raise SettingsError(f"--{name}: must name at least one, each once, got {list(values)}; correct them")
+        called = {cell_name(*condition, "") for condition in self.conditions}
+        if len(called) < len(set(self.conditions)):
+            raise SettingsError(
+                f"--factors, --snr: must differ in their first six digits, got {list(self.factors)}, {list(self.snr)}; "
+                "results of two would have one name"
+            )
         if min(self.factors) <= 1:
             raise SettingsError(f"--factors: must be above 1, got {min(self.factors):g}; give for example 2.5 5")
         measured_thickness(self.profile)

@@ -21,7 +21,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -40,9 +40,10 @@ from bida.experiment.report.collect import collect, time_spent, write_outputs
 from bida.experiment.truth import Truth, choose_animals, prepare
 from bida.experiment.workers import side_by_side
 from bida.io.bids import Animal
-from bida.io.files import make_folder, sidecar_path, write_json
+from bida.io.claim import claimed
+from bida.io.files import make_folder, recorded, sidecar_path, write_json
 from bida.io.nifti import write_volume
-from bida.io.scan import read_scan, read_sidecar
+from bida.io.scan import read_scan
 from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
@@ -62,6 +63,12 @@ def run(experiment: Experiment) -> Path:
     Raises:
         SettingsError: The data do not fit the experiment, or jobs failed (after all others were done).
     """
+    with claimed(make_folder(experiment.output) / "results.csv"):
+        return run_alone(experiment)
+
+
+def run_alone(experiment: Experiment) -> Path:
+    """Run the experiment into a folder that no other run writes; see ``run``."""
     start = time.perf_counter()
     output = make_folder(experiment.output)
     subjects = None if experiment.subjects is None else list(experiment.subjects)
@@ -162,9 +169,9 @@ def scoring(experiment: Experiment, job: Job) -> Iterator[tuple[str, Callable[[]
     truth, inputs = truth_of(experiment, job.animal)
     place = folder / job.name
     if job.condition is None:
+        record = kept(place, inputs) or {"made_from": inputs, "scores": {}}  # first: should slices fail, others go on
         for condition in experiment.conditions:  # here, so that jobs that run side by side find them
             thick_scan_of(experiment, condition, truth, folder, inputs)
-        record = kept(place, inputs) or {"made_from": inputs, "scores": {}}
         record["head"] = truth.is_head
         case = case_of(experiment, job, truth, truth.data, None)
     else:
@@ -206,13 +213,22 @@ def truth_of(experiment: Experiment, animal: Animal) -> tuple[Truth, dict[str, A
         "spacing_mm": experiment.spacing_mm,
         "n4": experiment.n4,
     }
-    if read_sidecar(folder / f"{animal.subject}.nii.gz") != inputs:
+    mark = sidecar_path(folder / f"{animal.subject}.nii.gz")
+    if not is_from(mark, inputs):
+        mark.unlink(missing_ok=True)  # first: without it the volume is no one's, should this end here
         (folder / f"{animal.subject}.nii.gz").unlink(missing_ok=True)
-        sidecar_path(folder / f"{animal.subject}.nii.gz").unlink(missing_ok=True)
     truth = prepare(animal, Path(experiment.data), folder, experiment.spacing_mm, experiment.n4)
-    if not sidecar_path(truth.path).exists():
-        write_json(sidecar_path(truth.path), inputs)
+    if not mark.exists():
+        write_json(mark, inputs)
     return truth, inputs
+
+
+def is_from(mark: Path, inputs: dict[str, Any]) -> bool:
+    """Return whether a file beside what is kept says that it was made from these inputs."""
+    try:
+        return bool(json.loads(mark.read_text(encoding="utf-8")) == json.loads(json.dumps(inputs)))
+    except (FileNotFoundError, ValueError):  # none, or a damaged one
+        return False
 
 
 def simulation_inputs(experiment: Experiment, condition: Condition, truth: Truth) -> list[dict[str, Any]]:
@@ -249,12 +265,13 @@ def thick_scan_of(
     for (axis, name), own in zip(experiment.scans_of(condition), simulation_inputs(experiment, condition, truth)):
         path, mark = (folder / cell_name(factor, snr, name, what) for what in ("slices.nii.gz", "slices_from.json"))
         inputs = {**truth_inputs, **own}
-        if not (path.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == inputs):
-            mark.unlink(missing_ok=True)
-            simulate_file(truth.path, path, factor, axis, profile=experiment.profile, overwrite=True)
-            if snr != CLEAN:
-                make_noisy(path, truth, snr, inputs["noise"]["seed"])
-            write_json(mark, inputs, overwrite=True)
+        with claimed(path, wait=True):  # another job may be at it
+            if not (path.exists() and is_from(mark, inputs)):
+                mark.unlink(missing_ok=True)
+                simulate_file(truth.path, path, factor, axis, profile=experiment.profile, overwrite=True)
+                if snr != CLEAN:
+                    make_noisy(path, truth, snr, inputs["noise"]["seed"])
+                write_json(mark, inputs, overwrite=True)
         scan = read_scan(path)
         geometry = SliceGeometry(**scan.sidecar["slice_geometry"])
         found.append(ThickScan(path, scan.data, scan.affine, geometry, truth.path, truth.data.shape, truth.affine))
@@ -264,19 +281,22 @@ def thick_scan_of(
 def make_noisy(path: Path, truth: Truth, snr: float, seed: int) -> None:
     """Add Rician noise to the slices in a file, which every slice has by itself, and tell its sidecar of it."""
     scan, sigma = read_scan(path), sigma_of_snr(truth.data, snr, truth.tissue)
-    write_volume(path, add_noise(scan.data, sigma, seed, kind="rician"), scan.affine, overwrite=True)
     record = {**scan.sidecar, "noise": sigma, "noise_kind": "rician", "snr": snr, "seed": seed}
-    write_json(sidecar_path(path), record, overwrite=True)
+    with recorded(path, record, overwrite=True) as temporary:
+        write_volume(temporary, add_noise(scan.data, sigma, seed, kind="rician"), scan.affine)
 
 
 def kept(place: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
     """Return a job's record where it was made from the same inputs; remove what was made from others."""
     file = place / "cell.json"
     if file.exists():
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if record["made_from"] == json.loads(json.dumps(inputs)):
-            return record
-    shutil.rmtree(place, ignore_errors=True)
+        with suppress(ValueError, LookupError, TypeError):  # damaged: made anew
+            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if record["made_from"] == json.loads(json.dumps(inputs)) and isinstance(record["scores"], dict):
+                return record
+        file.unlink()  # first: without it the rest is no one's, should this end here
+    if place.exists():
+        shutil.rmtree(place)
     return None
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ def side_by_side(
     At most `jobs` items are in the processes' hands. Where one of these dies, the others beside it are ended too, the
     items that they worked on have None as their result, and new processes take the next. An exception here (Ctrl-C)
     or a generator that is closed ends the processes with what they run; the processes themselves ignore Ctrl-C.
+    They end, too, where this one is killed.
 
     Args:
         work: what each process does; it and its items and results can be pickled.
@@ -73,6 +75,17 @@ def _start(threads: int) -> None:
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process, and what it runs, when the process that hands out the work was killed."""
+    parent = parent_process()
+    assert parent is not None  # it runs in processes of the pool alone
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)
 
 
 def _exit(number: int, frame: Any) -> None:

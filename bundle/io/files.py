@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bida.errors import ScanError
+from bida.io.claim import claimed, clear, temporary_name, undisturbed, will_write
 from bida.options import yes_or_no
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -94,7 +94,9 @@ def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[s
     if not os.access(path.parent, os.W_OK):
         raise ScanError(f"{path}: its folder must be writable, '{path.parent}' is not; choose another folder")
     if path.exists() and not overwrite:
-        raise ScanError(f"{path}: output must not exist, it does; choose another name or give --overwrite")
+        alone = path.name.endswith(NIFTI_SUFFIXES) and not sidecar_path(path).exists()
+        told = "it does, without a record of how it was made" if alone else "it does"
+        raise ScanError(f"{path}: output must not exist, {told}; choose another name or give --overwrite")
     return path
 
 
@@ -102,21 +104,56 @@ def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[s
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, moved to `path` when the block ends well, else removed.
 
+    What a run that was killed has left of an earlier try goes, too.
+
     Raises:
         ScanError: the operating system refuses the write (unwritable folder, disk full).
     """
-    path = Path(path)
-    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), path.suffix)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
+    with _temporary(Path(path)) as temporary:
         yield temporary
         os.replace(temporary, path)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for `path`, removed at the end where something is left there."""
+    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), path.suffix)
+    temporary = path.with_name(temporary_name(path, suffix))
+    try:
+        clear(path)
+        yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise ScanError(f"{path}: output must be writable, got '{reason}'; choose another folder") from error
     finally:
         with suppress(OSError):  # its folder may be what is missing
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def recorded(path: str | Path, record: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path for a volume, moved to `path` with its record beside it when the block ends well.
+
+    At no moment is a volume beside the record of another run: an old record goes first, the new one comes last.
+
+    Raises:
+        ScanError: see `check_output`; another run writes the volume.
+    """
+    path, sidecar = check_output(path, overwrite=True), sidecar_path(path)
+    with claimed(path), _temporary(sidecar) as text, _temporary(path) as volume:
+        check_output(path, overwrite=overwrite)
+        check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
+        text.write_text(_as_text(record), encoding="utf-8")
+        try:
+            yield volume
+        except ScanError as error:
+            raise ScanError(str(error).replace(str(volume), str(path))) from error
+        with undisturbed():
+            if not (path.exists() or sidecar.exists()):
+                will_write(path, [path, sidecar])
+            sidecar.unlink(missing_ok=True)
+            os.replace(volume, path)
+            os.replace(text, sidecar)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -126,6 +163,19 @@ def write_json(path: str | Path, content: Mapping[str, Any], *, overwrite: bool 
         ScanError: see `check_output`.
     """
     path = check_output(path, overwrite=overwrite, suffixes=(".json",))
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(_as_text(content), encoding="utf-8")
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def own_files(source: str | Path) -> list[Path]:
+    """Return a file that is read and its sidecars: beside it, and where it is a link beside what it leads to."""
+    path = Path(source)
+    found = [path]
+    for one in (Path(os.path.abspath(path)), path.resolve()):
+        if one.name:  # the root folder has none
+            found.append(sidecar_path(one))
+    return found

@@ -194,5 +194,16 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
         for key, value in network.state_dict().items()
     }
-    with atomic(file) as temporary:
-        torch.save(state, temporary)
+    save_checkpoint(state, file)
+
+
+def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write the state of a network or a run as torch packs it, atomically.
+
+    Raises:
+        ScanError: the operating system refuses the write (disk full).
+    """
+    packed = io.BytesIO()  # torch's own writer says of a full disk that an assertion failed, or ends the process
+    torch.save(state, packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())

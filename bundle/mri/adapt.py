@@ -27,8 +27,7 @@ from torch.utils.data import DataLoader
 from bida.device import usable_cores
 from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
-from bida.io.files import atomic
-from bida.io.weights import read_checkpoint
+from bida.io.weights import read_checkpoint, save_checkpoint
 from bida.mri.measurement import Measurement
 from bida.mri.selfcheck import SLICES, chosen_indices, with_content
 from bida.physics.geometry import SliceGeometry
@@ -222,8 +221,7 @@ class _Run:
     def save(self, path: Path) -> None:
         """Write the state, atomically."""
         counters = {"step": self.step, "seconds": self.seconds, "made_from": self.made_from}
-        with atomic(path) as temporary:
-            torch.save({**self.state(), **counters}, temporary)
+        save_checkpoint({**self.state(), **counters}, path)
 
     def load(self, path: Path) -> None:
         """Take up a state."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from bida.errors import ScanError, plain_errors
 from bida.eval import psnr
-from bida.io.files import make_folder, sidecar_path, write_json
+from bida.io.files import make_folder, recorded
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan, read_sidecar
 from bida.mri.preview import preview
@@ -46,13 +46,13 @@ def run_demo(folder: Path, factor: float = 5.0, samples: int = 0) -> str:
     grids[1] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
     thick_affine = resampled_affine(affine, truth.shape, [VOXEL_MM] * 3, grids)
     write_volume(truth_path, truth, affine, overwrite=True)
-    write_volume(scan_path, slices, thick_affine, overwrite=True)
     record = {
         "SliceThickness": geometry.thickness_mm,
         "SpacingBetweenSlices": geometry.slice_spacing_mm,
         "Source": SOURCE,
     }
-    write_json(sidecar_path(scan_path), record, overwrite=True)
+    with recorded(scan_path, record, overwrite=True) as temporary:
+        write_volume(temporary, slices, thick_affine)
 
     run_bundle(scan_path, folder, samples, truth_path)
 

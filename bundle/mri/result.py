@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from bida.io.files import check_output, sidecar_path, write_json
+from bida.errors import SettingsError
+from bida.io.files import own_files, recorded, sidecar_path
 from bida.io.nifti import as_stored, volume_image, write_volume
 from bida.physics.grid import spacing_of
 
@@ -68,11 +69,16 @@ class Result:
             overwrite: Replace existing files.
 
         Raises:
-            ScanError: See ``bida.io.files.check_output``.
+            ScanError: See ``bida.io.files.recorded``.
+            SettingsError: One of the two files is a scan that the result is from, or its sidecar.
         """
-        check_output(sidecar_path(path), overwrite=overwrite, suffixes=(".json",))
-        write_volume(path, self.data, self.affine, self.header, dtype, overwrite=overwrite)
-        write_json(sidecar_path(path), self.record_as(dtype), overwrite=overwrite)
+        sources = [self.record["source"], *(scan["source"] for scan in self.record.get("scans") or ())]
+        taken = {file.resolve() for source in sources for file in own_files(source)}
+        for file in (Path(path), sidecar_path(path)):
+            if file.resolve() in taken:
+                raise SettingsError(f"{file}: output must be a file of its own, not the scan's; rename it")
+        with recorded(path, self.record_as(dtype), overwrite=overwrite) as temporary:
+            write_volume(temporary, self.data, self.affine, self.header, dtype)
 
     def record_as(self, dtype: DTypeLike) -> dict[str, Any]:
         """Return the record of the volume as it is stored: how far it is from the scan once it is rounded to a type."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bida.errors import SettingsError
-from bida.io.files import sidecar_path, write_json
+from bida.io.files import recorded
 from bida.io.nifti import source_header, write_volume
 from bida.physics.geometry import Float, SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, resampled_affine, spacing_of
@@ -96,7 +96,6 @@ def simulate_file(
     grids[along] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
     affine = resampled_affine(thin.affine, thin.shape, spacing, grids)
     thick = orient.backward(ScanImage(slices[None], affine), turned)
-    write_volume(output, thick.numpy(), thick.affine, source_header(source), overwrite=overwrite)
     record = {
         "SliceThickness": geometry.thickness_mm,
         "SpacingBetweenSlices": geometry.slice_spacing_mm,
@@ -112,7 +111,8 @@ def simulate_file(
         **({} if motion is None else {"motion": motion.tolist()}),
         "versions": versions(),
     }
-    write_json(sidecar_path(output), record, overwrite=overwrite)
+    with recorded(output, record, overwrite=overwrite) as temporary:
+        write_volume(temporary, thick.numpy(), thick.affine, source_header(source))
     return Simulated(geometry, noise, kind, motion)
 
 

@@ -12,14 +12,16 @@ from typing import Any, cast
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver, EMAHandler
+from ignite.handlers import Checkpoint, EMAHandler
+from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
 from torch import nn
 from tqdm import tqdm
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import SettingsError
-from bida.io.weights import load_weights, misfits, read_checkpoint, save_weights
+from bida.io.files import make_folder
+from bida.io.weights import load_weights, misfits, read_checkpoint, save_checkpoint, save_weights
 from bida.training.batches import ThickBatches
 from bida.training.dataset import CountingSampler
 
@@ -283,19 +285,50 @@ class ReportValidation:
 
 
 class ExportWeights:
-    """Write the averaged network's weights, half precision, after every epoch; the run's product at any time."""
+    """Write the averaged network's weights, half precision, after every epoch; the run's product at any time.
+
+    It stands after the checkpoint's loader.
+    """
 
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         """Take the averaged network and the file to write."""
         self.network, self.path = network, Path(path)
 
     def attach(self, engine: Engine) -> None:
-        """Run after every epoch."""
+        """Run after every epoch, and when a run is taken up that may have ended before its last file was written."""
+        engine.add_event_handler(Events.STARTED, self.take_up)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def take_up(self, engine: Engine) -> None:
+        """Write the file of the state that was loaded."""
+        if engine.state.iteration:
+            self(engine)
 
     def __call__(self, engine: Engine) -> None:
         """Write the file atomically."""
         save_weights(self.network, self.path)
+
+
+class AtomicSaver(BaseSaveHandler):
+    """Write and remove ignite's checkpoints; one that is not whole never has its name, or stays.
+
+    Args:
+        folder: Where they go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder."""
+        self.folder = make_folder(folder)
+
+    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write a file."""
+        if idist.get_rank() == 0:
+            save_checkpoint(checkpoint, self.folder / filename)
+
+    def remove(self, filename: str) -> None:
+        """Remove a file."""
+        if idist.get_rank() == 0:
+            (self.folder / filename).unlink(missing_ok=True)
 
 
 class Checkpoints:
@@ -316,8 +349,9 @@ class Checkpoints:
     def attach(self, engine: Engine) -> None:
         """Load when the engine starts, save after every epoch."""
         state = {**self.state, "trainer": engine}
-        saver = DiskSaver(str(self.folder), create_dir=True, require_empty=False)
-        save = Checkpoint(state, saver, n_saved=self.keep, global_step_transform=lambda *_: engine.state.iteration)
+        save = Checkpoint(
+            state, AtomicSaver(self.folder), n_saved=self.keep, global_step_transform=lambda *_: engine.state.iteration
+        )
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, save)
 

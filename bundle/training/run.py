@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from bida.errors import BidaError, SettingsError, cause_of, plain_errors
+from bida.io.claim import claimed, scratch
+from bida.io.files import make_folder
 from bida.shipped import shipped
 
 # what a value of the wrong kind makes of a configuration
@@ -53,10 +54,10 @@ def run_training(
             f"--set: must name a value of the configuration, got {', '.join(unknown)}; "
             f"see {' and '.join(released[-settable:])}"
         )
-    with TemporaryDirectory() as folder:
+    with scratch("train") as folder:
         written = []
         for number, (config, content) in enumerate(given.items()):  # MONAI's reader takes 1e-4 for a text
-            written.append(str(Path(folder) / f"{number}.yaml"))
+            written.append(str(folder / f"{number}.yaml"))
             Path(written[-1]).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
             with config_errors([config]):
                 ConfigParser.load_config_files([*own, *written])
@@ -70,9 +71,10 @@ def run_training(
                 [*own, *written], workflow_type="train", run_id="training",
                 logging_file=str(shipped("configs") / "logging.conf"), **overrides | literal,
             )  # fmt: skip
-            workflow.initialize()
-            workflow.run()
-            workflow.finalize()
+            with claimed(make_folder(fixed["output_dir"]) / "model.pt"):
+                workflow.initialize()
+                workflow.run()
+                workflow.finalize()
 
 
 def as_literal(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 import string
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError, StripperError
 from bida.eval.external import run_external
 from bida.eval.skullstrip.mask import Mask, check_mask
+from bida.io.claim import scratch
 from bida.physics.grid import corner_distance_voxels
 
 _GRID_TOLERANCE_VOXELS = 0.01  # float32 affines and quaternions round far below that, half a voxel is far above
@@ -127,8 +127,8 @@ class CommandStripper:
 
     def _run(self, volume: NDArray[np.float32], affine: NDArray[np.float64]) -> Mask:
         """Return the program's mask of a volume, both in the file's orientation."""
-        with tempfile.TemporaryDirectory(prefix="bida-strip-") as folder:
-            source, target = Path(folder) / "in" / "scan_0000.nii.gz", Path(folder) / "out" / "mask.nii.gz"
+        with scratch("strip") as folder:
+            source, target = folder / "in" / "scan_0000.nii.gz", folder / "out" / "mask.nii.gz"
             source.parent.mkdir()
             target.parent.mkdir()
             image = nib.Nifti1Image(volume, affine)

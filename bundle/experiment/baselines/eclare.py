@@ -17,9 +17,7 @@ slice profile, a GPU and its quality were not tried.
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError
 from bida.eval.external import run_external
 from bida.experiment.baselines.outside import only_image, resampled
+from bida.io.claim import scratch
 from bida.io.nifti import write_volume
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, corner_distance_voxels, resampled_affine, spacing_of
@@ -69,8 +68,8 @@ def eclare(
     affine, hr_affine = np.asarray(affine, dtype=np.float64), np.asarray(hr_affine, dtype=np.float64)
     _check(slices, affine, geometry, hr_shape, hr_affine)
     words = _words(command, geometry)
-    with tempfile.TemporaryDirectory(prefix="bida-eclare-") as folder:
-        source, target = Path(folder) / "scan.nii.gz", Path(folder) / "out"
+    with scratch("eclare") as folder:
+        source, target = folder / "scan.nii.gz", folder / "out"
         target.mkdir()
         write_volume(source, slices, affine)
         run_external([*words, "--in-fpath", str(source), "--out-dir", str(target)], timeout_s, WHAT)

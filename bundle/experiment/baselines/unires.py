@@ -24,9 +24,7 @@ from __future__ import annotations
 
 import math
 import shlex
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +32,7 @@ from numpy.typing import NDArray
 from bida.errors import SettingsError
 from bida.eval.external import run_external
 from bida.experiment.baselines.outside import only_image, resampled
+from bida.io.claim import scratch
 from bida.io.nifti import write_volume
 from bida.physics.grid import spacing_of
 
@@ -98,13 +97,13 @@ def unires(
         raise SettingsError(f"{WHAT}: the command must have its quotations closed, got {command!r}") from error
     hr_affine = np.asarray(hr_affine, dtype=np.float64)
     voxel = UNIT * max(spacing_of(hr_affine)) * (1.0 + HAIR)
-    with tempfile.TemporaryDirectory(prefix="bida-unires-") as folder:
-        script, target, files = Path(folder) / "run.py", Path(folder) / "out", []
+    with scratch("unires") as folder:
+        script, target, files = folder / "run.py", folder / "out", []
         script.write_text(SCRIPT, encoding="utf-8")
         target.mkdir()
         for number, (scan, affine) in enumerate(zip(scans, affines), 1):
             given, at = ahead(scan, np.asarray(affine, dtype=np.float64))
-            files.append(str(Path(folder) / f"scan{number}.nii.gz"))
+            files.append(str(folder / f"scan{number}.nii.gz"))
             write_volume(files[-1], given, np.diag([UNIT, UNIT, UNIT, 1.0]) @ at)
         run_external([*words, str(script), str(target), repr(voxel), repr(strength), *files], timeout_s, WHAT)
         result = only_image(target, WHAT, scale_header=UNIT)

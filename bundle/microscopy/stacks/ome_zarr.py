@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
+from bida.io.claim import clear, temporary_name
 from bida.microscopy.stacks.axes import Found, to_czyx, to_um
 from bida.microscopy.stacks.paths import is_zarr
 
@@ -108,8 +108,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not is_zarr(path):
         raise ScanError(f"{path}: only a zarr group may be replaced, it is another folder or a file; rename the output")
-    temporary, old = (path.with_name(f".{uuid.uuid4().hex}.zarr") for _ in range(2))
+    temporary, old = (path.with_name(temporary_name(path, ".zarr")) for _ in range(2))
     try:
+        clear(path)
         yield temporary
         if path.exists():
             os.replace(path, old)  # a folder that is not empty cannot be replaced in one step
