@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -179,3 +181,19 @@ def opensrh(tmp_path: Path) -> Path:
     (root / "meta" / "opensrh.json").write_text(json.dumps(described))
     (root / "meta" / "train_val_split.json").write_text(json.dumps({"train": ["A"], "val": ["B"]}))
     return root
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context in which no file may grow beyond a thousand bytes, as on a disk that fills up."""
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full

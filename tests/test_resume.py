@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,11 @@ import torch
 from small_experiment import experiment, value
 
 from bida.device import usable_cores
+from bida.errors import BidaError, ScanError
+from bida.experiment import runner
 from bida.experiment.methods import METHODS, Choices, Method
 from bida.experiment.runner import run
+from bida.io.claim import claimed
 from bida.physics.interpolation import cubic
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -126,3 +130,60 @@ def test_the_time_of_a_run_is_told_without_that_of_kept_cells(data, tmp_path):
     assert first["scoring_seconds"] == second["scoring_seconds"]
     assert sum(expected.values()) < first["wall_seconds"]
     assert first["cores"] == usable_cores() and first["threads_each"] == torch.get_num_threads()
+
+
+def test_a_folder_is_one_runs_alone(data, tmp_path, counted):
+    with claimed(tmp_path / "results.csv"):
+        other = ThreadPoolExecutor(1).submit(run, experiment(data, tmp_path))
+        with pytest.raises(ScanError, match=r"results\.csv: output must be one run's alone"):
+            other.result()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_whose_removal_was_cut_off_is_made_anew(data, tmp_path, counted):
+    planned = experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"])
+    run(planned)
+    (tmp_path / "sub-01/2.5x_counted/volume.nii.gz").rename(tmp_path / "kept.nii.gz")
+    with pytest.raises(BidaError):
+        run(planned)  # a record without its volume is never left by bida, see below
+    calls = []
+
+    def cut(place):
+        calls.append(sorted(path.name for path in place.iterdir()))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("bida.experiment.runner.shutil.rmtree", cut)
+        run(experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"], choices=Choices(seed=1)))
+    assert calls and all("cell.json" not in names for names in calls), "the record goes first"
+
+
+def test_slices_of_two_settings_are_never_mixed(data, tmp_path, counted, monkeypatch):
+    noisy = {"methods": ["counted"], "subjects": ["sub-01"], "snr": (20,)}
+    run(experiment(data, tmp_path / "whole", profile="gaussian", **noisy))
+    run(experiment(data, tmp_path / "cut", profile="box", **noisy))
+    real = runner.make_noisy
+    for stop_before in (True, False):  # after the slices, and after their noise; without the mark that they are whole
+
+        def cut(*words, stop_before=stop_before):
+            if not stop_before:
+                real(*words)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(runner, "make_noisy", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment(data, tmp_path / "cut", profile="gaussian", **noisy))
+    monkeypatch.setattr(runner, "make_noisy", real)
+    run(experiment(data, tmp_path / "cut", profile="gaussian", **noisy))
+    for name in ("2.5x_snr20_slices.nii.gz", "2.5x_snr20_counted/volume.nii.gz"):
+        one, other = (np.asarray(nib.load(tmp_path / place / "sub-01" / name).dataobj) for place in ("whole", "cut"))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_damaged_records_are_made_anew(data, tmp_path, counted):
+    planned = experiment(data, tmp_path, methods=["counted"], subjects=["sub-01"])
+    run(planned)
+    for name, content in (("2.5x_counted/cell.json", "{"), ("2.5x_slices_from.json", "\x00"), ("hr/cell.json", "[]")):
+        (tmp_path / "sub-01" / name).write_text(content)
+    run(planned)
+    assert len(counted) == 2

@@ -121,7 +121,7 @@ def check_outputs(
         SettingsError: Two of the files are one, or a file is the scan, its sidecar, or one of the others that are read.
     """
     check_exists(scan)
-    files = [check_output(output, overwrite=overwrite)]
+    files = [check_output(output, overwrite=overwrite, with_record=True)]
     files.append(check_output(sidecar_path(output), overwrite=overwrite, suffixes=(".json",)))
     files += [check_output(draw, overwrite=overwrite) for draw in draws]
     if uncertainty is not None:

@@ -81,14 +81,17 @@ def run_alone(experiment: Experiment) -> Path:
         total=sum(job.cost for job in truths + jobs),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
-    for stage in (truths, jobs):  # the truths' masks and labels are made before the jobs that are compared with them
-        with closing(finish(experiment, stage)) as finished:
-            for job, outcome in finished:
-                failures += outcome.failures
-                reused += outcome.reused
-                bar.set_description_str(f"{job.animal.subject} {job.name}", refresh=False)
-                bar.update(job.cost)
-    bar.close()
+    with bar:  # an end by Ctrl-C closes it, too
+        for stage in (
+            truths,
+            jobs,
+        ):  # the truths' masks and labels are made before the jobs that are compared with them
+            with closing(finish(experiment, stage)) as finished:
+                for job, outcome in finished:
+                    failures += outcome.failures
+                    reused += outcome.reused
+                    bar.set_description_str(f"{job.animal.subject} {job.name}", refresh=False)
+                    bar.update(job.cost)
     write_json(output / "failures.json", {"failures": failures}, overwrite=True)
     rows = collect(experiment, truths, jobs)
     if not rows:

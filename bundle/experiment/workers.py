@@ -90,14 +90,22 @@ def _end_with_parent() -> None:
 
 def _exit(number: int, frame: Any) -> None:
     """Leave by an exception, on whose way out programs that were started are stopped and unfinished files removed."""
+    if not _working:  # the pool would print the exception
+        os._exit(128 + number)
     sys.exit(128 + number)
+
+
+_working: list[bool] = []  # one while this process is at work
 
 
 def _run(work: Callable[[Item], Result], item: Item) -> Result:
     try:
+        _working.append(True)
         return work(item)
     except SystemExit as stopped:  # the pool would take it for a result, and go on
         os._exit(stopped.code if isinstance(stopped.code, int) else 1)
+    finally:
+        _working.clear()
 
 
 def _end(processes: Collection[BaseProcess]) -> None:

@@ -69,8 +69,10 @@ def check_exists(path: str | Path) -> Path:
     return path
 
 
-def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = NIFTI_SUFFIXES) -> Path:
-    """Check, before any work is done, that `path` can be written.
+def check_output(
+    path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = NIFTI_SUFFIXES, with_record: bool = False
+) -> Path:
+    """Check, before any work is done, that `path` can be written; one that goes with a record is told without it.
 
     Raises:
         ScanError: wrong suffix, existing file without `overwrite`, missing or unwritable folder.
@@ -94,7 +96,7 @@ def check_output(path: str | Path, *, overwrite: bool = False, suffixes: tuple[s
     if not os.access(path.parent, os.W_OK):
         raise ScanError(f"{path}: its folder must be writable, '{path.parent}' is not; choose another folder")
     if path.exists() and not overwrite:
-        alone = path.name.endswith(NIFTI_SUFFIXES) and not sidecar_path(path).exists()
+        alone = with_record and not sidecar_path(path).exists()
         told = "it does, without a record of how it was made" if alone else "it does"
         raise ScanError(f"{path}: output must not exist, {told}; choose another name or give --overwrite")
     return path
@@ -141,7 +143,7 @@ def recorded(path: str | Path, record: Mapping[str, Any], *, overwrite: bool = F
     """
     path, sidecar = check_output(path, overwrite=True), sidecar_path(path)
     with claimed(path), _temporary(sidecar) as text, _temporary(path) as volume:
-        check_output(path, overwrite=overwrite)
+        check_output(path, overwrite=overwrite, with_record=True)
         check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
         text.write_text(_as_text(record), encoding="utf-8")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def denoised_image(path: Path, volume: NDArray[np.float32], cache: Path | None) 
             return found
     smooth = denoised(volume)
     make_folder(cache)
+    packed = io.BytesIO()  # numpy's own writer doesn't say that a disk is full
+    np.save(packed, smooth)
     with atomic(kept) as temporary:
-        np.save(temporary, smooth)
+        temporary.write_bytes(packed.getbuffer())
     return smooth
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def run_training(
                 [*own, *written], workflow_type="train", run_id="training",
                 logging_file=str(shipped("configs") / "logging.conf"), **overrides | literal,
             )  # fmt: skip
+            logging.getLogger("ignite.engine").setLevel(logging.CRITICAL)  # what ends a run is told once, below
             with claimed(make_folder(fixed["output_dir"]) / "model.pt"):
                 workflow.initialize()
                 workflow.run()

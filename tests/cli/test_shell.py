@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,27 @@ def test_sidecars_of_links_and_files_that_are_read_are_never_written(make_scan: 
         with pytest.raises(SettingsError, match="must be a file of its own"):
             check_outputs(str(link), str(output), True, read=[like])
     assert check_outputs(str(link), str(tmp_path / "study" / "out.nii"), True, read=[like]).name == "out.nii"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_asks_for_an_end_gets_it_in_one_line_and_nothing_half_written_stays(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    program = (
+        "import sys, time; from types import SimpleNamespace; from bida.cli import parser; from bida.io.claim import "
+        "claimed; from bida.io.files import atomic\n"
+        "def run(arguments):\n"
+        "  with claimed(sys.argv[2]), atomic(sys.argv[2]) as half:\n"
+        "    half.touch(); print('ready', flush=True); time.sleep(60)\n"
+        "options = lambda sub: sub.add_argument('out')\n"
+        "parser.command = lambda name: SimpleNamespace(add_options=options, run=run)\n"
+        "sys.exit(parser.main())"
+    )
+    pipe = subprocess.PIPE
+    words = [sys.executable, "-c", program, "info", str(tmp_path / "out.nii.gz")]
+    process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n" and list(tmp_path.iterdir())
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == "bida: stopped\n"
+    assert process.returncode == code
+    assert not list(tmp_path.iterdir())

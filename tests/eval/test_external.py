@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import subprocess
 import sys
 import time
 
@@ -135,3 +136,15 @@ def test_an_interrupt_stops_the_program(tmp_path):
 def test_the_error_crosses_processes():
     error = pickle.loads(pickle.dumps(ExternalError("x: y")))
     assert isinstance(error, BidaError) and str(error) == "x: y"
+
+
+def test_a_program_ends_with_a_run_that_is_killed(tmp_path):
+    code = "import sys; from bida.eval.external import run_external; run_external(sys.argv[1:], 60, 'x')"
+    program = ["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; sleep 60', str(tmp_path / "started")]
+    run = subprocess.Popen([sys.executable, "-c", code, *program])
+    while not (tmp_path / "started").exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    assert is_gone(int((tmp_path / "started").read_text()))

@@ -96,3 +96,8 @@ def test_the_package_hands_its_names_on():
 
     assert bida.experiment.run is runner.run
     assert (bida.experiment.Experiment, bida.experiment.Choices) == (Experiment, Choices)
+
+
+def test_factors_whose_results_would_have_one_name_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"must differ in their first six digits, got .*2\.5, 2\.5000001"):
+        Experiment(tmp_path, tmp_path, factors=(2.5, 2.5000001))

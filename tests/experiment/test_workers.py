@@ -86,6 +86,28 @@ def test_ctrl_c_at_the_terminal_does_so_too(tmp_path):
     assert len(started(marks)) == 2 and all(is_gone(one) for one in started(marks))
 
 
+@pytest.mark.slow
+def test_processes_and_what_they_run_end_with_one_that_is_killed(tmp_path):
+    script, marks = tmp_path / "script.py", tmp_path / "marks"
+    script.write_text(
+        "import sys; from functools import partial; from multiprocessing import active_children\n"
+        "from pathlib import Path; from bida.experiment.workers import side_by_side; from test_workers import hang\n"
+        "if __name__ == '__main__': list(side_by_side(partial(hang, Path(sys.argv[1])), range(1, 20), 2, 1))"
+    )
+    marks.mkdir()
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    process = subprocess.Popen([sys.executable, str(script), str(marks)], env=environment)
+    while len(started(marks)) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = [int(one) for one in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    process.wait()
+    assert all(is_gone(one) for one in started(marks))
+    assert len(children) >= 2 and all(is_gone(one) for one in children)
+
+
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_cell_whose_process_died_is_told(data, tmp_path, monkeypatch):
     def stand_in(work, items, jobs, threads):

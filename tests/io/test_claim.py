@@ -198,7 +198,7 @@ def test_a_kill_between_the_moves_leaves_no_volume_with_anothers_record(tmp_path
     assert not out.with_name("out.json").exists() and out.exists() == (overwrite or move == 2)
     if overwrite:
         with pytest.raises(ScanError, match="it does, without a record of how it was made"), claimed(out):
-            files.check_output(out)
+            files.check_output(out, with_record=True)
     with claimed(out):  # as the command has it for its whole run
         written(out, 3.0, overwrite=overwrite)
     assert json.loads(out.with_name("out.json").read_text()) == {"value": 3.0}

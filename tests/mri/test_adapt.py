@@ -1,5 +1,6 @@
 import copy
 import itertools
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.unet import SliceUNet
-from bida.errors import SettingsError
+from bida.errors import ScanError, SettingsError
 from bida.mri.adapt import Adaptation, ScanSlices, adapt, training_slices
 from bida.mri.selfcheck import chosen_indices
 from bida.physics.geometry import SliceGeometry
@@ -166,3 +167,16 @@ def test_what_cannot_be_adapted():
     coarse.stride = 8
     with pytest.raises(SettingsError, match="slices must have at least 8 x 8 voxels, the smallest has 6"):
         training_slices([small], how(), coarse)
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_the_state_before(ticks, tmp_path, full_disk):
+    file = tmp_path / "run.ckpt"
+    before = []
+    with ExitStack() as stack, pytest.raises(ScanError, match=r"run\.ckpt: .*writable, got 'File too large'"):
+
+        def after_a_step(done, total, loss):
+            before.append(file.read_bytes())
+            stack.enter_context(full_disk())
+
+        adapt(prior(), [scan()], how(save_seconds=0.0), file, after_a_step)
+    assert [file.read_bytes()] == before and list(tmp_path.iterdir()) == [file]

@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from bida.diffusion.prior import CLASSES, SPREAD, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.errors import SettingsError
+from bida.errors import ScanError, SettingsError
 from bida.io.weights import load_weights
-from bida.training.handlers import SpreadLoss, prepare, warmup_cosine, warmup_cosine_scheduler
+from bida.training.handlers import (
+    Checkpoints,
+    ExportWeights,
+    SpreadLoss,
+    prepare,
+    warmup_cosine,
+    warmup_cosine_scheduler,
+)
 
 SMALL = {
     "network#bare#channels": [64],
@@ -230,3 +238,44 @@ def test_two_processes_share_a_time_and_their_weights(bids, tmp_path):
     prior = small_prior()
     load_weights(prior, tmp_path / "two" / "model.pt")
     assert prior.tells_spread
+
+
+def trainer(folder, export=True):
+    """Return an engine of two epochs of a network whose weight tells its steps, with its handlers."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+
+    def step(engine, batch):
+        network.weight.data += 1
+
+    engine = Engine(step)
+    Checkpoints({"network": network}, folder).attach(engine)
+    if export:
+        ExportWeights(network, folder / "model.pt").attach(engine)
+    return engine
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_weights_of_a_run_that_was_killed_after_its_checkpoint_are_written_when_it_is_taken_up(tmp_path, epoch):
+    engine = trainer(tmp_path)
+    engine.run([0] * 3, max_epochs=epoch)
+    (tmp_path / "model.pt").unlink()  # was killed between the two
+    trainer(tmp_path).run([0] * 3, max_epochs=2)
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_3.pt", "checkpoint_6.pt", "model.pt"]
+
+
+def test_a_run_that_has_not_begun_writes_no_weights(tmp_path):
+    engine, written = trainer(tmp_path), []
+    engine.add_event_handler(Events.STARTED, lambda: written.extend(tmp_path.iterdir()))
+    engine.run([0] * 3, max_epochs=1)
+    assert not written
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_one_line_and_leaves_those_before(tmp_path, full_disk):
+    trainer(tmp_path).run([0] * 3, max_epochs=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    again = trainer(tmp_path, export=False)
+    with full_disk(), pytest.raises(ScanError, match=r"checkpoint_6\.pt: .* writable, got 'File too large'"):
+        again.run([0] * 3, max_epochs=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
