@@ -96,7 +96,7 @@ COMMANDS = {
         ("*.nii.gz",), check=whole,
     ),
     "evaluate": Command(EVALUATE, RESULTS),
-    "evaluate-jobs": Command(f"{EVALUATE} --jobs 2", RESULTS),
+    "evaluate-jobs": Command(f"{EVALUATE.replace(' 20', '')} --jobs 2", RESULTS),
     "train": Command(
         "train ../inputs/bids --output out " + " ".join(f"--set '{one}'" for one in PRIOR.split()),
         ("out/model.pt", "out/denoised/*"), ("out/events.*",),
