@@ -82,10 +82,7 @@ def run_alone(experiment: Experiment) -> Path:
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
     with bar:  # an end by Ctrl-C closes it, too
-        for stage in (
-            truths,
-            jobs,
-        ):  # the truths' masks and labels are made before the jobs that are compared with them
+        for stage in (truths, jobs):  # the truths' masks and labels come before the jobs that are compared with them
             with closing(finish(experiment, stage)) as finished:
                 for job, outcome in finished:
                     failures += outcome.failures
