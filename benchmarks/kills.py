@@ -95,6 +95,10 @@ COMMANDS = {
         f"{SMALL}",
         ("*.nii.gz",), check=whole,
     ),
+    "superres-many": Command(
+        f"superres ../inputs/mouse.nii.gz ../inputs/head.nii.gz -o out --workers 1 --no-n4 --self-check off {SMALL}",
+        ("out/*.nii.gz",),
+    ),
     "evaluate": Command(EVALUATE, RESULTS),
     "evaluate-jobs": Command(f"{EVALUATE.replace(' 20', '')} --jobs 2", RESULTS),
     "train": Command(

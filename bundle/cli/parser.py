@@ -64,13 +64,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 0, 1 where some of many scans failed, 2 for an error that the user can mend, 130 after Ctrl-C, 143 after a
     request to end (SIGTERM), 129 after a terminal that closed (SIGHUP), or 141 after a closed pipe.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    words, signal_number = sys.argv[1:] if argv is None else list(argv), 0
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
         gc.set_threshold(1_000_000, 10, 10)
         end_as_by_ctrl_c()
         for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can of a name
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+    try:
+        code = run(words)
+    except KeyboardInterrupt as stopped:
+        signal_number = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
+    finally:
+        if argv is None:
+            for number in ENDS:  # what is left to do is the interpreter's, and short
+                signal.signal(number, signal.SIG_IGN)
+            gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
+    if signal_number:  # bars have ended with what they were shown for
+        print("bida: stopped", file=sys.stderr)
+        return 128 + signal_number
+    return code
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command; return its exit code, see ``main``."""
     arguments = parser([word for word in words if word in COMMANDS]).parse_args(words)
     if not arguments.version and arguments.command is None:
         parser([]).print_help()
@@ -86,14 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BidaError as error:
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stopped:
-        print("bida: stopped", file=sys.stderr)
-        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
-    finally:
-        if argv is None:
-            for number in ENDS:  # what is left to do is the interpreter's, and short
-                signal.signal(number, signal.SIG_IGN)
-            gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
     return code
 
 

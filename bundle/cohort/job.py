@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bida.errors import BidaError, ScanError
-from bida.io.files import sidecar_path, stem
+from bida.io.claim import claimed
+from bida.io.files import check_output, make_folder, sidecar_path, stem
 from bida.io.weights import sha256, weights_file
 from bida.mri.settings import Settings
 
@@ -162,12 +163,16 @@ def do(job: Job) -> Outcome:
 
 def restored(job: Job) -> dict[str, Any]:
     """Restore a job's scans, write the result, its record and its page; return the record."""
-    from bida.io.files import check_output, make_folder
+    make_folder(Path(job.output).parent)
+    with claimed(job.output, job.page if job.report else None):
+        return _restored(job)
+
+
+def _restored(job: Job) -> dict[str, Any]:
     from bida.mri.combine import restore_combined
     from bida.mri.pipeline import restore
 
-    make_folder(Path(job.output).parent)
-    output = check_output(job.output, overwrite=job.overwrite)
+    output = check_output(job.output, overwrite=job.overwrite, with_record=True)
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
     if len(job.scans) == 1:
         result = restore(job.scans[0], job.settings, checkpoint=checkpoint)

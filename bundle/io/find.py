@@ -40,7 +40,10 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and path.name.lower().endswith(SCANS) and not NO_SCAN.search(stem(path))
+        if path.is_file()
+        and path.name.lower().endswith(SCANS)
+        and not NO_SCAN.search(stem(path))
+        and not path.name.startswith(".")  # what a run writes, and other programs' own
     )
 
 
