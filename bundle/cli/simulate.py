@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.move is not None and len(axes) == 1:
         raise SettingsError(f"--move: must come with several axes, got {axes[0]} alone; give for example --axis A S")
     outputs = [
-        check_outputs(arguments.input, str(one), arguments.overwrite) for one in paths_of(arguments.output, axes)
+        check_outputs(arguments.input, str(one), arguments.overwrite, read=[arguments.profile])
+        for one in paths_of(arguments.output, axes)
     ]
     from bida.mri.simulate import simulate_set
 

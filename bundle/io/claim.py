@@ -33,6 +33,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 YOUNG_S = 5.0  # a lock without an owner's name that is younger is just being made
+SOON_S = 10.0  # in which what is left of a run that was killed ends, too
 POLL_S = 0.2
 
 
@@ -106,6 +107,7 @@ def lock_path(path: Path) -> Path:
 
 def _taken(path: Path, lock: Path, wait: bool) -> int:
     """Return the open file of a lock that this process has from now on."""
+    start = time.monotonic()
     while True:
         try:
             made, file = True, os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR)
@@ -134,7 +136,9 @@ def _taken(path: Path, lock: Path, wait: bool) -> int:
             if not free:
                 os.close(file)
         elsewhere = owner.get("host") not in (None, socket.gethostname())
-        if not lock.exists() or (not owner and not wait):  # let go in the meantime, or just being made
+        # let go in the meantime, just being made, or what a process that has died had started is about to end
+        soon = not lock.exists() or not owner or (not elsewhere and not _lives(int(owner["process"])))
+        if soon and time.monotonic() - start < SOON_S:
             time.sleep(POLL_S / 10)
             continue
         if not wait or elsewhere:

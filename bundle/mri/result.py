@@ -70,13 +70,17 @@ class Result:
 
         Raises:
             ScanError: See ``bida.io.files.recorded``.
-            SettingsError: One of the two files is a scan that the result is from, or its sidecar.
+            SettingsError: One of the two files is one that the result is from: a scan, its sidecar, weights, a profile.
         """
         sources = [self.record["source"], *(scan["source"] for scan in self.record.get("scans") or ())]
+        named = [self.record.get("settings", {}).get(name) for name in ("like", "profile", "model")]
+        sources += [one for one in named if one is not None and Path(one).is_file()]
         taken = {file.resolve() for source in sources for file in own_files(source)}
         for file in (Path(path), sidecar_path(path)):
             if file.resolve() in taken:
-                raise SettingsError(f"{file}: output must be a file of its own, not the scan's; rename it")
+                raise SettingsError(
+                    f"{file}: output must be a file of its own, not one that the result is from; rename it"
+                )
         with recorded(path, self.record_as(dtype), overwrite=overwrite) as temporary:
             write_volume(temporary, self.data, self.affine, self.header, dtype)
 

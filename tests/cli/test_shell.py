@@ -102,3 +102,27 @@ def test_what_asks_for_an_end_gets_it_in_one_line_and_nothing_half_written_stays
     assert process.communicate(timeout=60)[1] == "bida: stopped\n"
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["superres"], ["adapt", "--minutes", "0.01", "-o"]])
+def test_an_output_of_another_run_is_refused(make_scan: MakeScan, tmp_path: Path, capsys, words: list[str]) -> None:
+    scan, out = make_scan(), tmp_path / ("own.pt" if words[0] == "adapt" else "out.nii.gz")
+    hold = "import sys, time; from bida.io.claim import claimed\nwith claimed(sys.argv[1]): "
+    hold += "print(1, flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(out)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline()
+    before = sorted(tmp_path.iterdir())
+    assert main([words[0], str(scan), *words[1:], str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{out}: output must be one run's alone, process {other.pid} of" in said
+    assert sorted(tmp_path.iterdir()) == before
+    other.kill()
+    other.communicate()
+
+
+def test_weights_that_are_read_are_never_written(make_scan: MakeScan, tmp_path: Path, capsys) -> None:
+    weights = tmp_path / "own.pt"
+    weights.write_bytes(b"mine")
+    assert main(["adapt", str(make_scan()), "-o", str(weights), "--model", str(weights), "--overwrite"]) == 2
+    assert "own.pt: output must be a file of its own, not the weights of --model" in capsys.readouterr().err
+    assert weights.read_bytes() == b"mine"

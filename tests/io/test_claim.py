@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bida.errors import ScanError
+from bida.errors import ScanError, SettingsError
 from bida.io import claim, files
 from bida.io.claim import claimed, lock_path, scratch, undisturbed
 from bida.io.files import atomic, recorded, write_json
 from bida.io.nifti import write_volume
+from bida.mri.result import Result
 
 BUSY = "output must be one run's alone, process"
 AFFINE = np.eye(4)
@@ -231,3 +232,18 @@ def test_atomic_takes_names_of_254_characters(tmp_path: Path) -> None:
     with claimed(path), atomic(path) as temporary:
         temporary.touch()
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "second.nii", "own.nii", "like.nii.gz"])
+def test_a_result_is_never_saved_over_what_it_is_from(tmp_path: Path, name: str) -> None:
+    for file in ("scan.nii.gz", "scan.json", "second.nii.gz", "second.json", "own.json", "like.nii.gz"):
+        (tmp_path / file).write_text("mine")
+    settings = {"like": str(tmp_path / "like.nii.gz"), "profile": str(tmp_path / "own.json"), "model": "0.2"}
+    scans = [{"source": str(tmp_path / one)} for one in ("scan.nii.gz", "second.nii.gz")]
+    record = {"source": scans[0]["source"], "scans": scans, "settings": settings, "verdict": None}
+    result = Result(np.zeros((2, 2, 2), np.float32), AFFINE, None, record, ())
+    with pytest.raises(SettingsError, match="must be a file of its own, not one that the result is from"):
+        result.save(tmp_path / name, overwrite=True)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"} and len(list(tmp_path.iterdir())) == 6
+    result.save(tmp_path / "result.nii")
+    assert json.loads((tmp_path / "result.json").read_text())["scans"] == scans
