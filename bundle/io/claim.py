@@ -110,7 +110,7 @@ def _taken(path: Path, lock: Path, wait: bool) -> int:
     start = time.monotonic()
     while True:
         try:
-            made, file = True, os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            made, file = True, os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         except FileExistsError:
             try:
                 made, file = False, os.open(lock, os.O_RDWR)
@@ -129,7 +129,7 @@ def _taken(path: Path, lock: Path, wait: bool) -> int:
                 young = time.time() - os.fstat(file).st_mtime < YOUNG_S
                 free = _is_dead(owner, bool(locked)) if owner else not young
             if free:
-                _clear_halves(owner)
+                _clear_halves(lock.parent, owner)
                 _write(file, {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()})
                 return file
         finally:
@@ -137,7 +137,7 @@ def _taken(path: Path, lock: Path, wait: bool) -> int:
                 os.close(file)
         elsewhere = owner.get("host") not in (None, socket.gethostname())
         # let go in the meantime, just being made, or what a process that has died had started is about to end
-        soon = not lock.exists() or not owner or (not elsewhere and not _lives(int(owner["process"])))
+        soon = not lock.exists() or not owner or (not elsewhere and not _lives(owner["process"]))
         if soon and time.monotonic() - start < SOON_S:
             time.sleep(POLL_S / 10)
             continue
@@ -184,12 +184,13 @@ def _owner(file: int) -> dict[str, Any]:
         found = json.loads(os.pread(file, 1 << 20, 0))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    told = isinstance(found, dict) and isinstance(found.get("process"), int) and isinstance(found.get("new", []), list)
+    return found if told else {}
 
 
 def _is_dead(owner: dict[str, Any], locked: bool) -> bool:
     """Return whether a lock's owner has ended, as far as this machine knows; it has where its system's lock is had."""
-    return owner.get("host") == socket.gethostname() and (locked or not _lives(int(owner["process"])))
+    return owner.get("host") == socket.gethostname() and (locked or not _lives(owner["process"]))
 
 
 def _write(file: int, content: dict[str, Any]) -> None:
@@ -208,12 +209,13 @@ def will_write(path: Path, files: Iterable[Path]) -> None:
     _write(file, {**owner, "new": list(dict.fromkeys([*owner.get("new", ()), *new]))})
 
 
-def _clear_halves(owner: dict[str, Any]) -> None:
-    """Remove what a run that was killed has written, where it did not come to write all."""
+def _clear_halves(folder: Path, owner: dict[str, Any]) -> None:
+    """Remove what a run that was killed has written into a folder, where it did not come to write all."""
     files = [Path(one) for one in owner.get("new", ())]
     if not all(file.exists() for file in files):
         for file in files:
-            file.unlink(missing_ok=True)
+            if Path(os.path.realpath(file.parent)) == folder:
+                file.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path, suffix: str) -> str:

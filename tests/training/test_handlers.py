@@ -136,7 +136,7 @@ def test_two_processes(bids, tmp_path):
     run = subprocess.run(
         command,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         cwd=tmp_path,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
