@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for number in ENDS:  # what is left to do is the interpreter's, and short
                 signal.signal(number, signal.SIG_IGN)
             gc.freeze()  # the process ends: a last search for garbage among torch's objects takes a tenth of its time
-    if signal_number:  # bars have ended with what they were shown for
+    if signal_number:
+        end_bars()
         print("bida: stopped", file=sys.stderr)
         return 128 + signal_number
     return code
@@ -104,6 +105,13 @@ def run(words: Sequence[str]) -> int:
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
     return code
+
+
+def end_bars() -> None:
+    """End the lines of the bars that are still shown, so that what is said next has a line of its own."""
+    shown = sys.modules.get("tqdm")
+    for bar in list(getattr(shown.tqdm, "_instances", ())) if shown is not None else ():
+        bar.close()
 
 
 class Stopped(KeyboardInterrupt):

@@ -85,9 +85,10 @@ def test_what_asks_for_an_end_gets_it_in_one_line_and_nothing_half_written_stays
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     program = (
-        "import sys, time; from types import SimpleNamespace; from bida.cli import parser; from bida.io.claim import "
-        "claimed; from bida.io.files import atomic\n"
+        "import sys, time; from types import SimpleNamespace; from tqdm import tqdm; from bida.cli import parser\n"
+        "from bida.io.claim import claimed; from bida.io.files import atomic\n"
         "def run(arguments):\n"
+        "  global bar; bar = tqdm(total=2); bar.update()\n"
         "  with claimed(sys.argv[2]), atomic(sys.argv[2]) as half:\n"
         "    half.touch(); print('ready', flush=True); time.sleep(60)\n"
         "options = lambda sub: sub.add_argument('out')\n"
@@ -96,10 +97,11 @@ def test_what_asks_for_an_end_gets_it_in_one_line_and_nothing_half_written_stays
     )
     pipe = subprocess.PIPE
     words = [sys.executable, "-c", program, "info", str(tmp_path / "out.nii.gz")]
-    process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(words, stdout=pipe, stderr=pipe, encoding="utf-8")
     assert process.stdout is not None and process.stdout.readline() == "ready\n" and list(tmp_path.iterdir())
     process.send_signal(number)
-    assert process.communicate(timeout=60)[1] == "bida: stopped\n"
+    said = process.communicate(timeout=60)[1]
+    assert said.splitlines()[-1] == "bida: stopped" and "Traceback" not in said
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
 
