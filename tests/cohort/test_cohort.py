@@ -33,7 +33,8 @@ def jobs_of(scans: list[Path], folder: Path, **given: Any) -> list[Job]:
 def test_masks_labels_and_results_are_no_scans(tmp_path: Path) -> None:
     scans = ["a.nii.gz", "sub-01_T2w.nii", "b.NRRD", "masked.nii", "sub-02_desc-preproc2_T2w.nii.gz"]
     others = ["a_superres.nii.gz", "sub-01_dseg.nii.gz", "a_mask.nii", "sub-01_desc-superres_T2w.nii.gz", "a.json",
-              "a_superres_draw-1.nii.gz", "brain-mask.nii.gz", "atlas_labels.nii.gz", "a_std.nii.gz"]  # fmt: skip
+              "a_superres_draw-1.nii.gz", "brain-mask.nii.gz", "atlas_labels.nii.gz", "a_std.nii.gz",
+              ".bida-0a-1b-2-3c.nii.gz", "._a.nii.gz"]  # fmt: skip
     for name in scans + others:
         (tmp_path / name).touch()
     assert {path.name for path in images_in(tmp_path)} == set(scans)
