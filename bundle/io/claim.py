@@ -181,7 +181,8 @@ def _is(lock: Path, file: int) -> bool:
 def _owner(file: int) -> dict[str, Any]:
     """Return who a lock is of; empty where nobody has written that yet."""
     try:
-        found = json.loads(os.pread(file, 1 << 20, 0))
+        os.lseek(file, 0, os.SEEK_SET)
+        found = json.loads(os.read(file, 1 << 20))
     except (OSError, ValueError):
         return {}
     told = isinstance(found, dict) and isinstance(found.get("process"), int) and isinstance(found.get("new", []), list)
@@ -194,8 +195,9 @@ def _is_dead(owner: dict[str, Any], locked: bool) -> bool:
 
 
 def _write(file: int, content: dict[str, Any]) -> None:
+    os.lseek(file, 0, os.SEEK_SET)
     os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(content).encode(), 0)
+    os.write(file, json.dumps(content).encode())
 
 
 def will_write(path: Path, files: Iterable[Path]) -> None:
