@@ -39,6 +39,8 @@ def build(folder: Path, style: bool = True) -> Path:
     """
     metadata = json.loads((ROOT / "metadata.json").read_text(encoding="utf-8"))
     bundle = folder / NAME
+    for old in folder.glob(f"{NAME}_v*.zip"):
+        old.unlink()
     shutil.rmtree(bundle, ignore_errors=True)
     copy_code(bundle / "bida")
     copy_configs(bundle / "configs", metadata)

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from bida.cli.many import add_many_options, run_many
+from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import add_settings, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.mri.settings import Settings
@@ -40,10 +40,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore what is wanted, or sum up what is there."""
-    from bida.cohort.bids_app import Wanted, describe, jobs_of, open_layout, thick_scans, write_table
+    from bida.cohort.bids_app import Wanted, check_derivative, describe, jobs_of, open_layout, thick_scans, write_table
 
     out = Path(arguments.out_dir)
     if arguments.level == "group":
+        words = ("participant_label", "session_label", "suffix", "bids_filter_file", "combine", "report", "workers")
+        refuse(arguments, (*words, "scheduler", "json", "dry_run", "overwrite"), "is for participant, got group")
         table = write_table(out)
         print(f"{table}: one line a result; see {write_gallery(out)}")
         return 0
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in passed:
         print(f"bida: note: {line}", file=sys.stderr)
     given = {"overwrite": arguments.overwrite, "report": arguments.report}
+    check_derivative(out, Path(layout.root))
     jobs = jobs_of(layout, images, out, settings, arguments.combine, **given)
     if not arguments.dry_run:
         describe(out, Path(layout.root), settings)
@@ -67,13 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def write_gallery(out: Path) -> Path:
     """Write the page of all results of a derivative; return it."""
-    from bida.cohort.bids_app import results_in
     from bida.cohort.index import write_index
-    from bida.cohort.job import KEPT, Outcome, record_of, told_of
 
-    found = [(path, record_of(path) or {}) for path in results_in(out)]
-    outcomes = [Outcome(str(path), str(path), KEPT, told=told_of(record)) for path, record in found]
-    return write_index(out, outcomes)
+    return write_index(out, [])
 
 
 def filters_of(file: str | None) -> dict[str, object]:

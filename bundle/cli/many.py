@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bida.errors import SettingsError
 
@@ -41,13 +41,23 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
     """
     from tqdm import tqdm
 
+    from bida.cohort.index import NAME
     from bida.cohort.job import kept
-    from bida.cohort.queue import run
+    from bida.cohort.queue import check_workers, run
+    from bida.report.viewer import check_page
 
+    check_workers(arguments.workers)
     if arguments.dry_run:
-        for job in jobs:
-            print(f"{' + '.join(job.scans)} -> {job.output}{' (is there)' if kept(job) else ''}")
+        plans: list[dict[str, Any]] = [
+            {"scans": job.scans, "output": job.output, "there": kept(job) is not None} for job in jobs
+        ]
+        if arguments.json:
+            print(json.dumps(plans, indent=1))
+            return 0
+        for plan in plans:
+            print(f"{' + '.join(plan['scans'])} -> {plan['output']}{' (is there)' if plan['there'] else ''}")
         return 0
+    check_page(folder / NAME)
     outcomes: list[Outcome] = []
     with tqdm(total=len(jobs), desc="scans", unit="scan", smoothing=0) as bar:
         for outcome in run(jobs, arguments.workers, arguments.scheduler):
@@ -91,7 +101,7 @@ def refuse(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> 
     given = [
         f"--{name.replace('_', '-')}"
         for name, value in values.items()
-        if value is not None and value is not False and value != defaults.get(name, object())
+        if value not in (None, []) and value is not False and value != defaults.get(name, object())
     ]
     if given:
         raise SettingsError(f"{', '.join(given)}: {reason}; leave it out")

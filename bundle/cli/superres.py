@@ -16,7 +16,8 @@ from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
-from bida.io.files import NIFTI_SUFFIXES, check_output, make_folder, recorded, sidecar_path, stem
+from bida.io.files import check_output, make_folder, recorded, sidecar_path, stem
+from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import Settings
 from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
@@ -140,19 +141,23 @@ def page_of(output: str | Path) -> Path:
 
 
 def is_folder(arguments: argparse.Namespace) -> bool:
-    """Return whether results are to go to a folder: it is there, or its name is no NIfTI file's."""
+    """Return whether results are to go to a folder: it is there, or its name is no image's."""
     out = arguments.out
-    return out is not None and not arguments.combine and (Path(out).is_dir() or not out.endswith(NIFTI_SUFFIXES))
+    if out is None or arguments.combine:
+        return False
+    return Path(out).is_dir() or not out.lower().endswith((*SUFFIXES, ".img"))
 
 
 def run_folder(arguments: argparse.Namespace, settings: Settings) -> int:
     """Restore many scans into a folder; return the exit code."""
     from bida.cohort.job import Job
-    from bida.io.find import find_scans, name_results
+    from bida.io.find import find_scans, name_results, passed_over
 
     words = ("uncertainty", "keep_draws", "keep_dtype", "preview", "labels")
     refuse(arguments, words, f"is for one scan, got a folder of results, {arguments.out}")
     scans = find_scans(arguments.words)
+    for line in passed_over(arguments.words):
+        print(f"bida: note: {line}", file=sys.stderr)
     folder = Path(arguments.out) if arguments.dry_run else make_folder(arguments.out)
     given = {"overwrite": arguments.overwrite, "report": arguments.report}
     pairs = zip(scans, name_results(scans, folder))
@@ -166,7 +171,7 @@ def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Na
         SettingsError: An option is given that labels have no use for.
     """
     given = vars(arguments)
-    words = ("preset", "combine", "uncertainty", "keep_draws", "keep_dtype", "preview")
+    words = ("preset", "combine", "uncertainty", "keep_draws", "keep_dtype", "preview", "report")
     unused = [name for name in options_of(Settings) if name in given and name not in PLAN]
     unused += [name for name in words if given[name] not in (None, False)]
     if unused:

@@ -11,24 +11,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 
+from bida.cohort.index import results_in
 from bida.cohort.job import Job, record_of, told_of
-from bida.errors import SettingsError
-from bida.io.files import make_folder, write_json
-from bida.io.scan import read_affine
+from bida.errors import ScanError, SettingsError
+from bida.io.files import atomic, make_folder, write_json
+from bida.io.scan import read_affine, read_scan
 from bida.mri.settings import Settings
 from bida.physics.grid import spacing_of
 from bida.provenance import own_version
 
 BIDS_VERSION = "1.10.0"
 ANISOTROPIC = 1.25  # the coarsest voxel size over the finest, from which a scan counts as one of thick slices
-MASKED = 0.3  # share of zeros, from which a scan counts as brain-extracted
 DESC = "superres"
-COMBINED = {"acq": "acquisition", "run": "run", "echo": "echo", "part": "part"}  # what scans of one volume differ in
+MASKED = 0.3  # share of zeros, from which a scan counts as brain-extracted where its sidecar does not say
+COMBINED = {"acq": "acquisition", "run": "run"}  # what scans of one volume may differ in
+PHASES = ("phase", "real", "imag")  # parts of a complex image, which are no magnitudes
+NO_SCANS = re.compile(r"mask$|seg$|map$|photo$", re.IGNORECASE)  # suffixes, unless they are named
 TABLE = "desc-superres_scans.tsv"
 NO_LONGER = ("SliceThickness", "SpacingBetweenSlices", "SliceTiming")  # of a scan's sidecar, of its isotropic result
 
@@ -90,17 +92,30 @@ def thick_scans(layout: Any, wanted: Wanted) -> tuple[list[Any], list[str]]:
     if wanted.suffixes:
         chosen["suffix"] = list(wanted.suffixes)
     images, passed = [], []
-    for image in sorted(layout.get(**chosen), key=lambda one: one.path):
-        sizes = spacing_of(read_affine(image.path)[1])
+    try:
+        found = sorted(layout.get(**chosen), key=lambda one: one.path)
+    except ValueError as error:  # an entity that there is none of
+        reason = " ".join(str(error).split())[:200]
+        raise SettingsError(f"--bids-filter-file: must name entities of BIDS, got '{reason}'; correct it") from error
+    for image in found:
+        said = image.get_entities()
+        if said.get("part") in PHASES or (not wanted.suffixes and NO_SCANS.search(str(said.get("suffix")))):
+            passed.append(f"{image.path}: passed over, it is no magnitude image; --suffix names what is wanted")
+            continue
+        try:
+            sizes = spacing_of(read_affine(image.path)[1])
+        except ScanError:  # told when it is read
+            images.append(image)
+            continue
         if max(sizes) < ANISOTROPIC * min(sizes):
             told = " x ".join(f"{size:.3g}" for size in sizes)
             passed.append(f"{image.path}: passed over, its voxels are isotropic ({told} mm)")
         else:
             images.append(image)
     if not images:
-        found = f"; {len(passed)} have isotropic voxels" if passed else ""
+        others = f"; {len(passed)} are passed over, such as {passed[0]}" if passed else ""
         raise SettingsError(
-            f"{layout.root}: at least one scan must have thick slices, none has{found}; check the filters"
+            f"{layout.root}: at least one scan must have thick slices, none has{others}; check the filters"
         )
     return images, passed
 
@@ -123,6 +138,9 @@ def jobs_of(
         groups.setdefault(str(output_of(layout, [image], out, combine)), []).append(image)
     jobs = []
     for output, members in groups.items():
+        if len(members) > 1 and not combine:
+            also = f"{members[0].path} has this one too; filter one out"
+            raise SettingsError(f"{members[1].path}: results must have names of their own, {also}")
         paths = tuple(image.path for image in members)
         fields = sidecar_fields(layout, members)
         jobs.append(Job(paths, output, settings, fields=fields, **given))
@@ -165,14 +183,29 @@ def sidecar_fields(layout: Any, images: Sequence[Any]) -> dict[str, Any]:
     }
     sources = [f"bids:raw:{Path(image.path).relative_to(layout.root).as_posix()}" for image in images]
     text = "Isotropic volume restored from thick slices by biplanar diffusion (bida)"
-    bare = {"SkullStripped": all(is_masked(image.path) for image in images)}
-    return {**bare, **same, "Sources": sources, "Description": text}
+    return {"SkullStripped": are_masked, **same, "Sources": sources, "Description": text}
 
 
-def is_masked(path: str | Path) -> bool:
-    """Return whether a scan was brain-extracted, as its zeros tell: a scanner's background is noise."""
-    values = np.asarray(cast(nib.Nifti1Pair, nib.load(path)).dataobj)
-    return float(np.mean(values == 0)) > MASKED
+def are_masked(scans: Sequence[str]) -> bool:
+    """Return whether scans were brain-extracted, as their zeros tell: a scanner's background is noise."""
+    return all(float(np.mean(read_scan(scan).data == 0)) > MASKED for scan in scans)
+
+
+def check_derivative(out: Path, source: Path) -> None:
+    """Check that a folder can be made a derivative: it is new, or one of bida's, and not the data set itself.
+
+    Raises:
+        SettingsError: It is something else.
+    """
+    if out.resolve() == source.resolve():
+        raise SettingsError(f"{out}: OUT_DIR must be another folder than BIDS_DIR; give {out / 'derivatives' / 'bida'}")
+    told = out / "dataset_description.json"
+    try:
+        makers = json.loads(told.read_text(encoding="utf-8")).get("GeneratedBy", []) if told.exists() else None
+    except (OSError, ValueError, AttributeError):
+        makers = []
+    if makers is not None and not any(one.get("Name") == "bida" for one in makers):
+        raise SettingsError(f"{out}: OUT_DIR must be new or one of bida's, it is another data set; choose another")
 
 
 def describe(out: Path, source: Path, settings: Settings) -> None:
@@ -189,13 +222,14 @@ def describe(out: Path, source: Path, settings: Settings) -> None:
     }
     write_json(out / "dataset_description.json", description, overwrite=True)
     text = f"Thick-slice scans restored by bida {own_version()}. Each volume's JSON file records how."
-    (out / "README.md").write_text(f"# {name}: isotropic volumes\n\n{text}\n", encoding="utf-8")
-    (out / ".bidsignore").write_text("index.html\n*.html\n*_adapt.ckpt\n" + TABLE + "\n", encoding="utf-8")
-
-
-def results_in(out: Path) -> list[Path]:
-    """List the results of a derivative, sorted."""
-    return sorted(path for path in out.rglob(f"*_desc-{DESC}_*.nii.gz") if re.match(r"sub-", path.name))
+    written = {
+        "README.md": f"# {name}: isotropic volumes\n\n{text}\n",
+        ".bidsignore": f"*.html\n*_adapt.ckpt\n{TABLE}\n",
+    }
+    for name, content in written.items():
+        if not (out / name).exists():
+            with atomic(out / name) as temporary:
+                Path(temporary).write_text(content, encoding="utf-8")
 
 
 def write_table(out: Path) -> Path:

@@ -7,17 +7,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
 
-from bida.cohort.job import FAILED, Outcome, record_of
+from bida.cohort.job import FAILED, KEPT, Outcome, record_of, told_of
 from bida.drawing import cut, focus, grey_window
 from bida.io.files import atomic, stem
 from bida.io.nifti import ras
 from bida.mri.qc import bricks_of
 from bida.physics.geometry import SliceGeometry
-from bida.report.viewer import page, png_base64, thumbnail
+from bida.report.viewer import check_page, page, png_base64, thumbnail
 
 NAME = "index.html"
 COLUMNS = (  # key, title, digits behind the point
@@ -32,17 +33,34 @@ COLUMNS = (  # key, title, digits behind the point
 def write_index(folder: str | Path, outcomes: Sequence[Outcome]) -> Path:
     """Write the page of a cohort into its folder, atomically, in place of the one that is there; return it.
 
+    Results of earlier runs that are in the folder are shown too.
+
     Args:
         folder: Of the results.
         outcomes: Of the jobs, in the order shown at first.
     """
-    rows = [row_of(Path(folder), outcome) for outcome in outcomes]
+    there = {Path(outcome.output).resolve() for outcome in outcomes}
+    others = [path for path in results_in(Path(folder)) if path.resolve() not in there]
+    rows = [row_of(Path(folder), outcome) for outcome in (*outcomes, *map(outcome_of, others))]
     columns = [(key, title) for key, title, _ in COLUMNS]
     text = page("index.html.j2", rows=rows, columns=columns, folder=Path(folder).name)
     file = Path(folder) / NAME
+    check_page(file)
     with atomic(file) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
     return file
+
+
+def results_in(folder: Path) -> list[Path]:
+    """List the results in a folder and those below it, sorted: volumes with a record of bida's."""
+    found = sorted(path for path in folder.rglob("*.nii.gz") if "superres" in path.name)
+    return [path for path in found if "weights_sha256" in (record_of(path) or {})]
+
+
+def outcome_of(output: Path) -> Outcome:
+    """Return the outcome of a result that is there."""
+    record = record_of(output) or {}
+    return Outcome(str(record.get("source", output)), str(output), KEPT, told=told_of(record))
 
 
 def row_of(folder: Path, outcome: Outcome) -> dict[str, Any]:
@@ -51,17 +69,23 @@ def row_of(folder: Path, outcome: Outcome) -> dict[str, Any]:
     told = dict(outcome.told)
     told["bricks"] = None
     picture = None
+    error = outcome.error
     if outcome.state != FAILED and Path(outcome.output).is_file():
-        told["bricks"], picture = looked_at(outcome)
+        try:
+            told["bricks"], picture = looked_at(outcome)
+        except Exception as damage:  # one damaged file must not take the page of all with it
+            reason = " ".join(str(damage).split())[:100]
+            error = f"{outcome.output}: cannot be read ({reason}); make it again by --overwrite"
     return {
         "name": Path(outcome.scan).name,
         "state": outcome.state,
-        "error": outcome.error,
+        "error": error,
+        "key": Path(outcome.output).name,
         "verdict": told.get("verdict"),
         "warnings": told.get("warnings") or [],
         "figures": [figure(told.get(key), digits) for key, _, digits in COLUMNS],
         "picture": picture,
-        "link": os.path.relpath(beside, folder) if beside.is_file() else None,
+        "link": quote(os.path.relpath(beside, folder)) if beside.is_file() else None,
     }
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bida.errors import BidaError, ScanError
 from bida.io.claim import claimed
 from bida.io.files import check_output, make_folder, sidecar_path, stem
+from bida.io.sidecar import read_sidecar
 from bida.io.weights import sha256, weights_file
 from bida.mri.settings import Settings
+from bida.report.viewer import check_page, is_own_page
 
 DONE, KEPT, FAILED = "done", "kept", "failed"
+HEADERS = (".mhd", ".nhdr", ".hdr", ".img", ".head", ".brik")  # formats of two files: the others of the name count too
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Job:
         settings: Of the run.
         overwrite: Replace results that exist, whatever they were made with.
         report: Write a page beside the result, ``<name>.html``.
-        fields: What the sidecar says beside the record, such as what a BIDS sidecar said of the scan.
+        fields: What the sidecar says beside the record, such as what a BIDS sidecar said of the scan; what is called
+            with the scans where their values are to be looked at.
     """
 
     scans: tuple[str, ...]
@@ -72,11 +77,34 @@ def fingerprint(job: Job) -> dict[str, Any]:
     Raises:
         ScanError: A scan is not there.
     """
+    read = {name: getattr(job.settings, name) for name in ("like", "profile")}
     return {
-        "input_sha256": {Path(scan).name: digest(Path(scan)) for scan in job.scans},
-        "settings": json.loads(json.dumps(asdict(job.settings), default=str)),
+        "input_sha256": [digest_of_scan(Path(scan)) for scan in job.scans],
+        "read_sha256": {name: digest(Path(file)) for name, file in read.items() if file and Path(file).is_file()},
+        "settings": json.loads(json.dumps(asdict(absolute(job.settings)), default=str)),
         "weights_sha256": sha256(weights_file(job.settings.model)),
     }
+
+
+def absolute(settings: Settings) -> Settings:
+    """Return settings whose files hold in whatever folder a process runs."""
+    named = {name: getattr(settings, name) for name in ("like", "profile", "model")}
+    files: dict[str, Any] = {
+        name: str(Path(one).absolute()) for name, one in named.items() if one is not None and Path(one).is_file()
+    }
+    return replace(settings, **files)
+
+
+def digest_of_scan(path: Path) -> str:
+    """Return the SHA-256 of all that is read of a scan: its file or folder, data files, and what sidecars say of it.
+
+    Raises:
+        ScanError: It cannot be read.
+    """
+    apart = path.suffix.lower() in HEADERS and path.is_file()
+    files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if apart else [path]
+    told = json.dumps(read_sidecar(path), sort_keys=True, default=str)
+    return hashlib.sha256("\n".join([*map(digest, files), told]).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -110,12 +138,15 @@ def record_of(output: str | Path) -> dict[str, Any] | None:
         return None
 
 
-def is_finished(job: Job) -> bool:
-    """Return whether the result is there, made of the same scans by the same settings and weights."""
+def is_the_same(job: Job) -> bool:
+    """Return whether a result is there that was made of the same scans by the same settings and weights."""
     record = record_of(job.output)
-    if record is None or job.overwrite or (job.report and not job.page.is_file()):
-        return False
-    return all(record.get(key) == value for key, value in fingerprint(job).items())
+    return record is not None and all(record.get(key) == value for key, value in fingerprint(job).items())
+
+
+def is_finished(job: Job) -> bool:
+    """Return whether nothing is left to be done: the result is there, and its page where one is wanted."""
+    return not job.overwrite and (job.page.is_file() or not job.report) and is_the_same(job)
 
 
 def kept(job: Job) -> Outcome | None:
@@ -135,7 +166,7 @@ def unreadable(job: Job) -> Outcome | None:
     try:
         for scan in job.scans[:1]:  # of several, others may be left out
             load(scan)
-    except (BidaError, MemoryError) as error:
+    except Exception as error:
         return failed(job, error, start)
     return None
 
@@ -172,19 +203,30 @@ def _restored(job: Job) -> dict[str, Any]:
     from bida.mri.combine import restore_combined
     from bida.mri.pipeline import restore
 
-    output = check_output(job.output, overwrite=job.overwrite, with_record=True)
+    overwrite = job.overwrite or is_the_same(job)  # where the page alone is missing
+    if not overwrite and record_of(job.output) is not None:
+        raise ScanError(
+            f"{job.output}: is there, of another scan or made by other settings; give --overwrite, or another folder"
+        )
+    output = check_output(job.output, overwrite=overwrite, with_record=True)
+    if job.report:
+        check_page(job.page)
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
     if len(job.scans) == 1:
         result = restore(job.scans[0], job.settings, checkpoint=checkpoint)
     else:
         result = restore_combined(job.scans, job.settings, checkpoint=checkpoint)
-    result.record.update({**job.fields, **fingerprint(job)})
+    said = {name: value(job.scans) if callable(value) else value for name, value in job.fields.items()}
+    result.record.update({name: value for name, value in said.items() if name not in result.record})
+    result.record.update(fingerprint(job))
+    result.save(output, overwrite=overwrite)
+    checkpoint.unlink(missing_ok=True)
     if job.report:
         from bida.mri.qc import write_page
 
         write_page(job.page, job.scans[0], job.settings, result, overwrite=True)
-    result.save(output, overwrite=job.overwrite)
-    checkpoint.unlink(missing_ok=True)
+    elif is_own_page(job.page):  # of the result that was there before
+        job.page.unlink()
     return result.record
 
 

@@ -10,9 +10,12 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from bida.cohort.job import FAILED, Job, Outcome, do, kept, unreadable
+from bida.cohort.job import DONE, FAILED, Job, Outcome, absolute, do, kept, unreadable
 from bida.errors import SettingsError
 
 TRIES = 3  # deaths of workers that a scan may bring about before it counts as failed
@@ -30,8 +33,7 @@ def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> 
     Raises:
         SettingsError: ``workers`` is below 1, or the scheduler does not answer.
     """
-    if workers < 1:
-        raise SettingsError(f"--workers: must be at least 1, got {workers}; raise it")
+    check_workers(workers)
     ahead = []
     for job in jobs:  # no process is started for what is there, or cannot be read
         before = kept(job) or unreadable(job)
@@ -45,7 +47,22 @@ def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> 
         yield from map(do, ahead)
         return
     with client(min(workers, len(ahead)), scheduler) as connected:
-        yield from on_dask(connected, ahead)
+        for outcome in on_dask(connected, ahead):
+            if outcome.state == DONE and not Path(outcome.output).is_file():
+                seen = f"its result must be seen here, {outcome.output} is not; give workers the same files"
+                line = f"{outcome.scan}: {seen}"
+                outcome = Outcome(outcome.scan, outcome.output, FAILED, line, outcome.seconds)
+            yield outcome
+
+
+def check_workers(workers: int) -> None:
+    """Check a number of workers.
+
+    Raises:
+        SettingsError: It is below 1.
+    """
+    if workers < 1:
+        raise SettingsError(f"--workers: must be at least 1, got {workers}; raise it")
 
 
 def on_dask(connected: Any, jobs: Sequence[Job]) -> Iterator[Outcome]:
@@ -53,18 +70,25 @@ def on_dask(connected: Any, jobs: Sequence[Job]) -> Iterator[Outcome]:
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    keys = [f"bida-{number}-{job.output}" for number, job in enumerate(jobs)]
-    futures = {connected.submit(do, job, key=key, pure=False): job for key, job in zip(keys, jobs)}
+    own = uuid4().hex  # two runs on one scheduler must not take each other's tasks for theirs
+    keys = [f"bida-{own}-{number}" for number in range(len(jobs))]
+    futures = {connected.submit(do, everywhere(job), key=key, pure=False): job for key, job in zip(keys, jobs)}
     for future in as_completed(list(futures)):
         job = futures.pop(future)
         error = future.exception()
         if error is None:
-            yield future.result()
+            yield replace(future.result(), scan=job.scans[0], output=job.output)
         else:
             killed = isinstance(error, KilledWorker)
             line = f"{TRIES + 1} processes died at it; look at memory" if killed else f"{type(error).__name__}: {error}"
             yield Outcome(job.scans[0], job.output, FAILED, f"{job.scans[0]}: {' '.join(line.split())[:300]}")
         future.release()
+
+
+def everywhere(job: Job) -> Job:
+    """Return a job whose paths hold in whatever folder a worker runs."""
+    scans = tuple(str(Path(scan).absolute()) for scan in job.scans)
+    return replace(job, scans=scans, output=str(Path(job.output).absolute()), settings=absolute(job.settings))
 
 
 @contextmanager
@@ -120,9 +144,11 @@ def workers_spec(workers: int) -> dict[int, dict[str, Any]]:
     from distributed import Nanny
 
     cards = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # a scheduler of the machine may have given some alone
+    names = visible.split(",") if visible else [str(card) for card in range(cards)]
     found = {}
     for number in range(workers):
-        environment = {"CUDA_VISIBLE_DEVICES": str(number % cards)} if cards else {}
+        environment = {"CUDA_VISIBLE_DEVICES": names[number % cards]} if cards else {}
         quiet = {"silence_logs": logging.ERROR, "dashboard": False}
         options = {"nthreads": 1, "host": "127.0.0.1", "env": environment, **quiet}
         found[number] = {"cls": Nanny, "options": options}
@@ -130,10 +156,12 @@ def workers_spec(workers: int) -> dict[int, dict[str, Any]]:
 
 
 def threads_of(workers: int) -> int:
-    """Return how many threads each of some workers may use, so that they share the cores of this machine."""
+    """Return how many threads each of some workers may use, so that they share the cores, and no more than was set."""
     from bida.device import usable_cores
 
-    return max(1, usable_cores() // workers)
+    share = max(1, usable_cores() // workers)
+    set_to = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(set_to)) if set_to.isdigit() and int(set_to) > 0 else share
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 from bida.errors import ScanError
 from bida.io.files import check_exists, result_path, stem
 
-SCANS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+SCANS = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".mif", ".mif.gz", ".mih",
+         ".head", ".gipl")  # fmt: skip
 # names of what lies beside scans and is none: masks, label maps, results of bida and what was written with them
 NO_SCAN = re.compile(
     r"(^|[_-])(mask|dseg|probseg|labels?|superres|std|uncertainty|draw-\d+)$|_desc-(superres|preproc)_|_draw-\d+$", re.I
@@ -29,8 +30,8 @@ def find_scans(sources: Sequence[str | Path]) -> list[Path]:
     scans: list[Path] = []
     for path in (check_exists(source) for source in sources):
         inside = images_in(path) if path.is_dir() else []
-        if path.is_dir() and not inside and not any(path.iterdir()):
-            raise ScanError(f"{path}: a folder must hold scans, it is empty; check the path")
+        if path.is_dir() and not inside and not any(one.is_file() for one in path.rglob("*")):
+            raise ScanError(f"{path}: a folder must hold scans, it holds no file; check the path")
         scans += inside or [path]
     return scans
 
@@ -45,6 +46,20 @@ def images_in(folder: Path) -> list[Path]:
         and not NO_SCAN.search(stem(path))
         and not path.name.startswith(".")  # what a run writes, and other programs' own
     )
+
+
+def passed_over(sources: Sequence[str | Path]) -> list[str]:
+    """Return a line for each file and folder in named folders that `find_scans` does not take."""
+    found = []
+    for folder in (Path(source) for source in sources if Path(source).is_dir()):
+        scans = images_in(folder)
+        for path in sorted(folder.iterdir()) if scans else []:
+            image = path.is_file() and path.name.lower().endswith(SCANS) and not path.name.startswith(".")
+            if image and path not in scans:
+                found.append(f"{path}: left out, its name is that of a mask, labels or a result; name it to take it")
+            elif path.is_dir():
+                found.append(f"{path}: not looked into; name it to take what it holds")
+    return found
 
 
 def name_results(scans: Sequence[Path], folder: str | Path) -> list[Path]:

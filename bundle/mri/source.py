@@ -50,7 +50,8 @@ def voxels_of(source: Any) -> NDArray | None:
         return source
     if not hasattr(source, "detach"):
         return None
-    values = np.asarray(source.detach().cpu())
+    tensor = source.detach().cpu()
+    values = np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
     return values[0] if values.ndim == 4 and values.shape[0] == 1 else values  # MONAI's channel
 
 
@@ -62,10 +63,17 @@ def image_of(voxels: NDArray, affine: ArrayLike | None) -> nib.Nifti1Image:
     """
     if voxels.dtype.kind not in "iuf":
         raise SettingsError(f"source: voxels must be real numbers, got {voxels.dtype}; convert them")
-    matrix = None if affine is None else np.asarray(affine, dtype=np.float64)
+    matrix, found = None, "none"
+    if affine is not None:
+        try:
+            matrix = np.asarray(affine.detach().cpu() if hasattr(affine, "detach") else affine, dtype=np.float64)
+            found = f"shape {matrix.shape}"
+        except (TypeError, ValueError):
+            found = type(affine).__name__
     if matrix is None or matrix.shape != (4, 4):
-        found = "none" if matrix is None else f"shape {matrix.shape}"
         raise SettingsError(f"affine: must be 4 x 4, voxel index to mm, got {found}; give it beside the voxels")
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
+        raise SettingsError("affine: must be finite and turn no axis to nothing, it does; correct it")
     kind = voxels.dtype if voxels.dtype.name in STORED else np.dtype(np.float64)
     image = nib.Nifti1Image(voxels.astype(kind), matrix)
     image.header.set_xyzt_units("mm")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -18,8 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from skimage.measure import block_reduce
 
+from bida.errors import ScanError
+
 ROOM = 11 * 10**6  # bytes of all the volumes of a page in base64: with NiiVue and the figures it stays below 15 MB
 LEVELS = 255
+GENERATOR = '<meta name="generator" content="bida">'
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,30 @@ def niivue() -> Markup:
     return Markup(files("bida.report").joinpath("niivue.umd.js").read_text(encoding="utf-8"))
 
 
+def is_own_page(path: str | Path) -> bool:
+    """Return whether a file is a page that was made here."""
+    try:
+        with Path(path).open("rb") as file:
+            return GENERATOR.encode() in file.read(1000)
+    except OSError:
+        return False
+
+
+def check_page(path: str | Path) -> None:
+    """Check that a page can be written without replacing what is no page of ours.
+
+    Raises:
+        ScanError: Something else is there.
+    """
+    if os.path.lexists(path) and not is_own_page(path):
+        raise ScanError(f"{path}: a page must not replace what is none of bida's, something else is there; move it")
+
+
 def page(template: str, **given: Any) -> str:
     """Return a template of this room filled in; what is given is escaped, and whatever it names must be given."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = files("bida.report").joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(**given)
+    return environment.from_string(text).render(generator=Markup(GENERATOR), **given)
 
 
 def thumbnail(volume: ArrayLike, window: tuple[float, float], size: int = 96) -> bytes:

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("bids", reason="pybids is not installed")
 
 from bida.cohort import queue
-from bida.cohort.bids_app import Wanted, describe, jobs_of, open_layout, results_in, thick_scans, write_table
+from bida.cohort.bids_app import Wanted, check_derivative, describe, jobs_of, open_layout, thick_scans, write_table
+from bida.cohort.index import results_in
 from bida.cohort.job import DONE, KEPT
 from bida.errors import SettingsError
 from bida.mri.settings import Settings
@@ -83,7 +84,7 @@ def test_filters(folder: Path, wanted: Wanted, count: int) -> None:
 def test_what_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="must hold sub-09, it does not; there are sub-01, sub-02"):
         thick_scans(open_layout(folder), Wanted(participants=("09",)))
-    with pytest.raises(SettingsError, match="at least one scan must have thick slices, none has; 1 have isotropic"):
+    with pytest.raises(SettingsError, match="at least one scan must have thick slices, none has; 1 are passed over"):
         thick_scans(open_layout(folder), Wanted(participants=("02",), suffixes=("T2w",)))
     with pytest.raises(SettingsError, match=r"must hold dataset_description\.json"):
         open_layout(tmp_path)
@@ -108,6 +109,47 @@ def test_sidecars_keep_what_the_scan_said_and_inherited(folder: Path, tmp_path: 
     assert len(results_in(out)) == 2
     table = write_table(out).read_text().splitlines()
     assert table[0].startswith("filename\tverdict\tbetter_db") and len(table) == 3
+
+
+def test_a_data_set_is_never_made_a_derivative(folder: Path, tmp_path: Path) -> None:
+    before = (folder / "dataset_description.json").read_text()
+    with pytest.raises(SettingsError, match="OUT_DIR must be another folder than BIDS_DIR"):
+        check_derivative(folder, folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dataset_description.json").write_text("{}")
+    with pytest.raises(SettingsError, match="OUT_DIR must be new or one of bida's"):
+        check_derivative(other, folder)
+    out = tmp_path / "out"
+    describe(out, folder, FAST)
+    (out / "README.md").write_text("mine")
+    describe(out, folder, FAST)
+    check_derivative(out, folder)
+    assert (out / "README.md").read_text() == "mine"
+    assert (folder / "dataset_description.json").read_text() == before
+
+
+def test_phases_masks_and_copies_are_not_scans_of_one_volume(folder: Path, tmp_path: Path) -> None:
+    anat = folder / "sub-01" / "ses-2" / "anat"
+    for name in ("part-phase_T2w", "desc-brain_mask", "T1map"):
+        (anat / f"sub-01_ses-2_{name}.nii.gz").write_bytes((anat / "sub-01_ses-2_T2w.nii.gz").read_bytes())
+    layout = open_layout(folder)
+    images, passed = thick_scans(layout, Wanted(participants=("01",), sessions=("2",)))
+    assert [Path(one.path).name for one in images] == ["sub-01_ses-2_T2w.nii.gz"]
+    assert len(passed) == 3 and all("passed over, it is no magnitude image" in line for line in passed)
+    (anat / "sub-01_ses-2_desc-x_T2w.nii.gz").write_bytes((anat / "sub-01_ses-2_T2w.nii.gz").read_bytes())
+    layout = open_layout(folder)
+    images, _ = thick_scans(layout, Wanted(participants=("01",), sessions=("2",)))
+    with pytest.raises(SettingsError, match="results must have names of their own"):
+        jobs_of(layout, images, tmp_path / "out", FAST, combine=False)
+
+
+def test_a_broken_scan_takes_no_other_with_it(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub-02" / "ses-1" / "anat" / "sub-02_ses-1_T1w.nii.gz").write_bytes(b"no image")
+    layout = open_layout(folder)
+    images, _ = thick_scans(layout, Wanted())
+    states = [one.state for one in queue.run(jobs_of(layout, images, tmp_path / "out", FAST, combine=False))]
+    assert sorted(states) == ["done", "done", "done", "failed"]
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_what_cannot_be_listed_is_one_line(tmp_path: Path) -> None:
     for source, message in (
         ([], "must be named"),
         ([tmp_path / "no"], "must exist"),
-        ([tmp_path / "empty"], "is empty"),
+        ([tmp_path / "empty"], "holds no file"),
     ):
         with pytest.raises(ScanError, match=message):
             find_scans(source)
@@ -85,11 +85,85 @@ def test_other_settings_or_another_scan_are_not_the_same(make_scan: MakeScan, tm
     assert do(job).state == KEPT
     other = Job(job.scans, job.output, Settings(n4=False, self_check=False, thickness=0.6))
     refused = do(other)
-    assert refused.state == FAILED and refused.error is not None and "output must not exist" in refused.error
+    assert (
+        refused.state == FAILED
+        and refused.error is not None
+        and "is there, of another scan or made by other settings" in refused.error
+    )
     assert do(Job(other.scans, other.output, other.settings, overwrite=True)).state == DONE
     assert do(other).state == KEPT
     make_scan(values=lambda shape, affine: np.random.default_rng(1).uniform(1, 2, shape))  # the same name
     assert do(other).state == FAILED
+
+
+def test_whatever_a_result_was_made_of_counts(make_scan: MakeScan, tmp_path: Path) -> None:
+    import SimpleITK
+
+    out = tmp_path / "out"
+    out.mkdir()
+    profile = tmp_path / "profile.txt"
+    profile.write_text("\n".join(f"{z} {np.exp(-((z / 0.4) ** 2))}" for z in np.linspace(-1, 1, 41)))
+    scan = make_scan()
+    SimpleITK.WriteImage(SimpleITK.ReadImage(scan), tmp_path / "two.mhd")
+    settings = Settings(n4=False, self_check=False, profile=str(profile))
+    nifti = Job((str(scan),), str(out / "a.nii.gz"), settings)
+    raw = Job((str(tmp_path / "two.mhd"),), str(out / "b.nii.gz"), FAST)
+    assert [do(job).state for job in (nifti, raw, nifti, raw)] == [DONE, DONE, KEPT, KEPT]
+    (tmp_path / "scan.json").write_text(json.dumps({"SpacingBetweenSlices": 0.75}))
+    assert do(nifti).state == FAILED  # what its sidecar says is another scan
+    (tmp_path / "scan.json").unlink()
+    assert do(nifti).state == KEPT
+    profile.write_text(profile.read_text().replace("1.0\n", "0.9\n"))
+    assert do(nifti).state == FAILED
+    with (tmp_path / "two.raw").open("r+b") as file:
+        file.write(b"\0\0\0\0")
+    refused = do(raw)
+    assert refused.state == FAILED
+    assert (
+        refused.error
+        == f"{out / 'b.nii.gz'}: is there, of another scan or made by other settings; give --overwrite, or another folder"
+    )
+
+
+def test_pages_come_and_go_with_their_results(make_scan: MakeScan, tmp_path: Path) -> None:
+    scan = make_scan()
+    (job,) = jobs_of([scan], tmp_path)
+    page = tmp_path / "scan_superres.html"
+    assert do(job).state == DONE and not page.exists()
+    (wanted,) = jobs_of([scan], tmp_path, report=True)
+    assert do(wanted).state == DONE and page.is_file()
+    assert [do(job).state, do(wanted).state] == [KEPT, KEPT]
+    other = Settings(n4=False, self_check=False, seed=5)
+    assert do(Job(job.scans, job.output, other, overwrite=True)).state == DONE
+    assert not page.exists()  # it showed the result before
+    page.write_text("mine")
+    (forced,) = jobs_of([scan], tmp_path, report=True, overwrite=True)
+    assert "must not replace what is none of bida's" in str(do(forced).error)
+    assert page.read_text() == "mine"
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(ScanError, match=r"index\.html: a page must not replace"):
+        write_index(tmp_path, [])
+
+
+def test_the_page_shows_results_of_earlier_runs_and_damaged_ones(make_scan: MakeScan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second = (make_scan(name=f"{name}.nii.gz") for name in "ab")
+    outcomes = [do(job) for job in jobs_of([first, second], out)]
+    text = write_index(out, outcomes[1:]).read_text()
+    assert text.count("<tr tabindex") == 2 and text.count("data:image/png") == 2
+    damaged = out / "a_superres.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    text = write_index(out, outcomes).read_text()
+    assert text.count("data:image/png") == 1 and "cannot be read" in text
+
+
+def test_a_job_for_other_machines_has_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("0 1")
+    job = queue.everywhere(Job(("a.nii",), "out/b.nii.gz", Settings(profile="p.txt", model="0.2")))
+    assert (job.scans, job.output) == ((str(tmp_path / "a.nii"),), str(tmp_path / "out" / "b.nii.gz"))
+    assert (job.settings.profile, job.settings.model) == (str(tmp_path / "p.txt"), "0.2")
 
 
 def test_a_folder_s_digest_is_of_names_and_contents(tmp_path: Path) -> None:
@@ -122,7 +196,7 @@ def test_the_page_shows_every_scan(make_scan: MakeScan, tmp_path: Path) -> None:
     assert "a&lt;b&gt;.nii.gz" in text and "a<b>" not in text
     assert "failed: " in text and "2 scans in out" in text
     assert text.count("data:image/png;base64,") == 1
-    assert 'href="a&lt;b&gt;_superres.html"' in text
+    assert 'href="a%3Cb%3E_superres.html"' in text
     assert (out / "a<b>_superres.html").is_file()
 
 
@@ -138,10 +212,15 @@ def test_each_worker_has_its_gpu_or_its_share_of_the_cores(monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     cards = [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in queue.workers_spec(3).values()]
     assert cards == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in queue.workers_spec(2).values()] == ["2", "3"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert all(one["options"]["env"] == {} for one in queue.workers_spec(2).values())
     monkeypatch.setattr("bida.device.usable_cores", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [queue.threads_of(count) for count in (1, 2, 3, 9)] == [7, 3, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert [queue.threads_of(count) for count in (1, 2, 3, 9)] == [2, 2, 2, 1]
 
 
 @pytest.fixture

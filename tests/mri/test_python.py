@@ -103,6 +103,8 @@ def test_warnings_are_warnings(make_scan: MakeScan) -> None:
         (np.zeros((4, 4, 4), bool), {"affine": np.eye(4)}, "source: voxels must be real numbers, got bool"),
         (torch.zeros(4, 4, 4), {}, "affine: must be 4 x 4"),
         ("x.nii", {"affine": np.eye(4)}, "affine: is for voxels in memory"),
+        (torch.zeros(4, 4, 4), {"affine": "x"}, "affine: must be 4 x 4, .* got str"),
+        (torch.zeros(4, 4, 4, dtype=torch.bfloat16), {"affine": np.full((4, 4), np.nan)}, "affine: must be finite"),
         (5, {}, "source: must be a path, .* got int"),
         (["x.nii", np.zeros((4, 4, 4))], {}, "source: must be a path, .* got ndarray"),
         (np.zeros((4, 4)), {"affine": np.eye(4)}, "dimension"),
