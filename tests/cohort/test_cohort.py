@@ -119,10 +119,8 @@ def test_whatever_a_result_was_made_of_counts(make_scan: MakeScan, tmp_path: Pat
         file.write(b"\0\0\0\0")
     refused = do(raw)
     assert refused.state == FAILED
-    assert (
-        refused.error
-        == f"{out / 'b.nii.gz'}: is there, of another scan or made by other settings; give --overwrite, or another folder"
-    )
+    cure = "is there, of another scan or made by other settings; give --overwrite, or another folder"
+    assert refused.error == f"{out / 'b.nii.gz'}: {cure}"
 
 
 def test_pages_come_and_go_with_their_results(make_scan: MakeScan, tmp_path: Path) -> None:
