@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -127,7 +129,9 @@ def adapt(
     sampler = CountingSampler()
     sampler.start = run.step * how.batch_size
     workers = 1 if run.device.type == "cpu" else min(WORKERS, usable_cores())
-    loader = DataLoader(dataset, how.batch_size, sampler=sampler, num_workers=workers)
+    loader = DataLoader(
+        dataset, how.batch_size, sampler=sampler, num_workers=workers, worker_init_fn=leave_unfetched_batches
+    )
     prior.train()
     total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()
     for batch in loader:
@@ -146,6 +150,17 @@ def adapt(
     prior.load_state_dict(run.average.state_dict())
     prior.eval()
     return run.step
+
+
+def leave_unfetched_batches(worker: int) -> None:
+    """Let a process that prepares slices say nothing of a batch that a run which is stopped fetches no more."""
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError):
+            shown(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation) -> str:

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import sys
 from contextlib import ExitStack
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError
-from bida.mri.adapt import Adaptation, ScanSlices, adapt, training_slices
+from bida.mri.adapt import Adaptation, ScanSlices, adapt, leave_unfetched_batches, training_slices
 from bida.mri.selfcheck import chosen_indices
 from bida.physics.geometry import SliceGeometry
 from bida.training.dataset import CountingSampler
@@ -180,3 +181,12 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_the_state_before(ticks, tmp
 
         adapt(prior(), [scan()], how(save_seconds=0.0), file, after_a_step)
     assert [file.read_bytes()] == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_batch_that_nobody_fetches_is_no_error_and_others_are(monkeypatch):
+    said = []
+    monkeypatch.setattr("sys.excepthook", lambda *error: said.append(error[0]))
+    leave_unfetched_batches(0)
+    for error in (ConnectionResetError(104, "reset"), RuntimeError("other")):
+        sys.excepthook(type(error), error, None)
+    assert said == [RuntimeError]
