@@ -267,6 +267,7 @@ def test_scans_of_a_bundle_run(make_scan, tmp_path):
     assert find_scans(path, out) == [{"image": str(path)}]
     assert find_scans(tmp_path, out) == [{"image": str(path)}]
     (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom" / "IM0001").touch()
     assert find_scans([path, tmp_path / "dicom"], out) == [{"image": str(path)}, {"image": str(tmp_path / "dicom")}]
     for missing in (None, "", tmp_path / "nothing.nii.gz"):
         with pytest.raises(ScanError, match=r"must be named|must exist"):

@@ -233,7 +233,7 @@ def test_two_processes_share_a_time_and_their_weights(bids, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29632",
                "-m", "monai.bundle", "run", "training", "--config_file", str(configs), *flags]  # fmt: skip
     quiet = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=quiet)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, cwd=tmp_path, env=quiet)
     assert run.returncode == 0, run.stderr[-3000:]
     prior = small_prior()
     load_weights(prior, tmp_path / "two" / "model.pt")
