@@ -28,7 +28,7 @@ class LoadScan:
 
     def __init__(
         self,
-        volume: int | None = None,
+        volume: int | str | None = None,
         scale_header: float | None = None,
         labels: bool | None = False,
         **own: Any,

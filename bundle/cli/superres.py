@@ -18,7 +18,7 @@ from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
 from bida.io.files import check_output, make_folder, recorded, sidecar_path, stem
 from bida.io.find import SCANS as SUFFIXES
-from bida.mri.settings import Settings
+from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
 from bida.progress import adapt_progress, console_progress
 
@@ -72,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int | None:
     if arguments.labels:
         put_labels(first, out, settings, arguments)
         return None
+    if settings.volume == EVERY:
+        words = ("combine", "keep_draws", "preview", "report")
+        refuse(arguments, words, f"is for one volume, got --volume {EVERY}")
     with claimed(*outputs_of(out, arguments, settings)):
         restore_and_write(scans, out, settings, arguments)
     return None
@@ -256,7 +259,8 @@ def integer_type(scan: str, settings: Settings) -> np.dtype:
     from bida.transforms.load import OWN
 
     own = {name: getattr(settings, name) for name in OWN}
-    dtype = read_scan(scan, settings.volume, settings.scale_header, **own).dtype
+    volume = 0 if settings.volume == EVERY else settings.volume
+    dtype = read_scan(scan, volume, settings.scale_header, **own).dtype
     if dtype.kind not in "iu":
         raise SettingsError(f"--keep-dtype: the scan must hold integers, its voxels are {dtype}; leave it out")
     return dtype

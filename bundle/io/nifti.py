@@ -50,20 +50,22 @@ def write_volume(
 
     Args:
         path: ends in .nii or .nii.gz.
-        data: [X, Y, Z], in the file's orientation.
+        data: [X, Y, Z] or [X, Y, Z, T], in the file's orientation.
         affine: 4 x 4, voxel index to mm (RAS+).
         header_like: header of the scan that the volume came from; its description and its coordinate code are kept,
-            and its scaling where `dtype` is an integer type.
+            the step, start and unit of its fourth axis, and its scaling where `dtype` is an integer type.
         dtype: type on disk, float32 when not given. An integer type is rounded to and clipped to its range.
         overwrite: replace an existing file.
 
     Raises:
-        ScanError: see `check_output`; data that is not three-dimensional or not finite.
+        ScanError: see `check_output`; data that has not 3 or 4 dimensions or is not finite.
     """
     path = check_output(path, overwrite=overwrite)
     volume, affine = np.asarray(data), np.asarray(affine, dtype=np.float64)
-    if volume.ndim != 3 or not np.isfinite(volume).all():
-        raise ScanError(f"{path}: a volume must be finite and have 3 dimensions, got shape {volume.shape}; not written")
+    if volume.ndim not in (3, 4) or not np.isfinite(volume).all():
+        raise ScanError(
+            f"{path}: a volume must be finite and have 3 or 4 dimensions, got shape {volume.shape}; not written"
+        )
     image = volume_image(volume, affine, header_like, dtype)
     with atomic(path) as temporary:
         nib.save(image, temporary)
@@ -83,6 +85,9 @@ def volume_image(
     if header_like is not None:
         image.header["descrip"] = header_like["descrip"]
     image.header.set_xyzt_units(xyz="mm")
+    if volume.ndim == 4 and header_like is not None:
+        image.header["pixdim"][4], image.header["toffset"] = header_like["pixdim"][4], header_like["toffset"]
+        image.header.set_xyzt_units(xyz="mm", t=header_like.get_xyzt_units()[1])
     image.header.set_slope_inter(slope, inter)
     return image
 
@@ -109,9 +114,9 @@ def _set_forms(image: nib.Nifti1Image, affine: NDArray, like: nib.Nifti1Header |
     code = 1 if like is None else int(like["sform_code"]) or int(like["qform_code"]) or 1
     image.set_sform(affine, code=code)
     image.set_qform(affine, code=code, strip_shears=True)
-    if corner_distance_voxels(affine, image.get_qform(), image.shape) > QFORM_TOLERANCE_VOXELS:
+    if corner_distance_voxels(affine, image.get_qform(), image.shape[:3]) > QFORM_TOLERANCE_VOXELS:
         image.set_qform(None, code=0)
-        image.header.set_zooms(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+        image.header["pixdim"][1:4] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
 
 
 def ras(volume: ArrayLike, affine: ArrayLike) -> tuple[NDArray[np.float32], tuple[float, float, float]]:

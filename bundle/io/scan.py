@@ -70,7 +70,7 @@ class Scan:
 
 def read_scan(
     source: str | Path | nib.Nifti1Pair,
-    volume: int | None = None,
+    volume: int | str | None = None,
     scale_header: float | None = None,
     *,
     series: str | None = None,
@@ -84,7 +84,7 @@ def read_scan(
     Args:
         source: NIfTI, NRRD, MetaImage, MINC, MGH, AFNI, MRtrix, Analyze or GIPL file, a DICOM file or a folder of them,
             a scan of a Bruker ParaVision study (its folder or its ``2dseq``), or a NIfTI image in memory.
-        volume: which volume of a file of several, from 0; needed there.
+        volume: which volume of a file of several, from 0; needed there. A word (``all``) is refused.
         scale_header: divide the voxel sizes and the origin by this factor (headers scaled for human software), and
             the sizes in DICOM tags, but none in a JSON sidecar.
         series, echo: of DICOM, see `bida.io.dicom.read_dicom`.
@@ -95,6 +95,8 @@ def read_scan(
         ScanError: missing, unreadable, 4D without `volume`, complex, not finite, constant, fewer than 3 slices,
             voxel sizes that no rodent scan has, qform and sform apart; a label map, or none, against `labels`.
     """
+    if isinstance(volume, str):
+        raise ScanError(f"{_named(source)}: --volume must be one volume here, got {volume}; give a number from 0")
     own = {"series": series, "echo": echo, "position": position, "subject": subject}
     if isinstance(source, nib.Nifti1Pair):
         path = Path(source.get_filename() or IN_MEMORY)
@@ -122,6 +124,24 @@ def read_scan(
     return Scan(path, values if labels else data, affine, dtype, header, sidecar, tuple(warnings))
 
 
+def volumes_of(source: str | Path | nib.Nifti1Pair) -> int:
+    """Return how many volumes a NIfTI file has along its fourth axis; 1 for other formats, whose reader asks for one.
+
+    Raises:
+        ScanError: It is missing, unreadable, or has volumes otherwise.
+    """
+    if isinstance(source, nib.Nifti1Pair):
+        path, image = Path(source.get_filename() or IN_MEMORY), source
+    else:
+        path = Path(source)
+        check_exists(path)
+        if not _by_nifti(path):
+            return 1
+        image = open_nifti(path)
+    _pick_volume(path, image.shape, 0)
+    return int(image.shape[3]) if len(image.shape) > 3 else 1
+
+
 def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """Read the grid of a file alone: shape of its first three axes and its affine in mm, checked as `read_scan` does.
 
@@ -141,6 +161,10 @@ def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.floa
         shape = values.shape
     affine = _check_affine(path, affine, shape, None, warnings)
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+
+
+def _named(source: str | Path | nib.Nifti1Pair) -> str:
+    return (source.get_filename() or IN_MEMORY) if isinstance(source, nib.Nifti1Pair) else str(source)
 
 
 def _suffix(path: Path) -> str:

@@ -21,7 +21,7 @@ from bida.mri.joint import EXACT, MINIMUM, JointMeasurement, Shading
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
 from bida.mri.run import Prepared, finished, measured, ready_prior, slices_way, way_of
-from bida.mri.settings import Settings
+from bida.mri.settings import EVERY, Settings
 from bida.mri.source import Source
 from bida.physics.grid import AXES, spacing_of
 from bida.physics.joint import ITERATIONS, SAME_SIZE, LocatedScan
@@ -212,6 +212,8 @@ def check_several(sources: Sequence[Source], settings: Settings) -> None:
     for file in files:
         if files.count(file) > 1:
             raise SettingsError(f"{file}: scans to be combined must differ, got it twice; name each once")
+    if settings.volume == EVERY:
+        raise SettingsError(f"--combine: is for one volume of each scan, got --volume {EVERY}; give a number from 0")
     for name in OF_ONE_SCAN:
         if getattr(settings, name) is not None:
             raise SettingsError(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bida.errors import BidaWarning, SettingsError
 from bida.mri.result import Result
 from bida.mri.run import Prepared, finished, measured, ready_prior, way_of
-from bida.mri.settings import Settings, check_alone, check_known
+from bida.mri.settings import EVERY, Settings, check_alone, check_known
 from bida.mri.source import Source, source_of
 from bida.options import options_of
 from bida.progress import Progress, Report
@@ -55,6 +55,12 @@ def restore(
     """
     settings = settings or Settings()
     check_alone(settings)
+    if settings.volume == EVERY:
+        from bida.mri.series import restore_series
+
+        if on_draw is not None:
+            raise SettingsError(f"--keep-draws: is for one volume, got --volume {EVERY}; leave one of them out")
+        return restore_series(source, settings, lambda one, told: restore(source, one, told), progress)
     clock = Clock()
     prior = ready_prior(settings, clock)
     image, records = way_of(settings, prior.stride).there(source)
@@ -78,7 +84,7 @@ def superres(
     gap: float | None = None,
     profile: str | Path | None = None,
     like: str | Path | None = None,
-    volume: int | None = None,
+    volume: int | str | None = None,
     scale_header: float | None = None,
     series: str | None = None,
     echo: int | None = None,

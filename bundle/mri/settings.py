@@ -23,6 +23,7 @@ NUMBERS: dict[str, tuple[Any, type, str]] = {
     "float": (Real, float, "a number"),
 }
 RENAMED = {"thickness_mm": "thickness", "gap_mm": "gap"}  # options of 0.3
+EVERY = "all"  # volumes of a file
 DRAW_STEPS = 4  # of a draw, where none are given
 # what the mean in one step allows of an option, and why it has no use for the rest; draws take all of it
 MEAN_ALLOWS: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -175,7 +176,12 @@ class SamplerOptions:
 class Settings(SamplerOptions, PlanOptions):
     """Every choice of a run, with its default."""
 
-    volume: int | None = option(None, "volume of several in one scan, from 0", "I")
+    volume: str | int | None = option(
+        None,
+        "volume of several in one scan, from 0; all: every one of a NIfTI file, as one 4D result",
+        "I",
+        words=(EVERY,),
+    )
     scale_header: float | None = option(None, "divide the header's voxel sizes and origin by this", "F")
     series: str | None = option(None, "of a DICOM folder with several series: number or UID of the one", "S")
     echo: int | None = option(None, "of a DICOM series with several echoes: which, from 1, the shortest first", "N")
@@ -207,6 +213,7 @@ class Settings(SamplerOptions, PlanOptions):
         """Check what is given."""
         SamplerOptions.__post_init__(self)
         PlanOptions.__post_init__(self)
+        object.__setattr__(self, "volume", _volume(self.volume))
         if self.series is not None:
             object.__setattr__(self, "series", str(self.series))  # a number, from a configuration
         if self.echo is not None and self.echo < 1:
@@ -232,6 +239,15 @@ class Settings(SamplerOptions, PlanOptions):
         if "factor" in options or "like" in options:
             chosen.pop("spacing", None)  # the grid is the user's own choice then
         return replace(cls(), **{**chosen, **options})
+
+
+def _volume(given: Any) -> int | str | None:
+    """Return which volume is meant: a whole number, whatever the type it came as; `EVERY`; or None."""
+    if given is None or given == EVERY:
+        return given
+    if isinstance(given, Real) and not isinstance(given, bool) and float(given).is_integer():
+        return int(given)
+    raise SettingsError(f"volume: must be a whole number or {EVERY}, got {given!r}; give one of those")
 
 
 def check_known(names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from bida.io.files import check_exists, check_output, make_folder, result_path
 from bida.mri.combine import restore_combined
 from bida.mri.inferer import FOUND
 from bida.mri.measurement import ScanMeta
+from bida.mri.pipeline import restore
 from bida.mri.record import describe
 from bida.mri.result import Result
 from bida.mri.run import way_of
@@ -99,6 +100,32 @@ def find_scans(
         if result.exists() and not overwrite:
             raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
     return [{"image": str(scan)} for scan in scans]
+
+
+def every_volume(
+    source: str | Path | Sequence[str | Path] | None,
+    settings: Settings,
+    output_dir: str | Path,
+    overwrite: bool = False,
+) -> list[Result]:
+    """Restore every volume of each scan, see `bida.mri.series`, and write one file and one record for each scan.
+
+    Args:
+        source: What `find_scans` takes.
+        settings: Of the run, with ``volume`` as ``all``.
+        output_dir: The folder to write to, which is made where it does not exist.
+        overwrite: Replace existing files.
+
+    Raises:
+        ScanError, SettingsError: See `find_scans` and `bida.mri.series.restore_series`.
+    """
+    results = list[Result]()
+    for scan in find_scans(source, make_folder(output_dir), overwrite):
+        results.append(restore(scan["image"], settings, console_progress()))
+        for warning in results[-1].warnings:
+            print(f"bida: note: {warning}", file=sys.stderr)
+        results[-1].save(result_path(output_dir, scan["image"]), overwrite=yes_or_no(overwrite, "overwrite"))
+    return results
 
 
 def combined(

@@ -1,0 +1,124 @@
+"""Every volume of a file of several, each restored by itself, as one result with the file's axis of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bida.errors import OutOfMemoryError, SettingsError
+from bida.io.nifti import source_header
+from bida.io.scan import IN_MEMORY, volumes_of
+from bida.mri.memory import available_bytes
+from bida.mri.result import Result
+from bida.mri.settings import EVERY, Settings
+from bida.progress import Progress
+
+# what the record has for each volume; the rest is the same for all and stands once
+OWN = ("slices", "noise", "data_consistency", "self_check", "verdict", "warnings", "seconds")
+Restore = Callable[[Settings, Progress | None], Result]
+
+
+def restore_series(
+    source: str | Path | nib.Nifti1Pair, settings: Settings, restore: Restore, progress: Progress | None = None
+) -> Result:
+    """Restore every volume of a NIfTI file; of a file of one, that.
+
+    Args:
+        source: The file, or a nibabel NIfTI image.
+        settings: Of the run, with ``volume`` as ``all``.
+        restore: Restores the one volume that settings name.
+        progress: Called with (steps done, steps in all), over all volumes.
+
+    Returns:
+        Volumes [X, Y, Z, T], their uncertainty alike, and one record: ``volumes`` lists what each has of its own
+        (`OWN`); above it stand the largest residuals, the seconds of all, and every warning once.
+
+    Raises:
+        ScanError: The file cannot be used, or has its volumes otherwise than along a fourth axis.
+        SettingsError: An option is for one volume.
+        OutOfMemoryError: The result is larger than the memory that is free.
+    """
+    if settings.adapt is not None:
+        raise SettingsError(
+            f"--adapt: is for one volume, got --volume {EVERY}; adapt to one of them by bida adapt and give --model"
+        )
+    count = volumes_of(source)
+    if count == 1:
+        return restore(replace(settings, volume=None), progress)
+    parts = list[Result]()
+    for number in range(count):
+        told = None if progress is None else _share(progress, number, count)
+        parts.append(restore(replace(settings, volume=number), told))
+        if number == 0:
+            _check_memory(source, parts[0], count)
+    stds = [one.std for one in parts if one.std is not None]
+    kept = [one.residual for one in parts]
+    residual = None if None in kept else SeriesResidual(tuple(one for one in kept if one is not None))
+    return Result(
+        np.stack([one.data for one in parts], axis=-1),
+        parts[0].affine,
+        np.stack(stds, axis=-1) if stds else None,
+        record_of([one.record for one in parts], settings),
+        tuple(dict.fromkeys(warning for one in parts for warning in one.warnings)),
+        source_header(source),
+        residual,
+    )
+
+
+@dataclass(frozen=True)
+class SeriesResidual:
+    """Measure volumes [X, Y, Z, T] against their scans: the largest of what each says."""
+
+    parts: tuple[Callable[[NDArray], float], ...]
+
+    def __call__(self, volumes: NDArray) -> float:
+        """Return max |A x - y| over the range of y, of the volume where that is largest."""
+        return max(one(volumes[..., number]) for number, one in enumerate(self.parts))
+
+
+def record_of(records: Sequence[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    """Return one record of those of all volumes."""
+    residuals = [one["data_consistency"] for one in records]
+    worst = {
+        name: None if any(one[name] is None for one in residuals) else max(one[name] for one in residuals)
+        for name in residuals[0]
+    }
+    parts = {part: None for one in records for part in one["seconds"]}
+    gains = [(one["self_check"]["better_db"], k) for k, one in enumerate(records) if one["self_check"] is not None]
+    least = min(gains)[1] if gains else None
+    return {
+        **records[0],
+        "settings": {**records[0]["settings"], "volume": settings.volume},
+        "slices": None,
+        "noise": None,
+        "self_check": None,
+        "data_consistency": worst,
+        "verdict": None if least is None else f"volume {least}, which gains least: {records[least]['verdict']}",
+        "warnings": list(dict.fromkeys(warning for one in records for warning in one["warnings"])),
+        "seconds": {part: round(sum(one["seconds"].get(part, 0.0) for one in records), 3) for part in parts},
+        "volumes": [{"volume": number, **{name: one[name] for name in OWN}} for number, one in enumerate(records)],
+    }
+
+
+def _share(progress: Progress, number: int, count: int) -> Progress:
+    """Return the progress of one volume of several."""
+    return lambda done, total: progress(number * total + done, count * total)
+
+
+def _check_memory(source: str | Path | nib.Nifti1Pair, first: Result, count: int) -> None:
+    """Check that all volumes fit, given the first."""
+    each = first.data.nbytes + (0 if first.std is None else first.std.nbytes)
+    free = available_bytes()
+    needed = 2 * each * (count - 1)  # what is kept, and what is put together at the end
+    if free is not None and needed > free:
+        named = IN_MEMORY if isinstance(source, nib.Nifti1Pair) else source
+        raise OutOfMemoryError(
+            f"{named}: {count} volumes need about {needed / 1e9:.1f} GB, got {free / 1e9:.1f} GB free; "
+            "give a larger --spacing, or --volume for one at a time"
+        )
