@@ -84,7 +84,7 @@ def superres(
     gap: float | None = None,
     profile: str | Path | None = None,
     like: str | Path | None = None,
-    volume: int | str | None = None,
+    volume: str | int | None = None,
     scale_header: float | None = None,
     series: str | None = None,
     echo: int | None = None,

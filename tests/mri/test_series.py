@@ -119,8 +119,8 @@ def test_other_doors_take_one_volume(series: Path) -> None:
 def test_the_verdict_is_that_of_the_volume_that_gains_least() -> None:
     same = {"slices": None, "noise": None, "warnings": [], "settings": {"volume": 0}}
     records = [
-        {**same, "data_consistency": {"scan_residual": residual}, "seconds": {"sample": 1.5}, "verdict": f"gains {gain}",
-         "self_check": {"better_db": gain}}
+        {**same, "data_consistency": {"scan_residual": residual}, "seconds": {"sample": 1.5},
+         "verdict": f"gains {gain}", "self_check": {"better_db": gain}}
         for gain, residual in ((2.0, 0.1), (0.5, 0.3), (1.0, None))
     ]  # fmt: skip
     record = record_of(records[:2], Settings(volume="all"))
