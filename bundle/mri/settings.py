@@ -246,7 +246,7 @@ def _volume(given: Any) -> int | str | None:
     if given is None or given == EVERY:
         return given
     if isinstance(given, Real) and not isinstance(given, bool) and float(given).is_integer():
-        return int(given)
+        return int(float(given))
     raise SettingsError(f"volume: must be a whole number or {EVERY}, got {given!r}; give one of those")
 
 
