@@ -85,9 +85,12 @@ def tell(outcomes: Sequence[Outcome], page: Path, as_json: bool) -> None:
     for one in outcomes:
         if one.error is not None:
             print(f"failed: {one.error}", file=sys.stderr)
+    noted = Counter(note for one in outcomes for note in dict.fromkeys(one.told.get("warnings") or ()))
+    for note, count in noted.most_common():
+        print(f"bida: note, {count} of {len(outcomes)}: {note}", file=sys.stderr)
     counted = Counter(one.state for one in outcomes)
     told = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
-    print(f"{len(outcomes)} scans: {told}; see {page}")
+    print(f"{len(outcomes)} scan{'s' if len(outcomes) != 1 else ''}: {told}; see {page}")
 
 
 def refuse(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:

@@ -47,7 +47,7 @@ def parser(named: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     main.add_argument("--version", action="store_true", help="show versions and exit")
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, epilog=EPILOG)
+        sub = commands.add_parser(name, help=text, epilog=EPILOG, allow_abbrev=False)
         if name in named:
             command(name).add_options(sub)
     return main

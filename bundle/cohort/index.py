@@ -21,12 +21,12 @@ from bida.physics.geometry import SliceGeometry
 from bida.report.viewer import check_page, page, png_base64, thumbnail
 
 NAME = "index.html"
-COLUMNS = (  # key, title, digits behind the point
-    ("better_db", "better than interpolation, dB", 2),
-    ("familiarity_db", "familiarity, dB", 2),
-    ("bricks", "brick index", 2),
-    ("residual_over_noise", "residual over noise", 2),
-    ("snr", "SNR", 1),
+COLUMNS = (  # key, title, digits behind the point, what it means
+    ("better_db", "better than interpolation, dB", 2, "on its own slices, made thick again; below 0.1: none"),
+    ("familiarity_db", "familiarity, dB", 2, "how well the priors know such scans; below 0 look twice"),
+    ("bricks", "brick index", 2, "steps at borders of slices beside those within; 1: none"),
+    ("residual_over_noise", "residual over noise", 2, "of the result made thick again; 1: the noise"),
+    ("snr", "SNR", 1, "mean in tissue over the noise of one slice"),
 )
 
 
@@ -42,7 +42,7 @@ def write_index(folder: str | Path, outcomes: Sequence[Outcome]) -> Path:
     there = {Path(outcome.output).resolve() for outcome in outcomes}
     others = [path for path in results_in(Path(folder)) if path.resolve() not in there]
     rows = [row_of(Path(folder), outcome) for outcome in (*outcomes, *map(outcome_of, others))]
-    columns = [(key, title) for key, title, _ in COLUMNS]
+    columns = [(key, title, hint) for key, title, _, hint in COLUMNS]
     text = page("index.html.j2", rows=rows, columns=columns, folder=Path(folder).name)
     file = Path(folder) / NAME
     check_page(file)
@@ -83,7 +83,7 @@ def row_of(folder: Path, outcome: Outcome) -> dict[str, Any]:
         "key": Path(outcome.output).name,
         "verdict": told.get("verdict"),
         "warnings": told.get("warnings") or [],
-        "figures": [figure(told.get(key), digits) for key, _, digits in COLUMNS],
+        "figures": [figure(told.get(key), digits) for key, _, digits, _ in COLUMNS],
         "picture": picture,
         "link": quote(os.path.relpath(beside, folder)) if beside.is_file() else None,
     }

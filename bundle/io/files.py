@@ -98,7 +98,10 @@ def check_output(
     if path.exists() and not overwrite:
         alone = with_record and not sidecar_path(path).exists()
         told = "it does, without a record of how it was made" if alone else "it does"
-        raise ScanError(f"{path}: output must not exist, {told}; choose another name or give --overwrite")
+        cure = "choose another name or give --overwrite"
+        if alone:  # perhaps a scan: two names swapped, or two scans named
+            cure = "it may be no result: name SCAN before OUT, many scans by -o DIR, or choose another name"
+        raise ScanError(f"{path}: output must not exist, {told}; {cure}")
     return path
 
 

@@ -93,6 +93,8 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
         "volumes": volumes,
         "block": block,
         "has_uncertainty": "uncertainty" in volumes,
+        "uncertainty": range_of(shown.get("uncertainty")),
+        "swipe_plane": {0: 1, 1: 2, 2: 1}[1 if geometry is None else geometry.axis],  # one that holds the thick axis
         "warnings": record["warnings"],
         "figures": figures_of(record, geometry, np.asarray(cubic), volume, spacing),
         "numbers": numbers_of(record, geometry, bricks),
@@ -102,6 +104,11 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
         "niivue": niivue(),
         "niivue_version": version,
     }
+
+
+def range_of(one: Shown | None) -> str:
+    """Return the intensities that are drawn dark and bright, as text; nothing of no volume."""
+    return "" if one is None else " to ".join(f"{limit:.3g}" for limit in one.window)
 
 
 def bricks_of(volume: NDArray[Any], geometry: SliceGeometry) -> float | None:
@@ -177,7 +184,8 @@ def gains_chart(slices: Mapping[str, Any]) -> Picture:
     return Picture(
         png_base64(png(figure)),
         "brightness of each slice beside its neighbours, with its uncertainty",
-        f"Brightness of slices. Evened out: {evened or 'none'}.",
+        "Brightness of slices; bars are how far it is uncertain, slices with too little tissue have no point. Evened "
+        f"out, where it is certain: {evened or 'none'}.",
     )
 
 
@@ -199,7 +207,7 @@ def numbers_of(
         found.append(("degraded again", f"the result differs from the scan by {left['over_noise']:.2f} of its noise"))
     check = record["self_check"]
     if check is not None:
-        found.append(("better than interpolation", f"{check['better_db']:.2f} dB, by the scan's own slices"))
+        found.append(("better than interpolation", f"{check['better_db']:.1f} dB, by the scan's own slices"))
         found.append(
             ("familiarity", f"{check['familiarity_db']:.2f} dB; below 0 the scan is unlike what the priors know")
         )
