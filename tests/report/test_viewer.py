@@ -74,7 +74,9 @@ def test_no_template_loads_anything(template: str) -> None:
 
 
 def test_whatever_is_given_is_escaped(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    given = dict.fromkeys(("verdict", "summary", "methods", "niivue", "niivue_version", "uncertainty", "swipe_plane"), "")
+    given = dict.fromkeys(
+        ("verdict", "summary", "methods", "niivue", "niivue_version", "uncertainty", "swipe_plane"), ""
+    )
     text = page(
         "scan.html.j2", name="<script>alert(1)</script>", volumes={"thick": {"title": "</script><b>"}}, block=1,
         has_uncertainty=False, warnings=["<i>"], figures=[], numbers=[], references=[], settings=[], **given,
