@@ -119,6 +119,7 @@ def test_the_released_configurations_name_what_there_is_and_nothing_old() -> Non
                     assert hasattr(names[alias], attribute), f"{file.name}: {alias}.{attribute}"
 
 
+@pytest.mark.slow
 def test_the_note_is_seen_where_monai_reads_a_configuration(tmp_path) -> None:
     config = tmp_path / "own.yaml"
     config.write_text("imports:\n- $import bida.resnet as resnet\nrun:\n- $print(resnet.SliceResNet)\n")

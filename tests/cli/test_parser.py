@@ -84,6 +84,7 @@ def test_info_reports_the_self_check_on_request(scan, capsys):
     assert "(4 coronal slices made thick in their plane)" in printed and "on this scan: " in printed
 
 
+@pytest.mark.slow
 def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):
     def blocks(shape, affine):
         rng = np.random.default_rng(0)

@@ -96,6 +96,7 @@ def test_other_settings_or_another_scan_are_not_the_same(make_scan: MakeScan, tm
     assert do(other).state == FAILED
 
 
+@pytest.mark.slow
 def test_whatever_a_result_was_made_of_counts(make_scan: MakeScan, tmp_path: Path) -> None:
     import SimpleITK
 

@@ -104,6 +104,7 @@ def dice(a, b):
         ("rat-bold-pontes", ["sub-30/func/sub-30_run-1_boldref"], 0.93),
     ],
 )
+@pytest.mark.slow
 def test_the_released_weights_find_the_brain_in_heads_they_never_saw(shared_data, data, scans, least):
     scores = []
     for scan in scans:

@@ -90,6 +90,7 @@ def test_wasserstein_of_known_gaussians():
     assert patch_distance(x, x) == 0
 
 
+@pytest.mark.slow
 def test_wasserstein_over_the_pyramid():
     a, b = texture((20, 1, 64, 64)), texture((20, 1, 64, 64), 1)
     floor = sliced_wasserstein(a, b)

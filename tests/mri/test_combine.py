@@ -103,6 +103,7 @@ def test_with_noise_it_is_better_than_either_scan(files, head):
     assert all(0.6 < scan["residual_over_noise"] < 1.3 for scan in two.record["scans"])
 
 
+@pytest.mark.slow
 def test_a_scan_that_was_moved_is_found(files, head):
     volume, affine = head
     shifted = affine.copy()
@@ -177,6 +178,7 @@ def test_a_scan_that_cannot_be_aligned_is_left_out_with_a_note(files, monkeypatc
     assert found.record["scans"][1]["problem"] == "it could not be aligned"
 
 
+@pytest.mark.slow
 def test_what_does_not_go_together_is_told(files, head):
     cor, ax = files(1), files(2)
     wrong = nib.load(ax)

@@ -177,6 +177,7 @@ def test_a_run_with_batches_of_the_device_is_resumed_as_if_it_had_not_stopped(bi
         torch.testing.assert_close(value, expected[key], rtol=0, atol=0, msg=key)
 
 
+@pytest.mark.slow
 def test_a_run_of_minutes_stops_exports_and_goes_on(bids, tmp_path):
     output = tmp_path / "run"
     first = train_on_device(bids, output, minutes=0.02, steps_per_epoch=1000)
