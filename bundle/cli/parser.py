@@ -102,6 +102,7 @@ def run(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's own last flush goes there
         return 141
     except BidaError as error:
+        end_bars()
         print(f"bida: error: {error}", file=sys.stderr)
         return 2
     return code

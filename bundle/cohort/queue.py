@@ -114,7 +114,7 @@ def client(workers: int, scheduler: str | None) -> Iterator[Any]:
         if scheduler is not None:
             try:
                 connected = Client(scheduler, timeout="20s")
-            except (OSError, ValueError, TimeoutError) as error:
+            except (OSError, ValueError) as error:  # a time-out, too
                 reason = " ".join(str(error).split())[:200]
                 raise SettingsError(
                     f"--scheduler: must answer, {scheduler} does not ({reason}); check the address"
