@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "bank": ["SliceBank"],
         "batches": ["ThickBatches", "Variation"],
+        "data": ["label_bank", "training_images"],
         "dataset": ["CountingSampler", "SliceDataset", "SliceStacks"],
         "handlers": [
             "Autocast",
@@ -28,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "local_device",
             "names",
             "prepare",
+            "set_seed",
             "warmup_cosine_scheduler",
         ],
         "head_dataset": ["HeadDataset", "find_sources"],

@@ -27,6 +27,8 @@ from bida.physics.guide import NOISE_UNIT, guide_matrix, how_made, slice_phase
 from bida.physics.joint import LEAST_NOISE, crossed_correction, gram_spectrum
 from bida.physics.operators import SliceOperator
 from bida.training.bank import SliceBank
+from bida.training.label_maps import LabelBank
+from bida.training.painting import Painting, paint
 from bida.transforms.augment.thicken import AIR, ThickenSliced
 
 SAGITTAL = PLANES.index("sagittal")
@@ -57,6 +59,8 @@ class Variation:
         alike: share of second scans whose slices lie as those of the first.
         other_noise: standard deviation of the logarithm of a second scan's noise over that of the first.
         lesions: share of crops with one to three lesions, bright or dark discs.
+        painted: share of crops that are painted on label maps, where there are any (`bida.training.painting`).
+        inverted: share of the others whose tissue has the reverse contrast.
         radius: range of their radius, pixels, even in its logarithm.
         lesion: range of their contrast, over the brightness of the tissue there.
         emphasis: times are T u^(1 / emphasis), u spread evenly: above 1 for more of the high ones.
@@ -81,6 +85,8 @@ class Variation:
     alike: float = 0.5
     other_noise: float = 0.2
     lesions: float = 0.3
+    painted: float = 0.3
+    inverted: float = 0.0
     radius: tuple[float, float] = (0.8, 5.0)
     lesion: tuple[float, float] = (0.1, 0.6)
     emphasis: float = 1.0
@@ -151,6 +157,8 @@ class ThickBatches:
         geometries: Number of ways in which slices lie that are drawn from.
         length: Number of batches of a pass; without end when None.
         rank, world: This process and the number of processes; each makes batches of its own.
+        labels: Label maps that heads are painted on; None for none.
+        painting: How, a `Painting` or a mapping of its fields.
 
     Attributes:
         start: The first batch; a resumed run sets it.
@@ -174,6 +182,8 @@ class ThickBatches:
         length: int | None = None,
         rank: int = 0,
         world: int = 1,
+        labels: LabelBank | None = None,
+        painting: Painting | dict[str, Any] | None = None,
     ) -> None:
         """Keep the parameters and build the geometries."""
         if len(set(crop)) != 1:
@@ -183,6 +193,8 @@ class ThickBatches:
         self.prediction, self.alpha_bar, self.seed = prediction, alpha_bar_of(schedule, timesteps), seed
         self.geometries = Geometries(self.size, geometries, factors, seed, bank.device)
         self.length, self.rank, self.world, self.start = length, rank, world, 0
+        self.labels = labels
+        self.painting = painting if isinstance(painting, Painting) else Painting(**(painting or {}))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield batches from `start`, or those of one pass."""
@@ -235,19 +247,34 @@ class ThickBatches:
     def crops(self, chance: _Chance) -> tuple[Tensor, Tensor]:
         """Return pairs [B, 2, H, W] on the device, the thick axis first, varied, and their planes [B]."""
         bank, vary, n = self.bank, self.vary, self.size
-        index, planes = bank.draw(self.batch_size, chance.host)
-        moved = torch.rand(self.batch_size, generator=chance.host) < vary.moved
+        painted = 0
+        if self.labels is not None:
+            painted = int((torch.rand(self.batch_size, generator=chance.host) < vary.painted).sum())
+        count = self.batch_size - painted
+        index, planes = bank.draw(count, chance.host)
+        moved = torch.rand(count, generator=chance.host) < vary.moved
         room = bank.sizes[index] - n
-        corners = (torch.rand(self.batch_size, 2, generator=chance.host) * (room.clamp(min=0) + 1)).long()
+        corners = (torch.rand(count, 2, generator=chance.host) * (room.clamp(min=0) + 1)).long()
         corners = torch.where(room < 0, room // 2, corners)
         pair = bank.windows(index, corners, (n, n))
         if bool(moved.any()):
-            pair[moved.to(bank.device)] = self.turned(index[moved], corners[moved], chance)
-        mirror = (torch.rand(self.batch_size, generator=chance.host) < 0.5) & (planes != SAGITTAL)  # H is R
+            pair[moved.nonzero()[:, 0].to(bank.device)] = self.turned(index[moved], corners[moved], chance)
+        mirror = (torch.rand(count, generator=chance.host) < 0.5) & (planes != SAGITTAL)  # H is R
         pair = torch.where(_like(mirror.to(bank.device), pair), pair.flip(2), pair)
-        turn = chance.share(self.batch_size, 0.5)
-        pair = torch.where(_like(turn, pair), pair.mT, pair)
+        turn = chance.share(count, 0.5)
+        pair = self.reversed(torch.where(_like(turn, pair), pair.mT, pair), chance)
+        if painted and self.labels is not None:
+            heads, of = paint(self.labels, painted, n, self.painting, chance)
+            pair, planes = torch.cat([pair, heads.expand(-1, 2, -1, -1)]), torch.cat([planes, of])
         return self.diseased(self.contrasted(pair, chance), chance), planes
+
+    def reversed(self, pair: Tensor, chance: _Chance) -> Tensor:
+        """Return pairs of which a share has the reverse contrast where there is tissue: bright becomes dark."""
+        if not self.vary.inverted:
+            return pair
+        tissue = ((pair[:, 1:] - X0_RANGE[0]) / (4 * AIR)).clamp(0, 1)
+        other = X0_RANGE[0] + tissue * (2.4 - (pair - X0_RANGE[0])).clamp(min=0.1)
+        return torch.where(_like(chance.share(len(pair), self.vary.inverted), pair), other, pair)
 
     def turned(self, index: Tensor, corners: Tensor, chance: _Chance) -> Tensor:
         """Return windows [K, 2, H, W] turned and scaled about their middle, never beyond the range around it."""

@@ -20,6 +20,7 @@ from bida.io.sidecar import read_sidecar
 from bida.options import yes_or_no
 from bida.physics.grid import NORMAL, PLANES, spacing_of
 from bida.training.denoise import denoised_image
+from bida.training.pack import PackedImage
 
 # In-plane spacings within 5% of the image's finest count as sharp: header rounding, not anisotropy.
 SHARP = 1.05
@@ -58,6 +59,21 @@ def load_normalised(path: Path) -> tuple[NDArray[np.float32], tuple[float, float
         raise SettingsError(f"{path}: the 1st and 99th percentile must differ, both are {low:g}; leave the image out")
     data = np.clip((data - np.float32(low)) * np.float32(2 / (high - low)) - 1, *X0_RANGE)
     return data, spacing_of(turned.affine)
+
+
+def load_pair(
+    path: Path, cache: Path | None = None, pairs: bool = True
+) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """Read an image as `load_normalised` does: [R, A, S, 2], as scanned and denoised; without ``pairs`` [R, A, S, 1].
+
+    Args:
+        path: The image.
+        cache: Folder that keeps the denoised one.
+        pairs: See above.
+    """
+    volume, spacing_mm = load_normalised(path)
+    channels = [volume, denoised_image(path, volume, cache)] if pairs else [volume]
+    return np.stack(channels, axis=-1), spacing_mm
 
 
 def _sharp_stacks(volume: NDArray[np.float32], spacing_mm: Sequence[float]) -> dict[str, DrawableSlices]:
@@ -136,7 +152,7 @@ class SliceDataset(SliceStacks):
     much alike in all (Jiang et al. 2024). Slices of mere background are left out.
 
     Args:
-        data: The images, from ``find_animals``.
+        data: The images, from ``find_animals``, or packed ones (`bida.training.pack`).
         transform: See ``SliceStacks``.
         seed: Seed of all draws.
         planes: The planes to teach.
@@ -152,7 +168,7 @@ class SliceDataset(SliceStacks):
 
     def __init__(
         self,
-        data: Sequence[Animal],
+        data: Sequence[Animal | PackedImage],
         transform: Transform,
         seed: int = 0,
         planes: Sequence[str] = PLANES,
@@ -167,10 +183,8 @@ class SliceDataset(SliceStacks):
         slices: dict[str, list[DrawableSlices]] = {plane: [] for plane in planes}
         members: dict[str, list[str]] = {plane: [] for plane in planes}  # the data set of each of them
         for animal in data:
-            volume, spacing = load_normalised(animal.path)
-            # [R, A, S, 1], or [R, A, S, 2] as scanned and denoised
-            channels = [volume, denoised_image(animal.path, volume, cache)] if pairs else [volume]
-            sharp = _sharp_stacks(np.stack(channels, axis=-1), spacing)
+            volume, spacing = animal.read() if isinstance(animal, PackedImage) else load_pair(animal.path, cache, pairs)
+            sharp = _sharp_stacks(volume if pairs else volume[..., :1], spacing)
             for plane in planes:
                 served = [plane] if plane in sharp else list(sharp) if any_plane else []
                 slices[plane] += [sharp[name] for name in served]

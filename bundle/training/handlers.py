@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, EMAHandler
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
+from monai.utils.misc import set_determinism
 from torch import nn
 from tqdm import tqdm
 
@@ -409,6 +410,13 @@ def prepare(
             for drawn in (True, False):  # were measured for other weights
                 network.set_uncertainty(drawn=drawn)
     return network.to(device)
+
+
+def set_seed(seed: int, deterministic: bool = True) -> None:
+    """Set the seed of all chance; where runs need not be alike, cuDNN may take the fastest convolutions it finds."""
+    set_determinism(seed=seed)
+    if not deterministic:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
 
 
 def local_device() -> torch.device:

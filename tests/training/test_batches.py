@@ -10,9 +10,10 @@ from bida.diffusion.prior import condition_class
 from bida.errors import SettingsError
 from bida.physics.grid import PLANES
 from bida.physics.guide import MADE, NOISE_UNIT
-from bida.training.bank import STEP, SliceBank, mirrored
+from bida.training.bank import SliceBank
 from bida.training.batches import ThickBatches, Variation, _Chance, joint_guide
 from bida.training.dataset import SliceStacks
+from bida.training.pixels import STEP, mirrored
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 from bida.transforms.augment.thicken import ThickenSliced

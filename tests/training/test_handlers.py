@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from monai.utils.misc import set_determinism
 
 from bida.diffusion.prior import CLASSES, SPREAD, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
@@ -20,6 +21,7 @@ from bida.training.handlers import (
     ExportWeights,
     SpreadLoss,
     prepare,
+    set_seed,
     warmup_cosine,
     warmup_cosine_scheduler,
 )
@@ -280,3 +282,15 @@ def test_a_checkpoint_that_finds_the_disk_full_is_one_line_and_leaves_those_befo
     with full_disk(), pytest.raises(ScanError, match=r"checkpoint_6\.pt: .* writable, got 'File too large'"):
         again.run([0] * 3, max_epochs=2)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_seed_is_set_and_convolutions_may_be_the_fastest(deterministic, monkeypatch):
+    for name in ("deterministic", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    set_seed(3, deterministic)
+    first = torch.rand(3)
+    set_seed(3, deterministic)
+    assert torch.equal(first, torch.rand(3))
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (deterministic, not deterministic)
+    set_determinism(None)
