@@ -2,13 +2,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
-from bida.io.bids import find_animals
+from bida.io.bids import animals_of, find_animals
 from bida.physics.grid import PLANES
 from bida.training.dataset import CountingSampler, SliceDataset, load_normalised
 from bida.training.denoise import denoised
+from bida.training.run import read_config
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandContrastd, RandLeftRightFlipd, RandSimilarityd
 
@@ -260,3 +262,22 @@ def test_times_can_be_mostly_high():
     times = np.array([transform({"image": torch.zeros(1, 2, 2), "index": i})["timesteps"] for i in range(1000)])
     assert np.mean(times >= 800) == pytest.approx(1 - 0.8**3, abs=0.01)
     assert times.max() <= 999
+
+
+def test_the_recipe_leaves_out_what_tests_are_made_of(shared_data):
+    """No animal that a figure is of is trained on or tuned with, whichever of the data sets are given."""
+    recipe = read_config(str(ROOT / "configs" / "release_train.yaml"))
+    tests = {"mouse-rtg4510": {"sub-08", "sub-14", "sub-21"}, "mouse-sherm": {"sub-02"}, "mouse-jax": {"sub-02"}}
+    tests |= {"mouse-template-rminc": {"tpl-rminc"}, "rat-sigma": {"tpl-sigma"}, "rat-nirodents": {"sub-15"}}
+    tests |= {"rat-bold-pontes": {f"sub-{number}" for number in range(25, 32)}}
+    out, suffixes = recipe["tuning_subjects"] + recipe["held_out"], recipe["suffixes"]
+    seen = {}
+    for folder in sorted(path for path in shared_data.iterdir() if (path / "dataset_description.json").is_file()):
+        for animal in animals_of(folder, "train", None, out, suffixes):
+            seen.setdefault(animal.data_set, set()).add(animal.subject)
+        for animal in animals_of(folder, "train", recipe["tuning_subjects"], recipe["held_out"], suffixes):
+            seen.setdefault(animal.data_set, set()).add(animal.subject)
+    assert {name for name in tests if name not in seen} == {"mouse-template-rminc", "rat-sigma", "rat-nirodents"}
+    for name, kept in tests.items():
+        assert not kept & seen.get(name, set())
+    assert len(seen["mouse-rtg4510"]) == 17 and len(seen["rat-bold-pontes"]) > 15
