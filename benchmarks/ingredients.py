@@ -1,19 +1,20 @@
 """Compare priors trained alike but for one choice: the network, what it predicts, or one ingredient of the data.
 
-    python benchmarks/ingredients.py train DATA/mouse-rtg4510 DATA/mouse-template-drcarbon HEADS DATA/rat-bold-pontes \\
-        DATA/mouse-sherm --out DIR [--jobs 16] [--variants "64 x 8" "v to eps"] [--set epochs=2]
+    python benchmarks/ingredients.py train PACK --out DIR [--jobs 16] [--variants "64 x 8" "v to x0"] [--set epochs=2]
     python benchmarks/ingredients.py score DATA --out DIR [--variants ...]
 
 `train` makes DIR/VARIANT/model.pt for every variant, short runs of configs/release_train.yaml whose guided network
-starts from nothing; the data sets are named as there. `score` restores the three tuning mice (one draw, no self-check)
-and the slices of two heads that no variant was trained on, made 5x thick in their plane: a T1-weighted mouse and an EPI
-rat. It adds to DIR/scores.csv what is not there yet, and prints the table.
+starts from nothing, on a file of `benchmarks/pack.py`. No mouse head is trained on (`shares`), so that `score` can tell
+how much the variants know of heads that they have not seen: it takes the sharp slices of scans, makes them 5x thick in
+their plane, clean, and gives the gain of the mean on cubic interpolation, without the self-check. It adds to
+DIR/scores.csv what is not there yet, and prints the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -23,18 +24,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ablation import scores
 from monai.bundle import ConfigParser
-from trust import at_factor, cut_to_stride, gains, prepared
+from trust import at_factor, cut_to_stride, gains, prepared, thickened
 
 from bida.diffusion.load import load_prior, prior_of
-from bida.experiment.truth import choose_animals, prepare
 from bida.io.weights import save_weights, sha256
 from bida.training.run import override
 
 COLUMNS = ["weights", "trained with", "cell", "dB"]
 DONE = "done"  # file in the folder of a run that came to its end
-SHORT = ["epochs=1", "steps_per_epoch=600", "dtype=bfloat16"]
+SHORT = ["epochs=1", "steps_per_epoch=600", "batch_size=16", "val_interval=9"]
+# of the mouse heads none, so that they can be tested with
+SHARES = {
+    "mouse-rtg4510": 9, "mouse-template-drcarbon": 1, "synthetic-heads": 0, "rat-bold-pontes": 1, "mouse-sherm": 0,
+    "mouse-jax": 0, "mouse-template-atlasbrex": 0,
+}  # fmt: skip
+
+
+def shares(**changes: float) -> str:
+    """Return the weights of the data sets as an assignment."""
+    named = {name.replace("_", "-"): value for name, value in changes.items()}
+    return f"shares={json.dumps(SHARES | named)}"
+
+
 # what differs from the recipe: assignments, or data sets left out
 VARIANTS: dict[str, list[str]] = {
     "64 x 8": [],
@@ -55,27 +67,35 @@ VARIANTS: dict[str, list[str]] = {
     "all turned, shifted, scaled": ["moved=1.0"],
     "no change of contrast": ["contrast=0.0"],
     "no noise added": ["noisy=0.0"],
-    "no template": ["-mouse-template-drcarbon"],
-    "no synthetic heads": ["-synthetic-heads"],
-    "no EPI": ["-rat-bold-pontes"],
-    "no T1 heads": ["-mouse-sherm"],
-    "mice alone": ["-mouse-template-drcarbon", "-synthetic-heads", "-rat-bold-pontes", "-mouse-sherm"],
+    "no template": [shares(mouse_template_drcarbon=0)],
+    "no EPI": [shares(rat_bold_pontes=0)],
+    "no painted heads": ["painted=0.0"],
+    "64 grown heads instead": ["painted=0.0", shares(synthetic_heads=4)],
+    "64 grown heads as well": [shares(synthetic_heads=4)],
+    "painted without texture": ["painting={texture: 0.0}"],
+    "painted without vessels": ["painting={vessels: 0.0}"],
+    "painted brains alone": ["painting={brains: 1.0}"],
+    "painted without fluid around": ["painting={bath: 0.0}"],
+    "half of all crops painted": ["painted=0.5"],
+    "reversed contrast, too": ["inverted=0.1"],
+    "mice alone": ["painted=0.0", shares(mouse_template_drcarbon=0, rat_bold_pontes=0)],
 }
 GRAINY = ("no denoised targets",)  # know the grain of scans alone, and are asked for it
-MICE = ("sub-15", "sub-17", "sub-24")
-FACTORS = (2.5, 5.0)
-HEADS = {
-    "T1 head": ("mouse-sherm", "sub-02", "*_T1w.nii.gz"),
-    "EPI head": ("rat-bold-pontes", "sub-15", "*_boldref.nii.gz"),
+CELLS = {  # data set, animal, image
+    **{f"mouse {subject}": ("mouse-rtg4510", subject, "*_T2w.nii.gz") for subject in ("sub-15", "sub-17", "sub-24")},
+    "T1w head": ("mouse-sherm", "sub-01", "*_T1w.nii.gz"),
+    "T2w head 1": ("mouse-jax", "sub-01", "*_T2w.nii.gz"),
+    "T2w head 3": ("mouse-jax", "sub-03", "*_T2w.nii.gz"),
+    "diffusion head": ("mouse-jax", "sub-01", "*_dwi.nii.gz"),
+    "EPI rat": ("rat-bold-pontes", "sub-15", "*_boldref.nii.gz"),
 }
-CELLS = (*(f"{subject} {factor:g}x" for factor in FACTORS for subject in MICE), *HEADS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "score"])
     parser.add_argument(
-        "data", type=Path, nargs="+", help="data sets to train on; the folder that holds them, to score"
+        "data", type=Path, help="a packed file, to train on; the folder that holds the data sets, to score"
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
@@ -98,7 +118,7 @@ def folder_of(out: Path, name: str) -> Path:
 
 
 def assignments_of(name: str, arguments: argparse.Namespace) -> list[str]:
-    return [*SHORT, *arguments.set, *(change for change in VARIANTS[name] if "=" in change)]
+    return [shares(), *SHORT, *arguments.set, *VARIANTS[name]]
 
 
 def start(name: str, arguments: argparse.Namespace) -> None:
@@ -124,14 +144,20 @@ def train(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     output = folder_of(arguments.out, name)
     if (output / DONE).exists():
         return name, 0
-    left_out = {change[1:] for change in VARIANTS[name] if change.startswith("-")}
-    cache = output / "denoised"
-    if not cache.exists():
-        cache.symlink_to(make(arguments.out.resolve() / "denoised"), target_is_directory=True)
-    folders = [str(folder) for folder in arguments.data if folder.name not in left_out]
     given = [*assignments_of(name, arguments), f"initial_weights={output / 'start.pt'}"]
+    given += [f"packed={arguments.data.resolve()}"]
     recipe = str(files("bida.configs") / "release_train.yaml")
-    command = [sys.executable, "-m", "bida", "train", *folders, "--config", recipe, "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "bida",
+        "train",
+        str(arguments.data.parent),
+        "--config",
+        recipe,
+        "--output",
+        str(output),
+    ]
     command += [part for value in given for part in ("--set", value)]
     with (output / "log.txt").open("a") as log:
         one = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -149,32 +175,21 @@ def make(folder: Path) -> Path:
 
 def score(arguments: argparse.Namespace) -> dict[tuple[str, str], float]:
     """Return what every variant reaches in every cell; what the CSV holds for the same weights is not done again."""
-    out, (data, *_) = arguments.out / "scores.csv", arguments.data
-    work = make(arguments.out / "work")
+    out = arguments.out / "scores.csv"
     known = {(weights, cell): float(value) for weights, _, cell, value in rows_of(out)}
-    truths = {
-        animal.subject: prepare(animal, data / "mouse-rtg4510", work, None, n4=True)
-        for animal in choose_animals(data / "mouse-rtg4510", MICE, None)
-    }
     found: dict[tuple[str, str], float] = {}
     for name in arguments.variants:
-        folder, grain = folder_of(arguments.out, name), name in GRAINY
+        folder = folder_of(arguments.out, name)
         if not (folder / DONE).exists():
             continue
         model = str(folder / "model.pt")
         weights = sha256(model)[:12]
-        for cell in CELLS:
+        for cell, (data_set, subject, pattern) in CELLS.items():
             if (weights, cell) not in known:
-                if cell in HEADS:
-                    data_set, subject, pattern = HEADS[cell]
-                    value = head(sorted((data / data_set / subject).rglob(pattern))[0], model, grain)
-                else:
-                    subject, factor = cell.split()
-                    choice = "guide, grain" if grain else "guide, clean"
-                    value = float(scores(truths[subject], float(factor[:-1]), choice, model, work)[0])
-                known[weights, cell] = value
-                add(out, [weights, name, cell, f"{value:.4f}"])
-                print(name, cell, f"{value:.4f}", flush=True)
+                path = sorted((arguments.data / data_set / subject).rglob(pattern))[0]
+                known[weights, cell] = gain(path, model, name in GRAINY)
+                add(out, [weights, name, cell, f"{known[weights, cell]:.4f}"])
+                print(name, cell, f"{known[weights, cell]:.4f}", flush=True)
             found[name, cell] = known[weights, cell]
     return found
 
@@ -192,22 +207,22 @@ def add(path: Path, row: list[str]) -> None:
         csv.writer(file, lineterminator="\n").writerows([*([COLUMNS] if fresh else []), row])
 
 
-def head(path: Path, model: str, grain: bool) -> float:
-    """Return the gain of one draw on cubic interpolation, dB, of a scan's slices made 5x thick in their plane."""
-    settings = argparse.Namespace(samples=1, steps=4, model=model)
-    sampler, prior, _, scan = prepared(path, settings, grain=grain)
+def gain(path: Path, model: str, grain: bool) -> float:
+    """Return the gain of the mean on cubic interpolation, dB, of a scan's slices made 5x thick in their plane."""
+    settings = argparse.Namespace(samples=0, steps=None, model=model)
+    sampler, prior, scan = prepared(thickened(path), settings, grain=grain)
     sharp = cut_to_stride(scan.inside(), scan.geometry.axis, prior.stride)
-    return gains(sampler, prior, sharp, at_factor(scan.geometry, 5.0), 1)[0]
+    return gains(sampler, prior, sharp, at_factor(scan.geometry, 5.0))[0]
 
 
 def table(found: dict[tuple[str, str], float]) -> str:
-    """Return Markdown: mean over the mice of each factor, and the gain on cubic of the heads, dB."""
+    """Return Markdown: the gain on cubic of each scan, dB, the mice as their mean."""
     names = list(dict.fromkeys(name for name, _ in found))
-    lines = ["| trained with | mice 2.5x, dB | mice 5x, dB | T1 head, dB on cubic | EPI head |", "|" + " --- |" * 5]
+    heads = [cell for cell in CELLS if not cell.startswith("mouse ")]
+    lines = [f"| trained with | three mice | {' | '.join(heads)} |", "|" + " --- |" * (len(heads) + 2)]
     for name in (name for name in VARIANTS if name in names):
-        mice = [[found.get((name, f"{subject} {factor:g}x"), np.nan) for subject in MICE] for factor in FACTORS]
-        cells = [f"{np.mean(values):.2f}" for values in mice]
-        cells += [f"{found.get((name, cell), np.nan):+.2f}" for cell in HEADS]
+        mice = [value for (of, cell), value in found.items() if of == name and cell.startswith("mouse ")]
+        cells = [f"{value:+.2f}" for value in (np.mean(mice), *(found.get((name, cell), np.nan) for cell in heads))]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,7 +1,6 @@
-"""Measure what the trust in a result rests on: calibration, familiarity, and the self-check's promise.
+"""Measure what the trust in a result rests on: calibration and the self-check's promise.
 
     python benchmarks/trust.py calibrate DATA/mouse-rtg4510 --subjects sub-15 sub-17 sub-24 [--write models/model.pt]
-    python benchmarks/trust.py familiarity DATA
     python benchmarks/trust.py promise DATA
     python benchmarks/trust.py whole DATA
     python benchmarks/trust.py rat DATA/rat-nirodents/sub-15/anat/sub-15_T2w.nii.gz [--adapt 10 | --held] [--at 5]
@@ -11,7 +10,6 @@
 `calibrate` restores thick slices of isotropic animals and prints which share of the brain's voxels a 90% interval,
 mean +- 1.645 sd, holds; it gives the scale and the floor that make it 90%, and with --write stores them with the
 weights.
-`familiarity` lists how well the prior knows the scans of a folder of data sets, and scans of no animal.
 `promise` takes sharp slices that the self-check does not see, makes them thick in their plane, and compares the result
 under the self-check's weight with cubic + projection.
 `whole` makes isotropic volumes thick, 5x, and compares the result at the default settings, of two planes, with
@@ -176,17 +174,6 @@ def prepared(
     settings = Settings.of(samples=arguments.samples, steps=arguments.steps, model=arguments.model, **options)
     prior = load_prior(prior_of(settings.model), settings.model, choose_device("auto"), "auto")
     return BiplanarSampler(settings), prior, measured(way_of(settings, prior.stride).there(source)[0], prior)
-
-
-def familiar(arguments: argparse.Namespace) -> None:
-    for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
-        try:
-            sampler, prior, scan = prepared(thickened(source), arguments)
-            check = sampler.check(scan, prior)
-        except BidaError as error:
-            print(f"{name}: {error}")
-            continue
-        print(f"{name}: " + (str(check.record()) if check else "no self-check"), flush=True)
 
 
 def thickened(source: Any) -> Any:
@@ -386,7 +373,6 @@ def planes(arguments: argparse.Namespace) -> None:
 
 MODES = {
     "calibrate": calibrate,
-    "familiarity": familiar,
     "promise": promise,
     "whole": whole,
     "rat": rat,

@@ -23,7 +23,7 @@ from bida.report.viewer import check_page, page, png_base64, thumbnail
 NAME = "index.html"
 COLUMNS = (  # key, title, digits behind the point, what it means
     ("better_db", "better than interpolation, dB", 2, "on its own slices, made thick again; below 0.1: none"),
-    ("familiarity_db", "familiarity, dB", 2, "how well the priors know such scans; below 0 look twice"),
+    ("familiarity", "familiarity", 2, "what the priors gain over what they usually do; below 0.5 look twice"),
     ("bricks", "brick index", 2, "steps at borders of slices beside those within; 1: none"),
     ("residual_over_noise", "residual over noise", 2, "of the result made thick again; 1: the noise"),
     ("snr", "SNR", 1, "mean in tissue over the noise of one slice"),

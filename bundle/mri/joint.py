@@ -16,7 +16,7 @@ from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition, Level
 from bida.mri.content import CONSTANT, background, content
 from bida.mri.evidence import Evidence, Leftover, Restore, View
-from bida.mri.familiarity import familiarity
+from bida.mri.familiarity import is_mere_noise, kind_of_scan
 from bida.mri.selfcheck import (
     Errors,
     SelfCheck,
@@ -285,7 +285,7 @@ class JointMeasurement(Evidence):
             noise: of no account, every scan has its own.
         """
         parts: list[Errors] = []
-        planes, known, count = [], [], 0
+        planes, noisy, count = [], True, 0
         for axis in self.axes:
             scan = next(one for one in self.scans if one.geometry.axis == axis)
             chosen = chosen_indices(scan.y, axis, scan.geometry.missing)
@@ -300,13 +300,13 @@ class JointMeasurement(Evidence):
                 if errors is not None:
                     parts.append(errors)
             planes.append(plane_across(axis))
-            known.append(familiarity(sharp, planes[-1], network))
+            noisy = noisy and is_mere_noise(truth, scan.noise)
             count += len(chosen)
         if not parts:
             return None
         joined = Errors(*(torch.cat(rows) for rows in zip(*((e.xx, e.rr, e.xr, e.cc) for e in parts))))
         sizes = [len(one.xx) for one in parts]
-        return check_of(joined, sizes, "+".join(planes), count, max(known))
+        return check_of(joined, sizes, "+".join(planes), count, kind_of_scan(self.scans[0].y), noisy)
 
     def _contradictions(self) -> list[float]:
         """Return the root mean square of what the guide leaves of each scan, in tissue; 0 for those with noise."""

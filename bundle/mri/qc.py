@@ -209,7 +209,7 @@ def numbers_of(
     if check is not None:
         found.append(("better than interpolation", f"{check['better_db']:.1f} dB, by the scan's own slices"))
         found.append(
-            ("familiarity", f"{check['familiarity_db']:.2f} dB; below 0 the scan is unlike what the priors know")
+            ("familiarity", f"{check['familiarity']:.2f} of the usual gain; below 0.5 the priors don't know such scans")
         )
     if bricks is not None:
         found.append(("brick index", f"{bricks:.2f}; 1 is a volume without steps at the borders of slices"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from bida.device import dtype_choice
 from bida.diffusion.prior import PlanePrior
-from bida.mri.familiarity import THRESHOLD_DB
+from bida.mri.familiarity import UNFAMILIAR
 from bida.mri.measurement import ScanMeta
 from bida.mri.settings import Settings
 from bida.provenance import Clock, versions
@@ -82,7 +82,7 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
         return []
     if check is None:
         return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
-    if check["familiarity_db"] >= THRESHOLD_DB or check["better_db"] >= BETTER_DB:
+    if check["familiarity"] >= UNFAMILIAR:
         return []
     return [
         "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt 10, "

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.mri.content import CONSTANT
-from bida.mri.familiarity import familiarity
+from bida.mri.familiarity import familiarity, is_mere_noise, kind_of_scan
 from bida.mri.moments import mean_of
 from bida.physics.consistency import TISSUE, cubic, interpolated
 from bida.physics.geometry import SliceGeometry
@@ -48,7 +48,7 @@ class SelfCheck:
         weight: of the prior of one plane that served the slices best, 0 to 1; 0 where it gained under `WORTHWHILE_DB`.
         plane: of the slices that were checked; the result is made by the other two.
         slices: number of slices checked, each along both of its axes.
-        familiarity_db: how well the prior knows such slices (`bida.mri.familiarity`), dB.
+        familiarity: the gain over that of scans of such a kind that the prior knows (`bida.mri.familiarity`).
         better_db: PSNR of the slices that the weight makes less that of cubic interpolation, dB, by the lesser axis.
         weight_of_result: of the mean of the planes' priors in the result (`averaged_weight`); None before there is one.
     """
@@ -58,7 +58,7 @@ class SelfCheck:
     weight: float
     plane: str
     slices: int
-    familiarity_db: float
+    familiarity: float
     better_db: float
     weight_of_result: float | None = None
 
@@ -134,33 +134,39 @@ def self_check(
     if not chosen or min(size for axis, size in enumerate(y.shape) if axis != geometry.axis) < network.stride:
         return None
     sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
-    errors = measure(sharp, geometry, restore, noise)
+    truth = denoised(sharp, geometry.axis, noise) if noise > 0 else sharp
+    errors = measure(truth, geometry, restore, noise)
     if errors is None:
         return None
-    plane = plane_across(geometry.axis)
-    return check_of(errors, [len(chosen)] * 2, plane, len(chosen), familiarity(sharp, plane, network))
+    noisy, plane = is_mere_noise(truth, noise), plane_across(geometry.axis)
+    return check_of(errors, [len(chosen)] * 2, plane, len(chosen), kind_of_scan(y), noisy)
 
 
-def check_of(errors: Errors, parts: Sequence[int], plane: str, slices: int, known: float) -> SelfCheck:
+def check_of(
+    errors: Errors, parts: Sequence[int], plane: str, slices: int, kind: str, mere_noise: bool = False
+) -> SelfCheck:
     """Return what errors say of a prior, and the weight that it deserves.
 
     Args:
         errors: of slices.
         parts: how many of them each way of making them thick has.
-        plane, slices, known: see `SelfCheck`.
+        plane, slices: see `SelfCheck`.
+        kind: of the scan, see `bida.mri.familiarity`.
+        mere_noise: whether the slices hold hardly more than noise, which tells nothing of anatomy.
     """
     weight = best_weight(errors.rr, errors.xr)
-    if errors.gain_db(weight) < WORTHWHILE_DB:
+    if mere_noise or errors.gain_db(weight) < WORTHWHILE_DB:
         weight = 0.0
-    gains = errors.gain_db(1.0), errors.gain_db(weight)
-    return SelfCheck(*gains, weight, plane, slices, known, errors.better_db(weight, parts))
+    gain, better = errors.gain_db(1.0), errors.better_db(weight, parts)
+    known = 0.0 if mere_noise else familiarity(gain, kind)
+    return SelfCheck(gain, errors.gain_db(weight), weight, plane, slices, known, 0.0 if mere_noise else better)
 
 
-def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore, noise: float = 0.0) -> Errors | None:
+def measure(truth: Tensor, geometry: SliceGeometry, restore: Restore, noise: float = 0.0) -> Errors | None:
     """Make sharp slices thick along each of their two axes, restore them, and return the errors.
 
     Args:
-        sharp: slices [R, A, S], stacked along ``geometry.axis``.
+        truth: slices [R, A, S], stacked along ``geometry.axis``, without most of their noise.
         geometry: how thick slices lie.
         restore: see `self_check`.
         noise: see `self_check`.
@@ -169,7 +175,6 @@ def measure(sharp: Tensor, geometry: SliceGeometry, restore: Restore, noise: flo
         The errors; None where an axis is too short for two thick slices.
     """
     sums: list[Tensor] = []
-    truth = sharp if noise <= 0 else denoised(sharp, geometry.axis, noise)
     inside = (truth > TISSUE).to(truth.dtype)  # air has nothing to restore, and noise of another kind
     for axis in (axis for axis in range(3) if axis != geometry.axis):
         own = slice_geometry(geometry, axis, truth.shape[axis])

@@ -7,14 +7,16 @@ import torch
 from conftest import inferer_of
 
 from bida.diffusion.schedule import cosine_alpha_bar
-from bida.mri.familiarity import familiarity, wiener
+from bida.mri.familiarity import USUAL_DB, familiarity, is_mere_noise, kind_of_scan
 from bida.mri.measurement import Measurement
 from bida.mri.record import check_warnings, verdict
 from bida.mri.selfcheck import (
     SLICES,
+    Errors,
     SelfCheck,
     averaged_weight,
     best_weight,
+    check_of,
     chosen_indices,
     self_check,
     slice_geometry,
@@ -158,11 +160,10 @@ def test_the_verdict_is_one_sentence_with_one_number(weight, better, said):
     assert verdict(None) is None
 
 
-def test_a_strange_scan_is_warned_of_where_nothing_is_gained():
+def test_a_scan_on_which_less_than_half_of_the_usual_is_gained_is_warned_of():
     strange = SelfCheck(-0.5, 0.0, 0.0, "coronal", 4, -0.7, 0.02)
     assert "unlike what the priors know" in check_warnings(Settings(), strange.record())[0]
-    for known in (replace(strange, familiarity_db=1.0), replace(strange, weight=0.5, better_db=0.8)):
-        assert not check_warnings(Settings(), known.record())
+    assert not check_warnings(Settings(), replace(strange, familiarity=0.5).record())
     assert "too small or too empty" in check_warnings(Settings(), None)[0]
 
 
@@ -269,28 +270,22 @@ def test_a_run_with_the_check_uses_its_weight():
     torch.testing.assert_close(found.std, found.check.weight_of_result * plain.std, rtol=0, atol=1e-5)
 
 
-def test_familiarity_is_zero_for_the_filter_itself_and_rises_with_knowledge():
-    slices = scan()[:, :4]
-
-    class Filter(FlatPrior):
-        knowledge = 0.0
-
-        def predict(self, x, t, plane, guide=None, grain=True):
-            ab = float(self.alpha_bar[t])
-            clean = slices.movedim(1, 0).unsqueeze(1)
-            filtered = wiener(x / math.sqrt(ab), clean, math.sqrt((1 - ab) / ab))
-            return clean + (1 - self.knowledge) * (filtered - clean), x
-
-    prior = Filter()
-    assert familiarity(slices, "coronal", prior) == pytest.approx(0, abs=0.2)  # x0 is clipped, the filter is not
-    prior.knowledge = 0.5
-    assert familiarity(slices, "coronal", prior) == pytest.approx(20 * math.log10(2), abs=0.3)
-    assert familiarity(slices, "coronal", FlatPrior()) < 0
+def test_familiarity_is_the_gain_over_that_of_the_kind():
+    brain = torch.where(torch.arange(1000) < 500, -1.0, 0.5)
+    assert (kind_of_scan(brain), kind_of_scan(brain.clamp(min=-0.9))) == ("brain", "head")
+    assert familiarity(0.7, "head") == pytest.approx(0.5) and familiarity(1.2, "brain") == pytest.approx(0.5)
+    errors = Errors(*(torch.tensor([v, v]) for v in (4.0, 1.0, 2.0, 4.0)))  # |x - r|^2 = 1: 6 dB below |x - g|^2
+    found = check_of(errors, [1, 1], "coronal", 1, "head")
+    assert found.familiarity == pytest.approx(20 * math.log10(2) / USUAL_DB["head"])
 
 
-def test_the_filter_is_wieners_on_white_noise():
-    """White signal of variance v: every frequency is scaled by v / (v + sigma^2)."""
-    clean = torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    noise = torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    error = (wiener(clean + noise, clean, 1.0) - clean).square().mean()
-    assert float(error) == pytest.approx(0.5, rel=0.05)
+def test_noise_is_no_anatomy_whatever_is_gained_by_smoothing_it():
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(size=(40, 40)).astype(np.float32))
+    assert is_mere_noise(0.3 * noise, 0.4) and not is_mere_noise(0.3 * noise, 0.1)
+    assert not is_mere_noise(0.3 * noise, 0.0)
+    assert is_mere_noise(torch.full((4, 4), -1.0), 0.1)
+    errors = Errors(*(torch.tensor([v, v]) for v in (4.0, 1.0, 2.0, 4.0)))
+    found = check_of(errors, [1, 1], "coronal", 1, "head", mere_noise=True)
+    assert (found.weight, found.familiarity, found.better_db) == (0, 0, 0)
+    assert verdict(found.record()).startswith("on this scan: no better than interpolation")
