@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "set_seed",
             "warmup_cosine_scheduler",
         ],
-        "head_dataset": ["HeadDataset", "find_sources"],
+        "head_dataset": ["HeadDataset", "find_sources", "load_sources", "save_sources"],
         "run": ["run_training"],
     },
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from torch.utils.data import Dataset
 
 from bida.errors import SettingsError
 from bida.eval.skullstrip.network import VOXEL_MM, WINDOW, largest_body
-from bida.training.synthetic_head import Frame, grow_head, paint_labels, smooth_field
+from bida.training.synthetic_head import Frame, grow_head, paint_labels, paint_tissues, smooth_field
 
 EXTRACTED = 0.4  # a scan with more exact zeros than this share of its voxels has no head
 MOUSE_MM = 11.0  # length of a mouse's cerebrum and cerebellum; a longer brain than 1.4 of it is a rat's
+TISSUES = ("skull", "CSF", "GM", "WM")  # names of the probability maps of a head, as files have them
+WANDERS = 0.25  # share of windows that lie anywhere in the head: a rat's is larger than a window
+STEP = 0.01  # of intensities in a packed file, 8 bits up to 2.55 times the brain's
 MIRRORED = (0.5, 0.3, 0.4)  # share of windows with R, A and S reversed: headers of small animals mislabel their axes
 Draw = np.random.Generator
 
@@ -34,10 +38,12 @@ class Source:
 
     Attributes:
         name: data set and subject, for messages.
-        image: [1, R, A, S]; labels where ``labels`` is set, else intensities, 99th percentile of the brain 1.
+        image: [1, R, A, S]; labels where ``labels`` is set, else intensities, 99th percentile of the brain 1. Four
+            channels [4, R, A, S] are the probabilities of skull, fluid, grey and white matter.
         mask: [1, R, A, S] float, 1 in the brain.
         labels: the image is a label map.
         head: the image shows a head, not a brain alone.
+        weight: how often it is drawn, beside others of its kind.
     """
 
     name: str
@@ -45,6 +51,12 @@ class Source:
     mask: Tensor
     labels: bool = False
     head: bool = False
+    weight: float = 1.0
+
+    @property
+    def tissues(self) -> bool:
+        """Whether the image holds the probabilities of tissues."""
+        return len(self.image) == len(TISSUES)
 
     def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the middle of the brain, in voxels, and half of its extent, mm."""
@@ -59,7 +71,9 @@ def find_sources(data: Sequence[Mapping[str, Any]]) -> list[Source]:
     Args:
         data: for each data set its ``folder`` and the subjects to ``exclude`` (or, alone, to ``include``). Images
             with a brain mask in ``derivatives/masks`` are heads unless most of their voxels are exactly zero; a data
-            set of ``*_dseg`` files without images gives label maps.
+            set of ``*_dseg`` files without images gives label maps, one of ``*_probseg`` files its tissues alone.
+            ``weight`` is shared by the animals of a data set: how often one of it is drawn; else each counts 1.
+            ``files`` is the pattern of file names to take, ``*``.
 
     Raises:
         SettingsError: A folder is missing or gives nothing.
@@ -69,15 +83,60 @@ def find_sources(data: Sequence[Mapping[str, Any]]) -> list[Source]:
         folder = Path(item["folder"])
         if not folder.is_dir():
             raise SettingsError(f"{folder}: data folder must exist, it does not; name a BIDS data set")
+        maps = sorted(folder.glob("[st]*-*/**/*_label-CSF_probseg.nii.gz"))
+        paths = maps or sorted(folder.glob(f"[st]*-*/**/{item.get('files', '*')}.nii.gz"))
         chosen = [
             source
-            for path in sorted(folder.glob("[st]*-*/**/*.nii.gz"))
+            for path in paths
             if wanted(path.relative_to(folder).parts[0], item) and (source := read_source(path, folder)) is not None
         ]
         if not chosen:
             raise SettingsError(f"{folder}: at least one brain must be left, got none; check include and exclude")
-        sources += chosen
+        weight = float(item.get("weight", len(chosen))) / len(chosen)
+        sources += [replace(source, weight=weight) for source in chosen]
     return sources
+
+
+def save_sources(path: str | Path, sources: Sequence[Source]) -> None:
+    """Write sources to one small file, for a machine that has not got the data; intensities are rounded to 0.01.
+
+    Args:
+        path: of a file ``.npz``.
+        sources: of `find_sources`.
+    """
+    packed: dict[str, Any] = {}
+    for number, source in enumerate(sources):
+        scale = 1.0 if source.labels else STEP
+        packed[f"{number}/about"] = np.array([source.name, source.labels, source.head, source.weight], dtype=str)
+        image = (source.image / scale).round().clamp(0, 65535 if source.labels else 255).numpy()
+        packed[f"{number}/image"] = image.astype(np.uint16 if image.max() > 255 else np.uint8)
+        packed[f"{number}/mask"] = (source.mask * 255).round().clamp(0, 255).numpy().astype(np.uint8)
+    np.savez_compressed(path, **packed)
+
+
+def load_sources(path: str | Path) -> list[Source]:
+    """Read what `save_sources` wrote.
+
+    Raises:
+        SettingsError: The file is missing or none of its.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            return [unpacked(packed, number) for number in range(len(packed.files) // 3)]
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SettingsError(
+            f"{path}: must be a file of packed sources, reading it failed with '{' '.join(str(error).split())}'; "
+            "write it with bida.training.save_sources"
+        ) from error
+
+
+def unpacked(packed: Mapping[str, NDArray[Any]], number: int) -> Source:
+    """Return one source of a packed file."""
+    name, labels, head, weight = (str(value) for value in packed[f"{number}/about"])
+    scale = 1.0 if labels == "True" else STEP
+    image = torch.from_numpy(packed[f"{number}/image"].astype(np.float32) * np.float32(scale))
+    mask = torch.from_numpy(packed[f"{number}/mask"].astype(np.float32) / 255)
+    return Source(name, image, mask, labels == "True", head == "True", float(weight))
 
 
 def wanted(subject: str, item: Mapping[str, Any]) -> bool:
@@ -88,6 +147,11 @@ def wanted(subject: str, item: Mapping[str, Any]) -> bool:
 def read_source(path: Path, folder: Path) -> Source | None:
     """Read one image or label map with its brain; None for an image without a brain mask."""
     name = str(path.relative_to(folder))
+    if path.name.endswith("_label-CSF_probseg.nii.gz"):
+        stem = path.name.removesuffix("_label-CSF_probseg.nii.gz")
+        maps = [on_grid(path.with_name(f"{stem}_label-{tissue}_probseg.nii.gz"), order=1) for tissue in TISSUES]
+        mask = on_grid(path.with_name(f"{stem}_desc-brain_mask.nii.gz"), order=1)
+        return Source(name, torch.cat(maps).clamp(0, 1), mask)
     if path.name.endswith("_dseg.nii.gz"):
         labels = on_grid(path, order=0)
         return Source(name, labels.round(), body(labels > 0), labels=True)
@@ -159,15 +223,20 @@ class HeadDataset(Dataset):
         draw = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
         real = draw.random() < self.real
         family = self.heads if real else self.brains
-        source = family[draw.integers(len(family))]
+        weights = np.array([source.weight for source in family])
+        source = family[int(draw.choice(len(family), p=weights / weights.sum()))]
         image, mask, frame = sample_window(draw, source, self.window)
-        if source.labels:
+        bone = None
+        if source.tissues:
+            bone = image[:2]
+            image = paint_tissues(draw, image[1:])
+        elif source.labels:
             image = paint_labels(draw, image)
         elif draw.random() < 0.2 and not real:
             image = (1.2 - image).clamp(min=0)  # inverted contrast
         if not real:
             kept = mask if draw.random() < 0.8 else mask & (smooth_field(draw, mask.shape, 12) > -1.5)
-            image = image * kept if draw.random() < self.bare else grow_head(draw, image, mask, frame)
+            image = image * kept if draw.random() < self.bare else grow_head(draw, image, mask, frame, bone)
         set_state = getattr(self.transform, "set_random_state", None)
         if set_state is not None:
             set_state(seed=int(draw.integers(2**32)))
@@ -178,7 +247,7 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
     """Cut a window out of a source, turned, scaled, bent and mirrored by chance, in one interpolation.
 
     Returns:
-        Image [X, Y, Z], mask [X, Y, Z] bool, and where the voxels are in the head.
+        Image [X, Y, Z], of tissues [4, X, Y, Z], mask [X, Y, Z] bool, and where the voxels are in the head.
     """
     centre, half_mm = source.box()
     rat = half_mm[1] > 0.7 * MOUSE_MM
@@ -188,6 +257,8 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
         size *= 0.6 if rat else 1.6
     spread = np.maximum(half_mm * size - 0.35 * window * VOXEL_MM, 0) + 1.0  # a large brain is seen in parts
     middle_mm = np.clip(draw.normal(0, 1.5, 3), -spread, spread) + draw.uniform(-1, 1, 3) * (spread - 1.0)
+    if draw.random() < WANDERS:
+        middle_mm += draw.uniform(-1, 1, 3) * (half_mm * size + 3)
     line = (np.arange(window) - (window - 1) / 2) * VOXEL_MM
     grid = torch.from_numpy(np.stack(np.meshgrid(line, line, line, indexing="ij")).astype(np.float32))
     grid = torch.einsum("ij,jxyz->ixyz", torch.from_numpy(rotation(draw).astype(np.float32)), grid)
@@ -203,12 +274,13 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
     where = unit.flip(0).movedim(0, -1)[None]  # [1, X, Y, Z, 3], last axis first, as grid_sample takes it
 
     def at(volume: Tensor, mode: str) -> Tensor:
-        return grid_sample(volume[None], where, mode=mode, padding_mode="zeros", align_corners=True)[0, 0]
+        return grid_sample(volume[None], where, mode=mode, padding_mode="zeros", align_corners=True)[0]
 
     image = at(source.image, "nearest" if source.labels else "bilinear")
+    image = image if source.tissues else image[0]
     scale = 0.6 if rat else 1.0  # heads are drawn in mm of a mouse
     frame = Frame(position * scale, tuple(float(h) * scale for h in half_mm), VOXEL_MM * scale / size)  # type: ignore[arg-type]
-    return image, at(source.mask, "bilinear") > 0.5, frame
+    return image, at(source.mask, "bilinear")[0] > 0.5, frame
 
 
 def rotation(draw: Draw) -> NDArray[np.float64]:

@@ -54,7 +54,22 @@ def paint_labels(draw: Draw, labels: Tensor) -> Tensor:
     return torch.from_numpy(np.clip(means, 0.02, 1.5).astype(np.float32))[labels.long()]
 
 
-def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame) -> Tensor:
+def paint_tissues(draw: Draw, tissues: Tensor) -> Tensor:
+    """Return an image [X, Y, Z] of the probabilities of fluid, grey and white matter [3, X, Y, Z]; partial volumes mix.
+
+    A slow change within a tissue stands for regions, which probabilities do not tell.
+    """
+    level = draw.uniform(0.2, 0.9)
+    means = level * np.exp(draw.uniform(0.02, 0.35) * draw.standard_normal(3))
+    means[0] = draw.uniform(0, 1.4) if draw.random() < 0.7 else means[0]
+    weights = torch.from_numpy(np.clip(means, 0.02, 1.5).astype(np.float32)).reshape(3, 1, 1, 1)
+    image = (tissues * weights).sum(dim=0) / tissues.sum(dim=0).clamp(min=0.05)
+    bare = tissues.sum(dim=0) < 0.05  # a hole of the maps within the brain
+    image = torch.where(bare, torch.full_like(image, float(level)), image)
+    return image * (1 + draw.uniform(0, 0.12) * smooth_field(draw, image.shape, draw.uniform(3, 12)))
+
+
+def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame, bone: Tensor | None = None) -> Tensor:
     """Surround a brain with a random head.
 
     Args:
@@ -62,6 +77,8 @@ def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame) -> Tensor:
         brain: [X, Y, Z], about 0 to 1; only its voxels within the mask are used.
         mask: [X, Y, Z] bool, the brain.
         frame: where the voxels are.
+        bone: [2, X, Y, Z], probabilities of skull and fluid, where the shape of the skull is known; it is drawn so in
+            most heads, or around the brain as in others.
 
     Returns:
         Image [X, Y, Z], air near 0.
@@ -83,11 +100,14 @@ def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame) -> Tensor:
         image[radius > 1 - draw.uniform(0.03, 0.12)] = float(draw.uniform(0.2, 1.2))
     draw_organs(draw, image, frame)
     image *= 1 + draw.uniform(0, 0.25) * field(draw.uniform(0.4, 2))
-    within_skull = outside < gap + skull
+    fluid, within_skull = outside < gap, outside < gap + skull
+    if bone is not None and draw.random() < 0.8:
+        fluid = bone[1] > 0.5
+        within_skull = fluid | (bone[0] > draw.uniform(0.2, 0.8)) | (outside < draw.uniform(0, 0.25))
     dark = draw.random() < 0.8  # bone has little signal; with fat or marrow it can have much
     bone = draw.uniform(0, 0.25) if dark else draw.uniform(0, 0.8)
     image[within_skull] = float(bone) * (1 + draw.uniform(0, 0.6) * field(0.8)[within_skull])
-    image[outside < gap] = float(draw.uniform(0, 1.2))
+    image[fluid] = float(draw.uniform(0, 1.2))
     draw_cord(draw, image, brain, mask, frame)
     image *= head
     image = torch.where(mask, brain, image)
@@ -123,7 +143,11 @@ def soft_tissue(draw: Draw, shape: Sequence[int], per_mm: float, brain: float) -
     means = draw.uniform(0.05, draw.choice([0.6, 1.2]), regions)
     if draw.random() < 0.65:
         means = brain * draw.normal(1, draw.uniform(0.02, 0.2), regions)
-    return torch.from_numpy(means.astype(np.float32))[fields.argmax(dim=0)]
+    image = torch.from_numpy(means.astype(np.float32))[fields.argmax(dim=0)]
+    if regions > 1 and draw.random() < 0.5:  # fascia and fat between muscles
+        best, second = fields.topk(2, dim=0).values
+        image[best - second < draw.uniform(0.02, 0.15)] = float(draw.uniform(0, 1.3))
+    return image
 
 
 def ellipsoid(frame: Frame, centre: Lengths, radii: Lengths) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,18 @@ from scipy.ndimage import binary_dilation
 
 from bida.errors import SettingsError
 from bida.eval.skullstrip.network import VOXEL_MM
-from bida.training.head_dataset import HeadDataset, Source, body, find_sources, rotation, sample_window
+from bida.training.head_dataset import (
+    STEP,
+    TISSUES,
+    HeadDataset,
+    Source,
+    body,
+    find_sources,
+    load_sources,
+    rotation,
+    sample_window,
+    save_sources,
+)
 from bida.training.synthetic_head import ellipsoid
 
 SIZE = 40
@@ -56,6 +68,45 @@ def test_heads_brains_and_label_maps_are_told_apart(folders):
         # a brain's tissue reaches into the voxels next to it when it is interpolated
         assert found[truth].mean() > 0.99 and not found[~binary_dilation(truth, np.ones((3, 3, 3)))].any(), source.name
     assert set(labels.image.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_tissue_maps_are_read_without_their_head_template(folders):
+    brain, name = half_ball(), "rats/tpl-x/anat/tpl-x"
+    shares = {"skull": 0.0, "CSF": 0.2, "GM": 0.5, "WM": 0.3}
+    for tissue in TISSUES:
+        save(folders / f"{name}_label-{tissue}_probseg.nii.gz", shares[tissue] * brain)
+    save(folders / f"{name}_desc-brain_mask.nii.gz", brain)
+    save(folders / f"{name}_T2w.nii.gz", 1.0 + brain)
+    (source,) = find_sources([{"folder": str(folders / "rats"), "weight": 5}])
+    assert source.tissues and not (source.labels or source.head) and source.weight == 5
+    middle = source.image[:, SIZE // 2, SIZE // 2, SIZE // 2]
+    torch.testing.assert_close(middle, torch.tensor(list(shares.values())))
+    item = HeadDataset([source], lambda item: item, 1, bare=0, window=32)[0]
+    assert item["image"].shape == (1, 32, 32, 32) and item["label"].any()
+
+
+def test_a_data_sets_weight_is_shared_by_its_animals(folders):
+    save(folders / "brains/sub-02/anat/sub-02_T2w.nii.gz", half_ball())
+    pair = find_sources([{"folder": str(folders / "brains"), "weight": 3}])
+    assert [source.weight for source in pair] == [1.5, 1.5]
+    assert len(find_sources([{"folder": str(folders / "brains"), "files": "sub-02*"}])) == 1
+    never = [replace(pair[0], weight=0.0, image=torch.zeros_like(pair[0].image)), pair[1]]
+    data = HeadDataset(never, lambda item: item, 1, bare=1.0, window=32)
+    assert all(data[i]["image"].any() for i in range(6) if data[i]["label"].any())
+
+
+def test_packed_sources_are_what_was_packed(folders, tmp_path):
+    sources = find_sources(entries(folders, "heads", "brains", "labels"))
+    save_sources(tmp_path / "sources.npz", sources)
+    for source, again in zip(sources, load_sources(tmp_path / "sources.npz"), strict=True):
+        kinds = [(one.name, one.labels, one.head, one.weight) for one in (source, again)]
+        assert kinds[0] == kinds[1]
+        torch.testing.assert_close(again.image, source.image, rtol=0, atol=1e-3 if source.labels else 0.51 * STEP)
+        torch.testing.assert_close(again.mask, source.mask, rtol=0, atol=0.51 / 255)
+    (tmp_path / "other.npz").write_bytes(b"none")
+    for name in ("other.npz", "nothing.npz"):
+        with pytest.raises(SettingsError, match="packed sources"):
+            load_sources(tmp_path / name)
 
 
 def test_animals_are_left_out_by_name(folders):

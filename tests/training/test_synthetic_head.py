@@ -9,7 +9,15 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from bida.training.synthetic_head import Frame, distance_mm, ellipsoid, grow_head, paint_labels, smooth_field
+from bida.training.synthetic_head import (
+    Frame,
+    distance_mm,
+    ellipsoid,
+    grow_head,
+    paint_labels,
+    paint_tissues,
+    smooth_field,
+)
 
 SHAPE = (40, 44, 36)
 VOXEL_MM = 0.4
@@ -80,3 +88,35 @@ def test_a_smooth_field_is_linear_between_its_knots():
     field = smooth_field(draw(), (13, 13, 13), 4)  # 5 knots, 3 voxels apart
     torch.testing.assert_close(field[1], (2 * field[0] + field[3]) / 3, rtol=1e-4, atol=1e-5)
     assert not torch.equal(field[0], field[3])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mixed_tissues_lie_between_pure_ones(seed):
+    pure = torch.zeros(3, 6, 5, 4)
+    for tissue, row in enumerate((slice(0, 2), slice(2, 4), slice(4, 6))):
+        pure[tissue, row] = 1
+    fluid, grey, white = (paint_tissues(flat(seed), pure)[row].mean() for row in (0, 2, 4))
+    half = paint_tissues(flat(seed), torch.tensor([0.0, 0.5, 0.5]).reshape(3, 1, 1, 1).expand(3, 6, 5, 4))
+    assert fluid > 0 and min(grey, white) - 1e-6 <= half.mean() <= max(grey, white) + 1e-6
+
+
+def flat(seed: int) -> np.random.Generator:
+    """A draw whose fields are zero: normal numbers come from it as they are for means, as nothing for fields."""
+
+    class Flat(np.random.Generator):
+        def standard_normal(self, size=None, dtype=np.float64):
+            return np.zeros(size, dtype) if dtype == np.float32 else super().standard_normal(size)
+
+    return Flat(np.random.Philox(seed))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_known_skull_is_where_it_was(seed):
+    image, mask = brain()
+    bone = torch.zeros(2, *SHAPE)
+    far = ellipsoid(frame(), (0, 0, 0), (6.5, 7.5, 5.0)) & ~ellipsoid(frame(), (0, 0, 0), (6.0, 7.0, 4.5))
+    bone[0] = far.float()
+    alike = [grow_head(draw(seed), image, mask, frame(), known) for known in (bone, torch.zeros_like(bone))]
+    torch.testing.assert_close(alike[0][mask], image[mask], rtol=0, atol=0)
+    changed = alike[0] != alike[1]
+    assert not changed[~far].any(), "bone changes the head where it is, nowhere else"

@@ -80,7 +80,7 @@ class RandSurfaceCoild(MapTransform, RandomizableTransform):
         result = dict(data)
         if self._do_transform:
             shape = result[self.first_key(result)].shape[1:]
-            place = self.R.uniform((0.2, 0.2, 0.8), (0.8, 0.8, 1.4)) * shape  # above the head's middle, voxels
+            place = self.R.uniform((0.2, 0.0, 0.8), (0.8, 1.0, 1.4)) * shape  # above the head's middle, voxels
             square = torch.zeros(tuple(shape))
             for axis, size in enumerate(shape):
                 line = (torch.arange(size) - float(place[axis])).square()
