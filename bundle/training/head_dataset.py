@@ -29,6 +29,7 @@ TISSUES = ("skull", "CSF", "GM", "WM")  # names of the probability maps of a hea
 WANDERS = 0.25  # share of windows that lie anywhere in the head: a rat's is larger than a window
 STEP = 0.01  # of intensities in a packed file, 8 bits up to 2.55 times the brain's
 MIRRORED = (0.5, 0.3, 0.4)  # share of windows with R, A and S reversed: headers of small animals mislabel their axes
+SWAPPED = 0.15  # share of windows with A and S exchanged, as headers of coronal slices often have them
 Draw = np.random.Generator
 
 
@@ -268,6 +269,8 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
     for axis, share in enumerate(MIRRORED):
         if draw.random() < share:
             position[axis] = -position[axis]
+    if draw.random() < SWAPPED:
+        position = position[[0, 2, 1]]
     shape = np.array(source.mask.shape[1:])
     voxel = position / VOXEL_MM + torch.from_numpy(centre.astype(np.float32)).reshape(3, 1, 1, 1)
     unit = 2 * voxel / torch.from_numpy((shape - 1).astype(np.float32)).reshape(3, 1, 1, 1) - 1

@@ -110,13 +110,16 @@ def flat(seed: int) -> np.random.Generator:
     return Flat(np.random.Philox(seed))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_known_skull_is_where_it_was(seed):
+def test_a_known_skull_is_where_it_was():
     image, mask = brain()
     bone = torch.zeros(2, *SHAPE)
     far = ellipsoid(frame(), (0, 0, 0), (6.5, 7.5, 5.0)) & ~ellipsoid(frame(), (0, 0, 0), (6.0, 7.0, 4.5))
     bone[0] = far.float()
-    alike = [grow_head(draw(seed), image, mask, frame(), known) for known in (bone, torch.zeros_like(bone))]
-    torch.testing.assert_close(alike[0][mask], image[mask], rtol=0, atol=0)
-    changed = alike[0] != alike[1]
-    assert not changed[~far].any(), "bone changes the head where it is, nowhere else"
+    shown = 0
+    for seed in range(6):
+        head, other = (grow_head(draw(seed), image, mask, frame(), known) for known in (bone, torch.zeros_like(bone)))
+        torch.testing.assert_close(head[mask], image[mask], rtol=0, atol=0)
+        changed = head != other
+        assert not changed[~far].any(), "bone changes the head where it is, nowhere else"
+        shown += bool(changed.any())
+    assert shown >= 3, "four heads of five have the skull that is known"
