@@ -54,8 +54,8 @@ MASKED = (
     "--config {tree}/configs/masked_small.yaml --set 'widths=[8, 16]' --set 'crop=[8, 8]' --set steps_per_epoch=4 "
     "--set batch_size=2 --set warmup=2 --set epochs=1 --set 'validate#dataset#length=4'"
 )
-COMMANDS = ("", "superres", "simulate", "info", "evaluate", "volumes", "demo", "adapt", "train", "export", "isotropy",
-            "train-masked", "superres-masked", "evaluate-masked")  # fmt: skip
+COMMANDS = ("", "superres", "simulate", "info", "evaluate", "strip", "volumes", "demo", "adapt", "train", "export",
+            "isotropy", "train-masked", "superres-masked", "evaluate-masked")  # fmt: skip
 TILES = "--tile 32 --overlap 8"
 EVALUATE = "float32 evaluate --data ../inputs/bids --out out --device cpu --factors 2.5"
 # Name to commands, which run in a folder of their own. The first word is a key of PROGRAMS.

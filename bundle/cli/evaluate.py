@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -50,9 +51,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--profile", metavar=PROFILES,
                      help=f"slice profile ({default['profile']})")  # fmt: skip
     sub.add_argument("--strippers", nargs="+", metavar="STRIPPER",
-                     help="builtin, threshold, rbm, antspynet or 'command:PROGRAM {in} {out}'; RS2-Net with its "
-                          "weights: 'command:RS2_predict -i {in_dir} -o {out_dir} -m FILE -device cpu' "
-                          f"({listed(default['strippers'])})")  # fmt: skip
+                     help="builtin, threshold, rbm, antspynet, seg4:WHEEL, rs2net:WEIGHTS or "
+                          f"'command:PROGRAM {{in}} {{out}}' ({listed(default['strippers'])})")  # fmt: skip
     sub.add_argument("--atlases", type=int, metavar="N",
                      help=f"training animals whose labels are carried over ({default['atlases']})")  # fmt: skip
     sub.add_argument("--samples", type=int, metavar="K", help=f"draws of bida-draws, averaged ({default['samples']})")
@@ -80,8 +80,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the paper's experiment."""
     check_data_set(Path(arguments.data))
     experiment = experiment_of(arguments)
+    from bida.eval.skullstrip.strippers import licence_of
     from bida.experiment import run
 
+    for notice in filter(None, map(licence_of, experiment.strippers)):
+        print(f"bida: note: {notice}", file=sys.stderr)
     print(run(experiment))
 
 

@@ -27,6 +27,7 @@ COMMANDS = {  # each is a module of this package, with add_options and run
     "simulate": "make thick slices from an isotropic volume",
     "info": "say what superres would do with a scan",
     "evaluate": "run the paper's experiment, and report",
+    "strip": "find the brain of a scan",
     "volumes": "measure structures by labels carried over from atlases",
     "demo": "run the built-in sample and draw a picture",
     "adapt": "fine-tune the priors on the sharp slices of scans",

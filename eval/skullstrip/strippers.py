@@ -31,6 +31,7 @@ __all__ = [
     "StripperError",
     "ThresholdStripper",
     "check_mask",
+    "licence_of",
     "make_stripper",
 ]
 
@@ -111,7 +112,9 @@ class Preset:
         about: where the program and what is said of it come from, and what could not be tried.
         settings: more settings of the `CommandStripper`.
         values: placeholders of the command that are options of `make_stripper`, with their defaults.
-        needs: such options without a default, and what they are.
+        needs: such options without a default, and what they are; a single one may stand behind the preset's name and
+            a colon.
+        licence: whose weights they are and under what terms, to be shown to who uses them.
     """
 
     command: str
@@ -119,9 +122,10 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
 
 
-# None of these programs was run with this package: they are described as their sources and papers have them.
+# But for seg4 none of these programs was run with this package: they are described as sources and papers have them.
 PRESETS: dict[str, Preset] = {
     "rbm": Preset(
         command="rbm {in} {out}",
@@ -142,6 +146,21 @@ PRESETS: dict[str, Preset] = {
         ),
         values={"device": "cpu"},
         needs={"weights": "the path of RS2_pretrained_model.pt"},
+    ),
+    "seg4": Preset(
+        command="{python} -m bida.eval.skullstrip.seg4 {weights} {in} {out}",
+        about=(
+            "The 2D U-Net of seg-for-4modalities 1.0.6 (The Jackson Laboratory), for in vivo mice, whose program needs "
+            "a TensorFlow of 2020: `bida.eval.skullstrip.seg4` computes its layers on slices at three pixel sizes, "
+            "with which it finds rats too, and keeps the largest part of the opened mask. Coronal slices."
+        ),
+        settings={"orientation": "RSP"},
+        values={"python": sys.executable},
+        needs={"weights": "the wheel that `pip download --no-deps seg-for-4modalities==1.0.6` gets"},
+        licence=(
+            "stripper seg4: network of seg-for-4modalities 1.0.6, The Jackson Laboratory, BSD 2-clause by its "
+            "package's METADATA; read its terms, nothing of it is part of bida"
+        ),
     ),
     "antspynet": Preset(
         command="{python} -c {script} {in} {out}",
@@ -165,7 +184,8 @@ def make_stripper(name: str, **options: Any) -> Stripper:
     """Return a stripper by its name; it can be pickled, to be used by worker processes.
 
     Args:
-        name: ``builtin``, ``threshold``, a name of `PRESETS`, or ``command:`` and a command as in `CommandStripper`.
+        name: ``builtin``, ``threshold``, a name of `PRESETS` (``seg4:WHEEL`` where it needs a file), or ``command:``
+            and a command as in `CommandStripper`.
         options: settings of the stripper: those of its class, or of the preset.
 
     Raises:
@@ -180,23 +200,28 @@ def make_stripper(name: str, **options: Any) -> Stripper:
             return ThresholdStripper(**options)
         if name.startswith(_COMMAND):
             return CommandStripper(name.removeprefix(_COMMAND).strip(), **options)
-        if name in PRESETS:
-            return _from_preset(name, PRESETS[name], options)
+        preset, colon, value = name.partition(":")
+        if preset in PRESETS and (not colon or len(PRESETS[preset].needs) == 1):
+            given = {next(iter(PRESETS[preset].needs)): value} if colon else {}
+            return _from_preset(preset, PRESETS[preset], {**given, **options})
     except TypeError as error:  # an option that is unknown
         raise SettingsError(f"stripper {name}: options must be those of the stripper, got '{error}'") from error
     known = ", ".join(["builtin", "threshold", *PRESETS, "command:PROGRAM {in} {out}"])
     raise SettingsError(f"stripper must be one of {known}, got '{name}'")
 
 
+def licence_of(name: str) -> str:
+    """Return what a user of a stripper should know of the terms of its weights, a sentence; empty for nothing."""
+    preset = PRESETS.get(name.partition(":")[0])
+    return "" if preset is None else preset.licence
+
+
 def _from_preset(name: str, preset: Preset, options: Mapping[str, Any]) -> CommandStripper:
     for key, what in preset.needs.items():
         if key not in options:
-            command = preset.command.replace(f"{{{key}}}", key.upper())
-            for other, default in preset.values.items():
-                command = command.replace(f"{{{other}}}", default)
             raise SettingsError(
                 f"stripper {name}: {key} must be given, {what}; on the command line name the stripper "
-                f"'{_COMMAND}{command}' with it for {key.upper()}, in Python give {key}=..."
+                f"'{name}:{key.upper()}' with it for {key.upper()}, in Python give {key}=..."
             )
     filled = {key: str(options[key]) for key in options if key in {*preset.values, *preset.needs}}
     rest = {key: option for key, option in options.items() if key not in filled}

@@ -28,6 +28,7 @@ def outcome(*words: str) -> tuple[list[str], str]:
         ["info", "nowhere.nii"],
         ["adapt", "nowhere.nii", "-o", "out.pt"],
         ["simulate", "nowhere.nii", "out.nii", "--factor", "5"],
+        ["strip", "nowhere.nii", "mask.nii"],
         ["volumes", "nowhere.nii", "--atlas", "nowhere", "--labels", "nowhere", "-o", "out.tsv"],
         ["export", "nowhere.pt", "-o", "out"],
         ["train", "nowhere"],

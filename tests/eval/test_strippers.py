@@ -112,7 +112,7 @@ def test_threshold_on_real_scans(shared_data):
     refusal(ThresholdStripper(), np.asarray(nib.load(head).dataobj, dtype=np.float32), np.eye(4))
 
 
-OPTIONS = {"rs2net": {"weights": "w.pt"}}
+OPTIONS = {"rs2net": {"weights": "w.pt"}, "seg4": {"weights": "w.whl"}}
 
 
 @pytest.mark.parametrize("name", ["builtin", "threshold", "command:x {in} {out}", *PRESETS])
