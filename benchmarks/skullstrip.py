@@ -2,8 +2,9 @@
 
     python benchmarks/skullstrip.py DATA/mouse-sherm DATA/rat-bold-pontes:sub-25,sub-26 --csv docs/skullstrip.csv
 
-Every image with a mask in ``derivatives/masks`` is taken, of all animals or of those named after the colon; an image
-without one gets its volume alone. Dice, and the volumes in mm^3.
+Every image is taken, of all animals or of those named after the colon. Its mask is in ``derivatives/masks``, or beside
+it for a template, and is put on the image's grid; an image without one gets its volume alone. Dice, and the volumes in
+mm^3. ``--stripper`` measures another stripper, such as ``seg4:WHEEL``.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 
 from bida.eval import dice
 from bida.eval.skullstrip.network import BrainUNet
+from bida.eval.skullstrip.strippers import Stripper, make_stripper
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", metavar="FOLDER[:SUBJECT,...]", help="BIDS folders with masks")
     parser.add_argument("--weights", help="other weights than the released ones")
+    parser.add_argument("--stripper", help="another stripper than the built-in one")
     parser.add_argument("--csv", type=Path, help="where to keep the rows")
     parser.add_argument("--picture", type=Path, help="PNG: the first image of every folder with its masks")
     arguments = parser.parse_args()
-    stripper, rows, shown = BrainUNet(arguments.weights), [], []
+    rows, shown = [], []
+    stripper = make_stripper(arguments.stripper) if arguments.stripper else BrainUNet(arguments.weights)
     for text in arguments.data:
         folder, _, names = text.partition(":")
-        for path in sorted(Path(folder).glob("sub-*/**/*.nii.gz")):
+        for path in sorted(Path(folder).glob("[st]*-*/**/*.nii.gz")):
+            if path.name.endswith(("_mask.nii.gz", "_probseg.nii.gz", "_dseg.nii.gz")):
+                continue
             if not names or path.relative_to(folder).parts[0] in names.split(","):
                 found, truth, figures = row(stripper, path, Path(folder))
                 if all(other["data"] != figures["data"] for other in rows):
@@ -51,7 +58,7 @@ def main() -> None:
 
 
 def row(
-    stripper: BrainUNet, path: Path, folder: Path
+    stripper: Stripper, path: Path, folder: Path
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None, dict[str, str | float]]:
     """Return the mask found, the one drawn by hand, and the figures of an image; runs of an animal have a row each."""
     image = nib.load(path)
@@ -60,8 +67,9 @@ def row(
     seconds = time.perf_counter() - start
     voxel_mm3 = abs(np.linalg.det(image.affine[:3, :3]))
     scan = path.name.rpartition("_")[0]
-    masks = list((folder / "derivatives" / "masks" / path.parent.relative_to(folder)).glob(f"{scan}_*mask.nii.gz"))
-    truth = np.asarray(nib.load(masks[0]).dataobj) > 0 if masks else None
+    places = (folder / "derivatives" / "masks" / path.parent.relative_to(folder), path.parent)
+    masks = [mask for place in places for mask in sorted(place.glob(f"{scan}_*mask.nii.gz"))]
+    truth = on_grid(nib.load(masks[0]), image) if masks else None
     figures: dict[str, str | float] = {
         "data": folder.name,
         "subject": path.relative_to(folder).parts[0],
@@ -72,6 +80,14 @@ def row(
         "seconds": round(seconds, 1),
     }
     return found, truth, figures
+
+
+def on_grid(mask: Any, image: Any) -> NDArray[np.bool_]:
+    """Return a mask on an image's grid; one that lies on it stays as it is."""
+    if mask.shape == image.shape and np.allclose(mask.affine, image.affine, atol=1e-3):
+        return np.asarray(mask.dataobj) > 0
+    values = nib.Nifti1Image((np.asarray(mask.dataobj) > 0).astype(np.float32), mask.affine)
+    return np.asarray(resample_from_to(values, image, order=1).dataobj) > 0.5
 
 
 def draw(path: Path, shown: list[tuple[str, Any, NDArray[np.bool_], NDArray[np.bool_] | None]]) -> None:

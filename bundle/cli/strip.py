@@ -21,7 +21,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument("input", metavar="SCAN", help=SCANS)
     sub.add_argument("output", metavar="MASK",
-                     help="NIfTI file to write, 1 in the brain, on the scan's grid; a .json beside it tells how")  # fmt: skip
+                     help="NIfTI file to write, 1 in the brain, on the scan's grid; a .json beside it")  # fmt: skip
     sub.add_argument("--stripper", default="builtin", metavar="STRIPPER", help=f"{STRIPPERS} (builtin)")
     add_settings(sub, Settings, (*READ, "device"))
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
