@@ -99,7 +99,7 @@ class KerasUNet:
             if kind == "Conv2D":
                 missing = [size - 1 for size in reversed(settings["kernel_size"])]  # Keras puts the odd one behind
                 pad = [part for one in missing for part in (one // 2, one - one // 2)]
-                y = F.conv2d(F.pad(taken[0], pad), *own)
+                y = F.conv2d(F.pad(taken[0], pad), own[0], own[1])
                 y = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings["activation"]](y)
             elif kind == "BatchNormalization":
                 gamma, beta, mean, variance = own
