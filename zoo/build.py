@@ -23,7 +23,7 @@ from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "rodent_mri_super_resolution"
-CONFIGS = ("inference", "train", "on_device", "release_train", "multi_gpu_train")
+CONFIGS = ("inference", "train", "on_device", "release_train", "gpu_train", "multi_gpu_train")
 WEIGHTS = ("model.pt",)
 LARGEST = 25 * 10**6  # bytes of a file in the zoo
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")

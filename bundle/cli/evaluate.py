@@ -56,7 +56,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--atlases", type=int, metavar="N",
                      help=f"training animals whose labels are carried over ({default['atlases']})")  # fmt: skip
     sub.add_argument("--samples", type=int, metavar="K", help=f"draws of bida-draws, averaged ({default['samples']})")
-    sub.add_argument("--model", metavar="FILE", help="other weights than the released ones; 0.2, 0.1: those before")
+    sub.add_argument("--model", metavar="FILE",
+                     help="other weights than the released ones; 0.3, 0.2, 0.1: those before")  # fmt: skip
     sub.add_argument("--seed", type=int, metavar="N", help=f"seed of all noise ({default['seed']})")
     sub.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda ... ({default['device']})")
     sub.add_argument("--eclare", metavar="COMMAND",

@@ -207,7 +207,7 @@ class Settings(SamplerOptions, PlanOptions):
     adapt: float | None = option(None, "minutes of fine-tuning the priors on the scan's own slices first", "MINUTES")
     device: str = option("auto", "where the network runs: auto, cpu, cuda ...", "NAME")
     dtype: str = option("auto", "arithmetic of the network", choices=("auto", "float32", "bfloat16"))
-    model: str | Path | None = option(None, "other weights than the released ones; 0.2, 0.1: those before", "FILE")
+    model: str | Path | None = option(None, "other weights than the released ones; 0.3, 0.2, 0.1: those before", "FILE")
 
     def __post_init__(self) -> None:
         """Check what is given."""

@@ -119,17 +119,25 @@ def test_other_weights_than_those_that_shaped_a_prior_are_read(tmp_path):
     assert float(load_prior(prior, None, cpu, "float32").uncertainty_scale) == scale  # what was kept is given once
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.2"])
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
 def test_weights_released_before_are_named_by_their_version(monkeypatch, version):
     before = weights.weights_file(version)
     assert before == weights.released_path(f"model-{version}.pt") and before.is_file()
     found = weights.read_weights(version)
     assert found.sha256 == weights.released_hash(f"model-{version}.pt") != weights.released_hash("model.pt")
     assert load_prior(prior_of(version), version, torch.device("cpu"), "float32").weights_sha256 == found.sha256
+    assert before.stat().st_size < 2e6  # the network that never changed lies in the newest file alone
+    newest = weights.read_weights().state
+    assert {name for name in found.state if weights.UNCHANGED not in name} == unpacked_names(before)
+    assert all(torch.equal(found.state[k], v) for k, v in newest.items() if weights.UNCHANGED in k)
     assert weights.weights_file("7.3") == Path("7.3")  # no such version: a file of that name
     monkeypatch.setattr(weights, "released_hash", lambda name: "0" * 64)
     with pytest.raises(WeightsError, match=rf"model-{version}\.pt: SHA-256 must be 0000"):
         weights.read_weights(version)
+
+
+def unpacked_names(file):
+    return set(weights.unpacked(file.read_bytes()))
 
 
 def test_the_prior_of_before_has_no_spread_and_gives_a_mean(tmp_path):
