@@ -28,6 +28,7 @@ PATCH = 128  # pixels, of the networks' training
 STRIDE = 64
 OUTLIERS = 20  # times the mean: what is above gets the median, as the program does
 THRESHOLD = 0.5
+THICK = 1.5  # times the other voxel sizes: slices were made across such an axis, whatever the header calls it
 OPENING_MM = 0.4  # radius: cuts thin bridges to muscle and eyes
 
 
@@ -181,12 +182,17 @@ def brain(probable: NDArray[np.float32], spacing_mm: Sequence[float]) -> NDArray
 
 
 def strip(weights: str | Path, scan: str | Path, mask: str | Path) -> None:
-    """Write the mask of a scan whose slices are along its third axis, coronal, with up along the second one."""
+    """Write the mask of a scan with axes right, up and through coronal slices.
+
+    Headers of small animals mislabel axes: where voxels are thick along the second one, slices are taken across it.
+    """
     import nibabel as nib
 
     image: Any = nib.load(scan)
     volume, sizes_mm = np.asarray(image.dataobj, dtype=np.float32), image.header.get_zooms()[:3]
-    inside = brain(mean_probability(network_of(weights), volume, sizes_mm), sizes_mm)
+    order = (0, 2, 1) if sizes_mm[1] > THICK * max(sizes_mm[0], sizes_mm[2]) else (0, 1, 2)
+    turned, turned_mm = volume.transpose(order), [float(sizes_mm[axis]) for axis in order]
+    inside = brain(mean_probability(network_of(weights), turned, turned_mm), turned_mm).transpose(order)
     nib.save(nib.Nifti1Image(inside.astype(np.uint8), image.affine), mask)
 
 

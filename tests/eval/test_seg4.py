@@ -127,11 +127,17 @@ def test_bridges_are_cut_and_holes_filled():
     assert not brain(np.zeros((20, 20, 2), np.float32), (0.1, 0.1, 1.0)).any()
 
 
-def test_the_mask_is_written_on_the_scans_grid(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(seg4, "network_of", lambda path: lambda image: image)
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_the_mask_is_written_on_the_scans_grid_and_slices_are_the_thick_ones(tmp_path, monkeypatch, order):
+    def middle(image):
+        assert image.shape[2:] == (PATCH, PATCH) and (image.std(dim=(2, 3)) > 0).all(), "every slice shows the disc"
+        return image
+
+    monkeypatch.setattr(seg4, "network_of", lambda path: middle)
     x, y = np.meshgrid(np.arange(40), np.arange(40), indexing="ij")
     image = np.repeat(100.0 * (np.hypot(x - 18, y - 21) < 12)[..., None], 4, axis=2).astype(np.float32)
-    nib.save(nib.Nifti1Image(image, np.diag([0.13, 0.13, 0.5, 1])), tmp_path / "scan.nii.gz")
+    image, sizes = image.transpose(order), np.array([0.13, 0.13, 0.5])[list(order)]
+    nib.save(nib.Nifti1Image(image, np.diag([*sizes, 1])), tmp_path / "scan.nii.gz")
     seg4.strip("wheel", tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz")
     found = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj) > 0
     assert 2 * (found & (image > 0)).sum() / (found.sum() + (image > 0).sum()) > 0.97
