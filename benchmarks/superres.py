@@ -26,10 +26,10 @@ from bida.mri.settings import SamplerOptions
 from bida.mri.synthetic_brain import smooth_noise
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, axis_within, planes_containing
+from bida.physics.guide import SHOWN
 from bida.physics.operators import SliceOperator
 
 AXIS, FACTOR, VOXEL_MM = 1, 5.0, 0.15
-MICRO_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def row(case: Case, prior: PlanePrior, device: torch.device, runs: int) -> dict[
     inputs, geometry = problem(case.shape, device)
     planes = planes_containing(AXIS)[: case.planes]
     options = SamplerOptions(samples=1, steps=case.steps, batch_size=case.batch_size, guided=case.guided)
-    inferer = BiplanarSampler(options, micro_batch=MICRO_BATCH)
+    inferer = BiplanarSampler(options)
     scan = Measurement.of(inputs, prior.stride, geometry)
 
     def restore() -> None:
@@ -131,7 +131,7 @@ def network_gflop(prior: PlanePrior, case: Case, device: torch.device) -> float:
     for plane in planes_containing(AXIS)[: case.planes]:
         height, width = (case.shape[axis] for axis in range(3) if axis != NORMAL[plane])
         x = torch.zeros(1, 1, height, width, device=device)
-        guide = x.repeat(1, 4, 1, 1) if case.guided else None
+        guide = x.repeat(1, SHOWN, 1, 1) if case.guided else None
         along = axis_within(plane, AXIS)
         once = gflop(
             lambda x=x, plane=plane, guide=guide, along=along: prior.predict(x, 500, plane, guide, along=along)

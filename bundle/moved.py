@@ -50,7 +50,9 @@ TRANSFORMS = {
 }
 
 
-def biplanar_inferer(*, micro_batch: int = 8, progress: Callable[[int, int], None] | None = None, **given: Any) -> Any:
+def biplanar_inferer(
+    *, micro_batch: int | None = None, progress: Callable[[int, int], None] | None = None, **given: Any
+) -> Any:
     """Return the inferer from single options, as 0.1 took them, with one draw and no self-check as it was there."""
     from bida.mri.inferer import BiplanarInferer
     from bida.mri.settings import SamplerOptions

@@ -8,6 +8,7 @@ stream), where the lowest word is left to run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -72,10 +73,18 @@ def volume_noise(
     (h0, h1), (w0, w1) = (padding[axis] for axis in range(3) if axis != stack)
     height, width = (shape[axis] for axis in range(3) if axis != stack)
     slices = np.empty((shape[stack], 1, height, width), dtype=np.float32)
-    for k in range(shape[stack]):
+
+    def fill(k: int) -> None:
         index = k - padding[stack][0]
         if h0 or h1 or w0 or w1:
             slices[k, 0] = slice_noise((height, width), seed, draw, stream + _MARGIN, index, step)
         inner = (height - h0 - h1, width - w0 - w1)
         slices[k, 0, h0 : height - h1, w0 : width - w1] = slice_noise(inner, seed, draw, stream, index, step)
+
+    if torch.device(device).type == "cpu":
+        for k in range(len(slices)):
+            fill(k)
+    else:  # a GPU waits for it, and the cores have nothing else to do
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(fill, range(len(slices))))
     return from_slices(torch.from_numpy(slices).to(device), plane)

@@ -275,7 +275,9 @@ class PlanePrior(nn.Module):
         label, ab = PLANES.index(plane), float(self.alpha_bar[t])
         if self.guided:
             label = condition_class(label, guide is not None, grain)
-        classes = torch.full((1,), label, device=x.device)
+        # a pair chooses by it, which would wait for a GPU that had to say it
+        pair = self.shared and hasattr(self.networks["shared"], "bare")
+        classes = torch.full((1,), label, device="cpu" if pair else x.device)
         if not self.guided or guide is None:
             out = self(with_guide(x, None) if self.guided else x, times, classes)[:, :1]
             return Estimate(*estimates(x, out, ab, self.prediction))

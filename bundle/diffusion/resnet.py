@@ -152,9 +152,11 @@ class NetworkPair(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
         """Return the prediction [B, 1, H, W], or what the guided network returns, for x with its guide; see there.
 
+        Classes may be on the host, where the choice by them waits for no device.
         The network without a guide tells no spread: where slices of both kinds are mixed, theirs is zero.
         """
         shown = is_guided(class_labels).expand(len(x))
+        class_labels = class_labels.to(x.device)
         if bool(shown.all()):
             return self.guided(x, timesteps, class_labels)
         if not bool(shown.any()):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bida.diffusion.prior import PlanePrior, SlicePrior
-from bida.mri.content import CONSTANT, Cut, background, cuts
+from bida.mri.content import CONSTANT, Cut, background, cuts, slices_at_once
 from bida.physics.grid import from_slices, to_slices
 
 
@@ -26,7 +26,7 @@ class PlaneDenoiser:
         y: the scan's slices [R, A, S], coarse along the through-plane axis.
         held: where a volume has more than background (`bida.mri.content.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
-        micro_batch: slices that the prior sees at once.
+        micro_batch: slices that the prior sees at once; None for those of the device (`slices_at_once`).
         guide: what a guided prior is shown (`bida.physics.guide.shown`), [8, R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
@@ -45,7 +45,7 @@ class PlaneDenoiser:
         y: Tensor,
         held: Tensor,
         batch_size: int,
-        micro_batch: int,
+        micro_batch: int | None,
         guide: Tensor | None = None,
         grain: bool = True,
         along: int = 0,
@@ -53,15 +53,17 @@ class PlaneDenoiser:
         spread: bool = False,
     ) -> None:
         """Find the slices, and the parts of them, that the prior is needed for."""
-        self.prior, self.plane, self.micro_batch, self.grain, self.along = prior, plane, micro_batch, grain, along
+        self.prior, self.plane, self.grain, self.along = prior, plane, grain, along
         self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
         self.keep_spread = spread
         self.spread: Tensor | None = None
-        self.at_once = math.ceil(batch_size / micro_batch)
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
+        found, of_plane = torch.nonzero(active).squeeze(1), to_slices(held, plane)[:, 0]
+        self.micro_batch = micro_batch or slices_at_once(y.device.type, len(found), *of_plane.shape[1:])
+        self.at_once = math.ceil(batch_size / self.micro_batch)
         self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
-        every = cuts(to_slices(held, plane)[:, 0], torch.nonzero(active).squeeze(1), micro_batch, prior.stride)
+        every = cuts(of_plane, found, self.micro_batch, prior.stride)
         self.cuts = [cut for cut in every if inside is None or any(i in inside for i in cut.index.tolist())]
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
+from bida.mri.content import SLICES, slices_at_once
 from bida.mri.measurement import Padding, ScanMeta
 from bida.mri.memory import needed_bytes
 from bida.mri.record import check_warnings, verdict
@@ -25,8 +26,6 @@ from bida.physics.grid import AXES, NORMAL, planes_containing
 from bida.physics.operators import SliceOperator
 
 RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at anything else"
-
-MICRO_BATCH = 8  # slices, as the sampler gives them to the network
 
 
 def information(scan: str, settings: Settings, checking: bool = False) -> str:
@@ -112,24 +111,27 @@ def time_estimate(
     That is of whole slices: where there is background to skip, it takes less.
     """
 
+    kind = next(prior.parameters()).device.type
+
     @cache  # planes of one size take one time
-    def once(height: int, width: int) -> float:
-        return micro_batch_seconds(prior, planes[0], height, width, settings.guided)
+    def once(slices: int, height: int, width: int) -> float:
+        return micro_batch_seconds(prior, planes[0], (slices, height, width), settings.guided)
 
     total = 0.0
     for plane in planes:
         height, width = (shape[axis] for axis in range(3) if axis != NORMAL[plane])
         needed = shape[NORMAL[plane]] - (sum(padding[NORMAL[plane]]) if settings.fusion == "final" else 0)
-        total += once(height, width) * math.ceil(needed / MICRO_BATCH)
+        slices = slices_at_once(kind, needed, height, width)
+        total += once(slices, height, width) * math.ceil(needed / slices)
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
-        total += 2 * once(height, width)
+        total += 2 * once(SLICES, height, width)
     return total * settings.steps_taken * settings.runs + 60 * (settings.adapt or 0.0)
 
 
-def micro_batch_seconds(prior: PlanePrior, plane: str, height: int, width: int, guided: bool) -> float:
-    """Return the seconds that the prior takes for a micro-batch of slices, with a guide or without."""
-    batch = torch.zeros(MICRO_BATCH, 1, height, width, device=next(prior.parameters()).device)
+def micro_batch_seconds(prior: PlanePrior, plane: str, shape: tuple[int, int, int], guided: bool) -> float:
+    """Return the seconds that the prior takes for a micro-batch of slices [B, H, W], with a guide or without."""
+    batch = torch.zeros(*shape, device=next(prior.parameters()).device)[:, None]
     shown = batch.repeat(1, SHOWN, 1, 1) if guided and prior.guided else None
     prior.predict(batch, 500, plane, shown)
     synchronise(batch.device)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bida.device import dtype_choice
 from bida.diffusion.prior import PlanePrior
+from bida.mri.content import at_once
 from bida.mri.familiarity import UNFAMILIAR
 from bida.mri.measurement import ScanMeta
 from bida.mri.settings import Settings
@@ -47,6 +48,7 @@ def describe(
         "device": str(device),
         "dtype": str(prior.compute_dtype).removeprefix("torch."),
         "dtype_choice": choice.how,
+        "at_once": at_once(device.type),
         "weights_sha256": prior.weights_sha256,
         "slice_geometry": meta.geometry and json.loads(meta.geometry.to_json()),
         "slice_thickness_from": meta.thickness_from,

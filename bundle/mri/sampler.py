@@ -111,7 +111,8 @@ class BiplanarSampler:
             theirs, which is on the scan's own intensities where the measurement tells how they were normalised, else
             in its units; "auto" is then none.
         micro_batch: slices that the network sees at once, which the batch size is rounded up to whole ones of; in
-            bfloat16 the result depends on it.
+            bfloat16 the result depends on it. By default it is that of the device's kind
+            (`bida.mri.content.slices_at_once`).
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
 
     Raises:
@@ -122,11 +123,11 @@ class BiplanarSampler:
         self,
         options: SamplerOptions | None = None,
         *,
-        micro_batch: int = 8,
+        micro_batch: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Keep the options."""
-        if micro_batch < 1:
+        if micro_batch is not None and micro_batch < 1:
             raise SettingsError(f"micro_batch: must be at least 1, got {micro_batch}")
         self.options, self.micro_batch, self.progress = options or SamplerOptions(), micro_batch, progress
 

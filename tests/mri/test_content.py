@@ -5,7 +5,7 @@ from conftest import inferer_of
 
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.diffusion.resnet import SliceResNet
-from bida.mri.content import CONSTANT, MARGIN, content, cuts
+from bida.mri.content import CONSTANT, MARGIN, PIXELS, SLICES, at_once, content, cuts, slices_at_once
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
@@ -81,6 +81,14 @@ def test_windows_have_a_margin_where_there_is_room():
     (top, left), (height, width) = cut.corners[0], cut.size
     assert top <= 20 - MARGIN and top + height >= 31 + MARGIN
     assert left == 0 and width >= 5 + MARGIN
+
+
+def test_slices_at_once_are_of_the_kind_of_device(monkeypatch):
+    assert slices_at_once("cpu", 100, 64, 64) == SLICES and at_once("cpu") == {"slices": SLICES}
+    monkeypatch.setitem(PIXELS, "cuda", 10 * 64 * 64)
+    assert at_once("cuda") == {"pixels": 10 * 64 * 64}
+    assert [slices_at_once("cuda", n, 64, 64) for n in (0, 1, 10, 11, 25)] == [1, 1, 10, 6, 9]
+    assert slices_at_once("cuda", 3, 4096, 4096) == 1  # however large one is
 
 
 def test_nothing_is_cut_where_nothing_is_active():

@@ -13,7 +13,7 @@ from bida.diffusion.prior import PlanePrior, relative_alpha_bar
 from bida.diffusion.sampling import DDNM, NoisyScan, sample
 from bida.diffusion.schedule import EPS_FLOOR, cosine_alpha_bar, timestep_pairs
 from bida.errors import SettingsError
-from bida.mri.content import CONSTANT
+from bida.mri.content import CONSTANT, PIXELS
 from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.measurement import Measurement
 from bida.mri.sampler import Chain
@@ -172,6 +172,21 @@ def test_the_network_sees_one_shape_filled_up_with_zeros():
     for last, real in ((1, 12 - 8), (4, 20 - 16)):
         x = prior.seen[last][2]
         assert not x[real:].any() and x[:real].flatten(1).any(dim=1).all()
+
+
+def test_a_device_that_holds_more_sees_more_slices_at_once(monkeypatch):
+    geometry = geometry_of(1)
+    usual = inferer_of(steps=2, micro_batch=None)(scan_of(geometry), PointwisePrior(), geometry=geometry)
+    results = []
+    monkeypatch.setitem(PIXELS, "cpu", 20 * 24 * 12 - 1)
+    for size in (1, 7, 64):  # axial slices have 20 x 24 pixels and are 12, sagittal ones 24 x 12 and 20
+        prior = PointwisePrior()
+        inferer = inferer_of(steps=2, batch_size=size, micro_batch=None)
+        results.append(inferer(scan_of(geometry), prior, geometry=geometry))
+        shapes = [(plane, *x.shape) for plane, _, x in prior.seen]
+        assert shapes == [("axial", 6, 1, 20, 24)] * 4 + [("sagittal", 10, 1, 24, 12)] * 4
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    assert torch.allclose(results[0], usual, atol=1e-6)
 
 
 class ExactGuidedPrior(PointwisePrior):
