@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from bida.device import choose_dtype
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
@@ -31,18 +32,26 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
     weights = read_weights(model)
     state = weights.state
     with misfits(weights.file):
-        with torch.device("meta"):
-            check_size(_prior_of(state), state)
-        prior = _prior_of(state)
+        with torch.device("meta"), _Unset():
+            check_size(_pair_of(state), state)
+        prediction, timesteps, schedule = kind_of(state["kind"])
+        prior = PlanePrior(_pair_of(state), prediction, timesteps, guided=True, schedule=schedule)
     vars(prior)[READ] = weights
     return prior
 
 
-def _prior_of(state: Mapping[str, Tensor]) -> PlanePrior:
+class _Unset(TorchFunctionMode):
+    """Set no new weights: those on the meta device have no values, and to set them would load PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, unless it sets weights."""
+        kwargs = kwargs or {}
+        return kwargs.get("tensor", *args[:1]) if func is torch.nn.init.normal_ else func(*args, **kwargs)
+
+
+def _pair_of(state: Mapping[str, Tensor]) -> NetworkPair:
     guided = SliceResNet(num_class_embeds=CLASSES, **shape_of(state, "networks.shared.guided."))
-    pair = NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
-    prediction, timesteps, schedule = kind_of(state["kind"])
-    return PlanePrior(pair, prediction, timesteps, guided=True, schedule=schedule)
+    return NetworkPair(SliceUNet(num_class_embeds=CLASSES, in_channels=2), guided)
 
 
 def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device | str, dtype: str) -> PlanePrior:
