@@ -30,10 +30,13 @@ class StackSlices(SliceStacks):
         seed: Seed of all draws.
         planes: Where slices are taken from: ``xy``, and ``xz`` and ``yz`` where the stacks are sharp along z.
         length: Number of samples of one pass.
-        block_mean, clip_percentile, voxel_um: See `load_stack`.
+        block_mean, clip_percentile: See `load_stack`; one value for all stacks, or a list of one each.
+        voxel_um: See `load_stack`.
+        apart: Let each channel be a stack of its own, of one channel.
 
     Raises:
-        SettingsError: There is no stack, a plane is unknown, or the stacks differ in their number of channels.
+        SettingsError: There is no stack, a plane is unknown, a list has not one value a stack, or the stacks differ in
+            their number of channels.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class StackSlices(SliceStacks):
         seed: int = 0,
         planes: Sequence[str] = ("xy",),
         length: int = 256,
-        block_mean: int = 1,
-        clip_percentile: float | None = None,
+        block_mean: int | Sequence[int] = 1,
+        clip_percentile: float | Sequence[float | None] | None = None,
         voxel_um: Sequence[float] | None = None,
+        apart: bool = False,
     ) -> None:
         """Load every stack into memory."""
         if not stacks:
@@ -53,10 +57,12 @@ class StackSlices(SliceStacks):
         unknown = sorted(set(planes) - STACK_PLANES.keys())
         if unknown or not planes:
             raise SettingsError(f"planes: must be some of {', '.join(STACK_PLANES)}, got {list(planes)}")
+        blocks, clips = one_each(block_mean, stacks, "block_mean"), one_each(clip_percentile, stacks, "clip_percentile")
         volumes = []
-        for spec in stacks:
-            data = load_stack(spec, block_mean, clip_percentile, voxel_um).data
-            volumes.append(np.moveaxis(IntensityLine.of(data).forward(data), 0, -1))  # [Z, Y, X, C]
+        for spec, block, clip in zip(stacks, blocks, clips):
+            data = load_stack(spec, block, clip, voxel_um).data
+            volume = np.moveaxis(IntensityLine.of(data).forward(data), 0, -1)  # [Z, Y, X, C]
+            volumes += np.split(volume, volume.shape[-1], axis=-1) if apart else [volume]
         channels = sorted({volume.shape[-1] for volume in volumes})
         if len(channels) > 1:
             raise SettingsError(f"stacks: must have one number of channels, got {channels}")
@@ -73,6 +79,19 @@ class StackSlices(SliceStacks):
             slices[STACK_PLANES[plane]], weights[STACK_PLANES[plane]] = taken, counts / counts.sum()
         super().__init__(slices, transform, seed, weights, length)
         self.channels = channels[0]
+
+
+def one_each(value: Any, stacks: Sequence[str], name: str) -> list[Any]:
+    """Return a value a stack, of one for all or of a list.
+
+    Raises:
+        SettingsError: The list has another length.
+    """
+    if not isinstance(value, list | tuple):
+        return [value] * len(stacks)
+    if len(value) != len(stacks):
+        raise SettingsError(f"{name}: must be one value or one a stack, {len(stacks)}, got {len(value)}; correct it")
+    return list(value)
 
 
 class _Patches:
@@ -153,6 +172,8 @@ def masked_slices(
             raise SettingsError(f"kinds: must be null for stacks, which have none, got {kinds}; leave it out")
         return StackSlices(stacks, transform, seed, length=length, **of_stacks)
     arguments = inspect.signature(StackSlices).parameters
+    if of_stacks.pop("apart", False):
+        raise SettingsError(f"{root}: method must not be guided for OpenSRH's patches, whose channels belong together")
     for name, value in of_stacks.items():
         neutral = arguments[name].default
         if (tuple(value) if isinstance(value, list) else value) != neutral:

@@ -70,13 +70,31 @@ class StackGrid:
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the linear interpolation of the planes from the voxels, [m, reach]; its rows sum to 1."""
-        below = np.floor(self.positions).astype(np.int64)
-        share = self.positions - below
-        matrix = np.zeros((self.planes, self.reach))
-        matrix[np.arange(self.planes), below] = 1 - share
-        between = np.flatnonzero(share)
-        matrix[between, below[between] + 1] = share[between]
-        return matrix
+        return planes_from_voxels(self.positions, self.reach)
+
+
+def planes_from_voxels(positions: NDArray[np.float64], voxels: int) -> NDArray[np.float64]:
+    """Return the linear interpolation of planes at positions [m], in voxels, from n voxels, [m, n]."""
+    return np.stack([np.interp(positions, np.arange(voxels), column) for column in np.eye(voxels)], axis=1)
+
+
+def voxels_from_planes(positions: NDArray[np.float64], voxels: int) -> NDArray[np.float64]:
+    """Return the linear interpolation of n voxels from planes at positions [m], [n, m]; beyond them their value holds.
+
+    A voxel that is a plane, to `ROUNDING`, is that plane alone.
+    """
+    return np.stack([np.interp(np.arange(voxels), positions, column) for column in np.eye(len(positions))], axis=1)
+
+
+def plane_distances(positions: NDArray[np.float64], voxels: int) -> NDArray[np.float64]:
+    """Return how far each of n voxels is from the plane at or below it and from the one at or above it, [2, n].
+
+    Positions [m] rise, in voxels; beyond the outermost planes both distances are those from the last of them.
+    """
+    z = np.arange(voxels, dtype=np.float64)
+    below = positions[np.clip(np.searchsorted(positions, z, side="right") - 1, 0, None)]
+    above = positions[np.clip(np.searchsorted(positions, z, side="left"), None, len(positions) - 1)]
+    return np.abs(np.stack([z - below, above - z]))
 
 
 def to_rows(volume: Tensor, plane: str) -> Tensor:

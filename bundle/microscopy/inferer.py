@@ -15,8 +15,15 @@ from bida.diffusion.prediction import estimates
 from bida.diffusion.sampling import DDNM, MaskedRows, sample
 from bida.diffusion.schedule import EPS_FLOOR, first_time_above, timestep_pairs
 from bida.errors import SettingsError
-from bida.microscopy.grid import STACK_PLANES, StackGrid, from_rows, to_rows
-from bida.microscopy.prior import MaskedPrior, with_mask
+from bida.microscopy.grid import (
+    STACK_PLANES,
+    StackGrid,
+    from_rows,
+    plane_distances,
+    to_rows,
+    voxels_from_planes,
+)
+from bida.microscopy.prior import UNIT, MaskedPrior, guided_input, with_mask
 from bida.microscopy.settings import FUSIONS, JOINED, check_sampling
 from bida.microscopy.tiles import Tiling, tiled
 from bida.physics.operators import MatrixOperator
@@ -61,12 +68,50 @@ class RowDenoiser:
         return from_rows(x0, self.plane).clamp(*self.limits), from_rows(e, self.plane)
 
 
+class GuidedRows:
+    """Denoise what the linear interpolation of a stack lacks, by the stack's slices of one plane.
+
+    Args:
+        prior: The network, of method ``guided``.
+        plane: ``xz`` or ``yz``.
+        known: The acquired planes on the grid, which lack nothing.
+        limits: (lowest, highest) of what may be lacking, [1, Z, Y, X], that the clean estimate is clipped to.
+        tiles: See `RowDenoiser`.
+        guide: The interpolation, [1, Z, Y, X].
+        distances: Of each voxel along z from the planes below and above it, [2, Z].
+    """
+
+    def __init__(
+        self,
+        prior: MaskedPrior,
+        plane: str,
+        known: MaskedRows,
+        limits: tuple[Tensor, Tensor],
+        tiles: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor],
+        guide: Tensor,
+        distances: Tensor,
+    ) -> None:
+        """Keep all."""
+        self.prior, self.plane, self.known, self.limits, self.tiles = prior, plane, known, limits, tiles
+        self.guide, self.distances = guide, distances
+
+    def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Return (x0, e) of a stack x [1, Z, Y, X] at time t."""
+        slices = to_rows(self.known.write(x), self.plane)
+        seen = guided_input(slices, to_rows(self.guide, self.plane), self.distances)
+        times = torch.full((1,), t, device=x.device)
+        out = self.tiles(lambda batch: self.prior(batch, times), seen)
+        x0, e = estimates(slices, out, float(self.prior.alpha_bar[t]), self.prior.prediction)
+        return from_rows(x0, self.plane).clamp(*self.limits), from_rows(e, self.plane)
+
+
 class MaskedSliceInferer(Inferer):
     """Restore the voxels between the planes of a stack, slice by slice of the planes that contain z.
 
     Args:
         factor: F >= 1, plane spacing over voxel size. With ``e2e`` weights a power of 2.
-        steps: Sampling steps, of ``diffusion`` weights alone.
+        steps: Sampling steps, of ``diffusion`` and ``guided`` weights alone; None: 16, and 1 of ``guided`` weights,
+            which is the mean of what the planes can come from, as more are a draw of it.
         fusion: ``final``: a volume from the xz and one from the yz slices, of independent noise, averaged (the paper);
             ``step``: one volume, both planes' estimates averaged at each step; ``alternate``: one volume, the planes
             take turns; ``single-xz``, ``single-yz``: one plane alone.
@@ -86,7 +131,7 @@ class MaskedSliceInferer(Inferer):
     def __init__(
         self,
         factor: float,
-        steps: int = 16,
+        steps: int | None = None,
         fusion: str = "final",
         eta: float = 0.0,
         seed: int = 0,
@@ -99,7 +144,8 @@ class MaskedSliceInferer(Inferer):
     ) -> None:
         """Check the settings."""
         super().__init__()
-        check_sampling(fusion, eta, seed, steps=steps, batch_size=batch_size, micro_batch=micro_batch)
+        counts = {} if steps is None else {"steps": steps}
+        check_sampling(fusion, eta, seed, **counts, batch_size=batch_size, micro_batch=micro_batch)
         StackGrid(1, factor)  # checks it
         self.factor, self.steps, self.fusion, self.eta, self.seed = factor, steps, fusion, eta, seed
         self.tile, self.overlap, self.blur = tile, overlap, blur
@@ -118,12 +164,16 @@ class MaskedSliceInferer(Inferer):
         Raises:
             SettingsError: The inputs, the factor and the network do not fit each other.
         """
-        if inputs.ndim != 5 or inputs.shape[0] != 1 or inputs.shape[1] != network.image_channels:
+        apart = network.method == "guided"
+        if inputs.ndim != 5 or inputs.shape[0] != 1 or (inputs.shape[1] != network.image_channels and not apart):
             raise SettingsError(
                 f"inputs: must be [1, {network.image_channels}, Z, Y, X] for this network, got {tuple(inputs.shape)}"
             )
         grid, y = StackGrid(inputs.shape[2], self.factor), inputs[0]
-        restored = self._doubled(y, network, grid) if network.method == "e2e" else self._sampled(y, network, grid)
+        if apart:
+            restored = self._guided(y, network, grid)
+        else:
+            restored = self._doubled(y, network, grid) if network.method == "e2e" else self._sampled(y, network, grid)
         restored = restored[:, : grid.voxels]
         return (blurred(restored) if self.blur else restored)[None]
 
@@ -145,8 +195,7 @@ class MaskedSliceInferer(Inferer):
                 raise SettingsError("fusion: must not be alternate with msunet weights, which have one turn; take step")
             pairs = [(0, -1)]
         else:
-            start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
-            pairs = timestep_pairs(self.steps, len(alpha_bar), start)
+            pairs = self._pairs(network)
         report = counted(self.progress, len(states) * len(pairs))
         shape = (y.shape[0], grid.reach, *y.shape[2:])
         total = torch.zeros(shape, device=y.device)
@@ -154,6 +203,39 @@ class MaskedSliceInferer(Inferer):
             drawn = partial(stack_noise, shape, plane, self.seed, 0, stream, device=y.device)
             total += sample(drawn(INITIAL), report(denoise), pairs, alpha_bar, known, drawn, self.eta)
         return total / len(states)
+
+    def _pairs(self, network: MaskedPrior) -> list[tuple[int, int]]:
+        """Return the times that are visited."""
+        alpha_bar = network.alpha_bar
+        start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
+        return timestep_pairs(steps_of(self.steps, network.method), len(alpha_bar), start)
+
+    def _guided(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+        """Return a stack [C, reach, Y, X], each channel by itself: its interpolation and what that lacks."""
+        planes, pairs = FUSIONS[self.fusion], self._pairs(network)
+        fusion = self.fusion if self.fusion in JOINED else "final"
+        matrix = torch.from_numpy(voxels_from_planes(grid.positions, grid.reach)).to(y)
+        guide = torch.einsum("ij,cjyx->ciyx", matrix, y)
+        back = torch.einsum("ij,cjyx->ciyx", torch.from_numpy(grid.matrix()).to(y), guide)
+        lacking = (y - back) / UNIT  # of the interpolation, where planes lie between voxels; zero elsewhere
+        distances = torch.from_numpy(plane_distances(grid.positions, grid.reach)).to(y)
+        states = len(FUSIONS[self.fusion]) if fusion == "final" else 1
+        report = counted(self.progress, len(y) * states * len(pairs))
+        result = torch.empty_like(guide)
+        for channel in range(len(y)):
+            own = slice(channel, channel + 1)
+            known, g = acquired(lacking[own], grid), guide[own]
+            limits = (y[own].amin() - g) / UNIT, (y[own].amax() - g) / UNIT
+            made = partial(GuidedRows, network, known=known, limits=limits, tiles=self._tiles(network), guide=g)
+            denoisers = [made(plane=plane, distances=distances) for plane in planes]
+            total = torch.zeros_like(g)
+            for stream, plane, denoise in fused_states(fusion, [STACK_PLANES[plane] for plane in planes], denoisers):
+                stream += channel * (VOLUME_STREAM + 1)
+                drawn = partial(stack_noise, g.shape, plane, self.seed, 0, stream, device=y.device)
+                first = torch.zeros_like(g) if len(pairs) == 1 else drawn(INITIAL)
+                total += sample(first, report(denoise), pairs, network.alpha_bar, known, drawn, self.eta)
+            result[own] = g + UNIT * total / states
+        return result
 
     def _doubled(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
         """Return a stack [C, reach, Y, X] by doubling its planes until the factor is reached."""
@@ -179,6 +261,11 @@ class MaskedSliceInferer(Inferer):
                 rows = double(rows, middle)
             total += from_rows(rows, plane)
         return total / len(planes)
+
+
+def steps_of(steps: int | None, method: str) -> int:
+    """Return the sampling steps of a method: those given, or by default the mean in one step where it has one."""
+    return steps if steps is not None else 1 if method == "guided" else 16
 
 
 def acquired(y: Tensor, grid: StackGrid) -> MaskedRows:

@@ -1,11 +1,15 @@
 """The network of masked slices: rows of a slice are known, it tells the others (Jiang et al. 2024, MSDSR).
 
-One class serves the diffusion model and the two baselines it is compared with, which differ in what the network sees
-and predicts:
+One class serves the diffusion models and the two baselines they are compared with, which differ in what the network
+sees and predicts:
 
     diffusion   sees the slice with its known rows clean and the others noised at a time t; predicts v, eps or x0
     msunet      sees the slice with its known rows clean and pure noise in the others; predicts x0 in one pass
     e2e         sees rows X_i and X_{i+2} as channels; predicts X_{i+1}
+    guided      sees what the linear interpolation of evenly spaced known rows lacks, in units of `UNIT`, noised at a
+                time t in the other rows, beside the interpolation and each row's distances from the known ones;
+                predicts v, eps or x0 of it. From no noise at the highest time it tells the mean in one step. It is a
+                network of one channel, which serves each channel of a stack
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 
 from bida.diffusion.prediction import PREDICTIONS
 from bida.diffusion.prior import MOST_TIMES
+from bida.diffusion.resnet import SliceResNet
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.diffusion.unet import SliceUNet
 from bida.errors import SettingsError, WeightsError
@@ -27,13 +32,18 @@ from bida.io.weights import check_size, load_weights, read_weights
 from bida.microscopy.settings import check_weights
 from bida.options import yes_or_no
 
-METHODS = ("diffusion", "msunet", "e2e")
+METHODS = ("diffusion", "msunet", "e2e", "guided")  # weights hold one as its place here: add at the end only
 TIMESTEPS = 1000  # T of the cosine schedule
+UNIT = 0.2  # about what linear interpolation lacks, on the scale of [-1, 1]
+REACH = 8.0  # voxels: the unit of the distances that a guided network is shown
+GUIDE = 3  # channels of what it is shown beside the slice: interpolation and two distances
 # the settings that only some methods have, with their defaults
+SAMPLED = ("diffusion", "guided")  # in steps of a diffusion
 SETTINGS: dict[str, dict[str, Any]] = {
     "diffusion": {"rows": (5, 20), "prediction": "v", "timesteps": TIMESTEPS},
     "msunet": {"rows": (5, 20)},
     "e2e": {},
+    "guided": {"factors": (1.5, 8.0), "prediction": "v", "timesteps": TIMESTEPS},
 }
 
 
@@ -63,11 +73,12 @@ class MaskedPrior(nn.Module):
     Args:
         method: One of `METHODS`.
         image_channels: Channels of a slice, C.
-        widths: Width of each level of the U-Net.
+        widths: Width of each level of the U-Net; of ``guided``, a flat network, one width.
         blocks: Residual blocks a level.
-        prediction: What the diffusion model predicts: ``v`` (when None), ``eps`` or ``x0``; the others predict ``x0``.
-        timesteps: Length T of the cosine schedule, of the diffusion model alone; `TIMESTEPS` when None.
-        mask_channel: Show the network as one more channel which rows are known; not for ``e2e``, which has no mask.
+        prediction: What a diffusion model predicts: ``v`` (when None), ``eps`` or ``x0``; the others predict ``x0``.
+        timesteps: Length T of the cosine schedule, of diffusion models alone; `TIMESTEPS` when None.
+        mask_channel: Show the network as one more channel which rows are known; not for ``e2e``, which has no mask,
+            nor ``guided``, which is shown distances.
         dtype: Arithmetic of the network, ``float32`` or ``bfloat16``; inputs and outputs are float32.
 
     Attributes:
@@ -102,14 +113,21 @@ class MaskedPrior(nn.Module):
             if value not in choices:
                 raise SettingsError(f"{name}: must be one of {', '.join(choices)}, got {value!r}")
         mask_channel = yes_or_no(mask_channel, "mask_channel")
-        if method == "e2e" and mask_channel:
-            raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
-        seen = 2 * image_channels if method == "e2e" else image_channels + int(mask_channel)
-        self.network = SliceUNet(widths, blocks, 1, in_channels=seen, out_channels=image_channels)
+        check_mask_channel(method, mask_channel)
+        if method == "guided":
+            if len(widths) != 1 or image_channels != 1:
+                raise SettingsError(
+                    f"widths: must be one width, of one channel, with method guided, got {list(widths)} of "
+                    f"{image_channels} channel(s); take [64]"
+                )
+            self.network: nn.Module = SliceResNet(widths[0], blocks, 1, in_channels=1 + GUIDE)
+        else:
+            seen = 2 * image_channels if method == "e2e" else image_channels + int(mask_channel)
+            self.network = SliceUNet(widths, blocks, 1, in_channels=seen, out_channels=image_channels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         self.method, self.image_channels, self.mask_channel = method, image_channels, mask_channel
         self.compute_dtype = getattr(torch, dtype)
-        self.stride, self.alpha_bar, self.weights_sha256 = self.network.stride, cosine_alpha_bar(T), ""
+        self.stride, self.alpha_bar, self.weights_sha256 = int(self.network.stride), cosine_alpha_bar(T), ""
         layout = [METHODS.index(method), PREDICTIONS.index(self.prediction), T]
         layout += [image_channels, int(mask_channel), blocks, *widths]
         self.register_buffer("layout", torch.tensor(layout, dtype=torch.int32))
@@ -128,7 +146,7 @@ class MaskedPrior(nn.Module):
             counts = (method, prediction, blocks, channels, *widths)
             if min(counts) < 0 or max(blocks, len(widths)) > len(state) or not 1 <= timesteps <= MOST_TIMES:
                 raise ValueError(f"layout must be known, is {state['layout'].tolist()}")
-            sampled = METHODS[method] == "diffusion"
+            sampled = METHODS[method] in SAMPLED
             own = {"prediction": PREDICTIONS[prediction], "timesteps": timesteps} if sampled else {}
             make = partial(MaskedPrior, METHODS[method], channels, widths, blocks, **own)
             with torch.device("meta"):
@@ -145,7 +163,20 @@ class MaskedPrior(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Return the raw prediction [B, C, H, W], float32, for what the method shows of slices at times [B] or [1]."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.compute_dtype == torch.bfloat16):
+            if self.method == "guided":
+                return self.network(x, timesteps, torch.zeros_like(timesteps)).float()
             return self.network(x, timesteps).float()
+
+
+def check_mask_channel(method: str, mask_channel: bool) -> None:
+    """Check that a method has a use for a channel that shows which rows are known.
+
+    Raises:
+        SettingsError: It has none.
+    """
+    if mask_channel and method in ("e2e", "guided"):
+        why = "has no mask" if method == "e2e" else "is shown distances from the known rows"
+        raise SettingsError(f"mask_channel: must be false with method {method}, which {why}, got true")
 
 
 def with_mask(x: Tensor, known: Tensor) -> Tensor:
@@ -154,11 +185,31 @@ def with_mask(x: Tensor, known: Tensor) -> Tensor:
     return torch.cat([x, channel], dim=-3)
 
 
+def guided_input(lacking: Tensor, guide: Tensor, distances: Tensor) -> Tensor:
+    """Return what a guided network sees, [..., 1 + GUIDE, H, W].
+
+    Args:
+        lacking: What the interpolation lacks, in units of `UNIT`, noised, zero in the known rows, [..., 1, H, W].
+        guide: The interpolation, [..., 1, H, W].
+        distances: Of each row from the known ones below and above it, rows, [2, H].
+    """
+    shown = (distances / REACH).to(guide.dtype)[:, :, None].expand(*guide.shape[:-3], 2, *guide.shape[-2:])
+    return torch.cat([lacking, guide, shown], dim=-3)
+
+
 class RowLoss(nn.Module):
-    """Mean absolute error over the rows that the network was not shown (Jiang et al. 2024, Eq. 6).
+    """Mean error over the rows that the network was not shown (Jiang et al. 2024, Eq. 6, where it is absolute).
 
     Every unknown value of a batch counts alike.
+
+    Args:
+        squared: Square the errors, so that the mean is learned and not the median.
     """
+
+    def __init__(self, squared: bool = False) -> None:
+        """Keep which error counts."""
+        super().__init__()
+        self.squared = squared
 
     def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
         """Return the loss of predictions [B, C, H, W]; the label's last channel is 1 where they count, [B, C+1, H, W].
@@ -166,5 +217,6 @@ class RowLoss(nn.Module):
         A batch without an unknown row has the loss 0.
         """
         target, counted = label[:, :-1], label[:, -1:]
-        total = ((prediction - target).abs() * counted).sum()
+        error = prediction - target
+        total = ((error.square() if self.squared else error.abs()) * counted).sum()
         return total / (counted.sum() * target.shape[1]).clamp(min=1)

@@ -40,7 +40,7 @@ def restore_stack(
         SettingsError: The stack, the factor and the weights do not fit each other, or the percentile is out of its
             range.
     """
-    if len(stack.data) != prior.image_channels:
+    if len(stack.data) != prior.image_channels and prior.method != "guided":
         raise SettingsError(
             f"{stack.path}: the stack must have the weights' {prior.image_channels} channel(s), got {len(stack.data)}"
         )

@@ -38,7 +38,9 @@ class MaskedSettings:
 
     factor: float | None = option(None, "plane spacing over voxel size, any number from 1 on", "F")
     spacing_um: float | None = option(None, "voxel size along z of the result, um", "UM", flag="spacing")
-    steps: int = option(16, "sampling steps, of diffusion alone", "N")
+    steps: int | None = option(
+        None, "sampling steps; guided: 1, the default, is the mean, more are a draw; diffusion: 16 by default", "N"
+    )
     fusion: str = option(
         "final",
         "how xz and yz slices are joined, or one of them alone; msunet: not alternate; e2e: neither step nor alternate",
@@ -63,7 +65,8 @@ class MaskedSettings:
             raise SettingsError(f"factor: must be a number >= 1, got {self.factor}")
         if self.spacing_um is not None and not 0 < self.spacing_um < math.inf:
             raise SettingsError(f"spacing: must be above 0 um, got {self.spacing_um:g}")
-        check_sampling(self.fusion, self.eta, self.seed, steps=self.steps, batch_size=self.batch_size)
+        counts = {} if self.steps is None else {"steps": self.steps}
+        check_sampling(self.fusion, self.eta, self.seed, **counts, batch_size=self.batch_size)
         check_tile(self.tile, self.overlap)
 
     def factor_for(self, stack: Stack) -> float:

@@ -1,7 +1,8 @@
-"""Training tasks for masked slices: known and noised rows (Jiang et al. 2024, Eqs. 3-6), and triplets of rows."""
+"""Training tasks for masked slices: known, noised rows (Jiang et al. 2024, Eqs. 3-6), evenly spaced ones, triplets."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,19 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.diffusion.prediction import diffuse, prediction_target
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
-from bida.microscopy.prior import method_settings, with_mask
+from bida.microscopy.grid import plane_distances, planes_from_voxels, voxels_from_planes
+from bida.microscopy.prior import UNIT, check_mask_channel, guided_input, method_settings, with_mask
 from bida.options import yes_or_no
 from bida.transforms.augment.diffuse import spread_time
+
+LEAST = 0.05  # what a slice lacks at least when it is weighed: a peak signal-to-noise ratio of 33 dB
+MARGIN = 8  # rows beyond a crop, at each end: the largest distance of known rows
 
 
 class MaskRowsd(MapTransform, RandomizableTransform):
@@ -88,6 +94,85 @@ class MaskRowsd(MapTransform, RandomizableTransform):
         return result
 
 
+class GuideRowsd(MapTransform, RandomizableTransform):
+    """Keep evenly spaced rows of a slice, interpolate between them, and noise what the interpolation lacks.
+
+    Three factors of four are whole numbers, the others multiples of a quarter, whose rows the slice is interpolated at.
+    A slice counts by what its interpolation lacks, w = (mean r^2 + `LEAST`)^(-1/2), r in units of `UNIT`: between an
+    error of all, which rough slices make up, and a share of each one's, by which they are learned late.
+
+    Args:
+        keys: The clean slice [1, H + 2 `MARGIN`, W], on the scale of [-1, 1]; it becomes [1 + GUIDE, H, W], so that
+            every row lies between two known ones.
+        factors: Range of the distance of known rows, at most `MARGIN`; drawn evenly in its logarithm.
+        prediction: What the network predicts: ``v``, ``eps`` or ``x0``.
+        timesteps: Length T of the cosine schedule.
+        highest: Share of slices that are diffused to the mean of the noise, zero, at the highest time, as for the mean
+            in one step.
+        index_key: Where the sample's index is, which sets its time.
+        label_key: Where the label [2, H, W] goes: the target, and w where the loss counts.
+        timesteps_key: Where the time goes.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        factors: Sequence[float] = (1.5, 8.0),
+        prediction: str = "v",
+        timesteps: int = 1000,
+        highest: float = 0.5,
+        index_key: str = "index",
+        label_key: str = "label",
+        timesteps_key: str = "timesteps",
+    ) -> None:
+        """Make the schedule."""
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        if len(factors) != 2 or not 1.5 <= factors[0] <= factors[1] <= MARGIN:
+            raise SettingsError(f"factors: must be two numbers that rise from 1.5 to {MARGIN}, got {list(factors)}")
+        self.factors, self.prediction, self.alpha_bar = (
+            (factors[0], factors[1]),
+            prediction,
+            cosine_alpha_bar(timesteps),
+        )
+        self.highest = highest
+        self.index_key, self.label_key, self.timesteps_key = index_key, label_key, timesteps_key
+
+    def positions(self, height: int) -> NDArray[np.float64]:
+        """Draw the known rows' positions of a slice with its margins, in rows."""
+        low, high = self.factors
+        factor, part = low * (high / low) ** self.R.random(), 1 if self.R.random() < 0.75 else 4
+        factor = min(max(round(factor * part) / part, math.ceil(low * part) / part), math.floor(high * part) / part)
+        first = self.R.randint(math.floor(factor)) if part == 1 else 0
+        return np.arange(first, height - 1 + 1e-9, factor)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with what the network sees, its label and its time."""
+        result = dict(data)
+        T = len(self.alpha_bar)
+        mean = self.R.random() < self.highest
+        t = T - 1 if mean else spread_time(result[self.index_key], T)
+        ab = self.alpha_bar[t : t + 1]
+        for key in self.key_iterator(result):
+            x = torch.as_tensor(np.asarray(result[key]))
+            height = x.shape[1]
+            at = self.positions(height)
+            back = voxels_from_planes(at, height) @ planes_from_voxels(at, height)
+            guide = torch.einsum("ij,cjw->ciw", torch.from_numpy(back).to(x.dtype), x)
+            distances = torch.from_numpy(plane_distances(at, height)).to(x.dtype)
+            unknown = distances.amax(dim=0) > 0
+            lacking = torch.where(unknown[:, None], (x - guide) / UNIT, 0)
+            noise = torch.from_numpy(self.R.standard_normal(x.shape).astype(np.float32)) * (not mean)
+            noised = diffuse(lacking[None], noise[None], ab)[0] * unknown[:, None]
+            target = prediction_target(lacking[None], noise[None], ab, self.prediction)[0]
+            inside = slice(MARGIN, height - MARGIN)
+            weight = (float(lacking[:, unknown].square().mean()) + LEAST) ** -0.5
+            result[key] = guided_input(noised, guide, distances)[:, inside]
+            result[self.label_key] = with_mask(target, weight * unknown)[:, inside]
+        result[self.timesteps_key] = t
+        return result
+
+
 class RowTripletsd(MapTransform):
     """Turn a slice into triplets of rows: X_i and X_{i+2} are shown as channels, X_{i+1} is the target.
 
@@ -123,28 +208,33 @@ def row_task(
     prediction: str | None = None,
     timesteps: int | None = None,
     mask_channel: bool = False,
+    factors: Sequence[float] | None = None,
 ) -> MapTransform:
     """Return the training task of a method of `bida.microscopy.prior.METHODS`.
 
-    The settings are those of `MaskRowsd`, the method's own defaults (`bida.microscopy.prior.SETTINGS`) where they are
-    None.
+    The settings are those of `MaskRowsd` and `GuideRowsd`, the method's own defaults
+    (`bida.microscopy.prior.SETTINGS`) where they are None.
 
     Raises:
-        SettingsError: The method is unknown, has no use for what is given, or see `MaskRowsd`.
+        SettingsError: The method is unknown, has no use for what is given, or see `MaskRowsd` and `GuideRowsd`.
     """
     shown = yes_or_no(mask_channel, "mask_channel")
-    own = method_settings(method, rows=rows, prediction=prediction, timesteps=timesteps)
-    if method != "e2e":
-        return MaskRowsd(keys, **own, mask_channel=shown, pure_noise=method == "msunet")
-    if shown:
-        raise SettingsError("mask_channel: must be false with method e2e, which has no mask, got true")
-    return RowTripletsd(keys)
+    check_mask_channel(method, shown)
+    own = method_settings(method, rows=rows, prediction=prediction, timesteps=timesteps, factors=factors)
+    if method == "guided":
+        return GuideRowsd(keys, **own)
+    return (
+        RowTripletsd(keys)
+        if method == "e2e"
+        else MaskRowsd(keys, **own, mask_channel=shown, pure_noise=method == "msunet")
+    )
 
 
 def cut_size(method: str, crop: Sequence[int], widths: Sequence[int]) -> list[int]:
     """Return how many rows and columns are cut from a slice for a crop.
 
-    Triplets take one row more, of which the network of ``e2e`` sees half: (rows + 1 - 1) / 2.
+    Triplets take one row more, of which the network of ``e2e`` sees half: (rows + 1 - 1) / 2; ``guided`` takes
+    `MARGIN` rows more at both ends, which it does not see.
 
     Args:
         method: Of `bida.microscopy.prior.METHODS`.
@@ -163,4 +253,4 @@ def cut_size(method: str, crop: Sequence[int], widths: Sequence[int]) -> list[in
                 f"crop: {name} must be a multiple of {multiple} ({why}; 2 ** {len(widths)} widths), got {side}; "
                 f"take {near}"
             )
-    return [crop[0] + (1 if method == "e2e" else 0), crop[1]]
+    return [crop[0] + {"e2e": 1, "guided": 2 * MARGIN}.get(method, 0), crop[1]]

@@ -141,6 +141,7 @@ def test_a_value_of_a_configuration_that_nothing_refers_to_is_refused(tmp_path, 
         (["train.yaml", "on_device.yaml"], "release_train.yaml"),
         (["train.yaml"], "multi_gpu_train.yaml"),
         (["train.yaml", "masked_train.yaml"], "masked_small.yaml"),
+        (["train.yaml", "masked_train.yaml"], "masked_release.yaml"),
         (["train.yaml", "masked_train.yaml"], "multi_gpu_train.yaml"),
     ],
 )

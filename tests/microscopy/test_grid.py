@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bida.errors import SettingsError
-from bida.microscopy.grid import StackGrid, from_rows, to_rows
+from bida.microscopy.grid import StackGrid, from_rows, plane_distances, to_rows, voxels_from_planes
 from bida.physics.operators import MatrixOperator
 
 
@@ -60,3 +60,13 @@ def test_rows_run_along_z():
     for function in (to_rows, from_rows):
         with pytest.raises(ValueError, match="plane: must be xz or yz"):
             function(volume, "xy")
+
+
+def test_interpolation_from_planes_and_distances_from_them():
+    positions = np.array([1.0, 3.5, 6.0])
+    values = np.array([10.0, 20.0, 0.0])
+    found = voxels_from_planes(positions, 8) @ values
+    np.testing.assert_allclose(found, [10, 10, 14, 18, 16, 8, 0, 0])
+    below, above = plane_distances(positions, 8)
+    np.testing.assert_allclose(below, [1, 0, 1, 2, 0.5, 1.5, 0, 1])
+    np.testing.assert_allclose(above, [1, 0, 1.5, 0.5, 2, 1, 0, 1])

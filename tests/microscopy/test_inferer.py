@@ -23,6 +23,14 @@ def prior(method="diffusion", **options):
     return network.eval()
 
 
+def guided(**options):
+    torch.manual_seed(3)
+    network = MaskedPrior("guided", 1, (16,), 2, **options)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
 def planes(seed=0, m=M):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(1, C, m, Y, X)).astype(np.float32))
 
@@ -37,6 +45,7 @@ NETWORKS = {
     "eps": prior(prediction="eps"),
     "mask": prior(mask_channel=True),
     "msunet": prior("msunet", mask_channel=True),
+    "guided": guided(),
 }
 
 
@@ -232,3 +241,35 @@ def test_a_known_plane_is_not_noised_by_the_condition():
 def test_what_does_not_fit_is_refused(network, options, message):
     with pytest.raises(SettingsError, match=message):
         restore(network, planes(), **options)
+
+
+@pytest.mark.parametrize("factor", [3.0, 2.5])
+def test_a_guided_network_that_knows_nothing_gives_linear_interpolation(factor):
+    network = guided()
+    for parameter in network.network.out.parameters():
+        torch.nn.init.zeros_(parameter)
+    y = planes(m=5)
+    found = restore(network, y, factor, steps=None)
+    z = np.arange(found.shape[2]) / factor
+    column = [np.interp(z, np.arange(5), y[0, 1, :, 4, 7].numpy())]
+    if factor == 3:
+        np.testing.assert_allclose(found[0, 1, :, 4, 7].numpy(), column[0], atol=1e-5)
+    grid = StackGrid(5, factor)
+    assert torch.equal(found[:, :, grid.rows], y[:, :, grid.on_grid])
+    # planes between voxels are what interpolation of the result gives, too
+    back = torch.einsum("ij,cjyx->ciyx", torch.from_numpy(grid.matrix()).float(), found[0])
+    torch.testing.assert_close(back, y[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_guided_network_serves_each_channel_by_itself():
+    y = planes()
+    both, alone = restore(guided(), y, steps=None), restore(guided(), y[:, 1:], steps=None)
+    torch.testing.assert_close(both[:, 1:], alone)
+
+
+def test_the_mean_of_a_guided_network_has_no_noise_and_its_draws_have():
+    y = planes()
+    assert torch.equal(restore(guided(), y, steps=None), restore(guided(), y, steps=1, seed=5))
+    draws = [restore(guided(), y, steps=4, seed=seed) for seed in (0, 5)]
+    assert not torch.equal(*draws)
+    assert not torch.equal(draws[0][:, 0], restore(guided(), y.flip(1), steps=4)[:, 1])  # noise of its own each

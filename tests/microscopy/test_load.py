@@ -110,6 +110,7 @@ def test_stacks_count_by_their_slices():
         (["one.tif"], {"block_mean": 9}, "one.tif: block mean must be from 1 to the stack's shortest side, 8 voxels"),
         (["one.tif"], {"block_mean": 0}, "block mean must be from 1 to the stack's shortest side, 8 voxels, got 0"),
         (["one.tif"], {"clip_percentile": 0}, "clip_percentile: must be above 0"),
+        (["one.tif", "two.tif"], {"block_mean": [2]}, "block_mean: must be one value or one a stack, 2, got 1"),
     ],
 )
 def test_what_cannot_be_used_is_refused(stacks, options, message):
@@ -117,8 +118,17 @@ def test_what_cannot_be_used_is_refused(stacks, options, message):
         slices(stacks, **options)
 
 
+def test_each_stack_has_its_own_mean_and_clip_and_channels_may_stand_apart():
+    data = slices(["one.tif", "pair.tif"], block_mean=[2, 1], clip_percentile=[None, 50], apart=True)
+    first, *channels = (volume for volume, _ in data.slices["axial"])
+    one, pair = load_stack("one.tif", 2).data, load_stack("pair.tif", 1, 50).data
+    assert np.array_equal(first[..., 0], IntensityLine.of(one).forward(one)[0]) and data.channels == 1
+    for found, expected in zip(channels, IntensityLine.of(pair).forward(pair), strict=True):
+        assert np.array_equal(found[..., 0], expected)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["diffusion", "msunet", "e2e"])
+@pytest.mark.parametrize("method", ["diffusion", "msunet", "e2e", "guided"])
 def test_training_writes_weights_and_resumes(method, tmp_path):
     """Through the bundle's configurations; the average of a run in two parts is that of the whole run."""
     import torch
@@ -131,9 +141,10 @@ def test_training_writes_weights_and_resumes(method, tmp_path):
         configs = [str(ROOT / "configs" / name) for name in ("train.yaml", "masked_train.yaml", "masked_small.yaml")]
         workflow = ConfigWorkflow(
             configs, workflow_type="train", run_id="training", logging_file=False, stacks=["one.tif"],
-            validation_stacks=["two.tif"], output_dir=str(tmp_path / folder), method=method, widths=[8, 16],
-            rows=None if method == "e2e" else [2, 3], crop=[8, 8], steps_per_epoch=3, batch_size=2, warmup=2, epochs=2,
-            **overrides,
+            validation_stacks=["two.tif"], output_dir=str(tmp_path / folder), method=method,
+            widths=[8] if method == "guided" else [8, 16], rows=None if method in ("e2e", "guided") else [2, 3],
+            mask_channel=method in ("diffusion", "msunet"), crop=[8, 8], steps_per_epoch=3, batch_size=2, warmup=2,
+            epochs=2, **overrides,
         )  # fmt: skip
         workflow.initialize()
         workflow.run()

@@ -88,10 +88,10 @@ def test_what_is_there_is_let_be(tmp_path):
 @pytest.mark.parametrize("command", [superres_masked, evaluate_masked])
 def test_a_default_is_written_once(monkeypatch, command):
     """One changed in the dataclass is changed in the help, and in what the command runs by."""
-    field = MaskedSettings.__dataclass_fields__["steps"]
-    assert "sampling steps, of diffusion alone (16)" in text(command)
-    monkeypatch.setattr(field, "default", 23)
-    assert "sampling steps, of diffusion alone (23)" in text(command)
+    field = MaskedSettings.__dataclass_fields__["tile"]
+    assert "side of the tiles that the network sees, pixels (128)" in text(command)
+    monkeypatch.setattr(field, "default", 256)
+    assert "side of the tiles that the network sees, pixels (256)" in text(command)
 
 
 def text(command):

@@ -8,8 +8,8 @@ import torch
 
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.errors import SettingsError
-from bida.microscopy.prior import SETTINGS, MaskedPrior, RowLoss, method_settings
-from bida.microscopy.tasks import MaskRowsd, RowTripletsd, cut_size, row_task
+from bida.microscopy.prior import REACH, SETTINGS, UNIT, MaskedPrior, RowLoss, method_settings
+from bida.microscopy.tasks import LEAST, MARGIN, GuideRowsd, MaskRowsd, RowTripletsd, cut_size, row_task
 
 H, W = 12, 5
 
@@ -168,7 +168,7 @@ def test_settings_are_those_of_the_method():
     assert method_settings("e2e", rows=None) == {}
     task = row_task("diffusion")
     assert (task.rows, task.prediction, len(task.alpha_bar)) == ((5, 20), "v", 1000)
-    with pytest.raises(SettingsError, match="method: must be one of diffusion, msunet, e2e, got 'gan'"):
+    with pytest.raises(SettingsError, match="method: must be one of diffusion, msunet, e2e, guided, got 'gan'"):
         row_task("gan")
 
 
@@ -202,3 +202,69 @@ def test_weights_of_another_kind_are_refused(tmp_path):
         MaskedPrior.load(tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="weights must exist"):
         MaskedPrior.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("prediction", ["v", "eps", "x0"])
+@pytest.mark.parametrize("highest", [0.0, 1.0])
+def test_evenly_spaced_rows_are_interpolated_and_what_they_lack_is_noised(prediction, highest):
+    """Against loops over rows: known rows lack nothing; interpolation, noise and target give the slice again."""
+    task = GuideRowsd("image", factors=(3.0, 3.0), prediction=prediction, highest=highest)
+    height = 20 + 2 * MARGIN
+    image = torch.from_numpy(np.random.default_rng(1).normal(size=(1, height, W)).astype(np.float32))
+    for seed in range(8):
+        task.set_random_state(seed=seed)
+        found = task({"image": image, "index": 11})
+        noised, guide, below, above = found["image"]
+        x, weight = image[0, MARGIN:-MARGIN], found["label"][1, :, 0]
+        known = [row for row in range(20) if weight[row] == 0]
+        if not np.array_equal(np.diff(known), np.full(len(known) - 1, 3)):
+            continue  # of the draws in quarters: every fourth row or so is none of the slice's
+        ab = float(cosine_alpha_bar()[found["timesteps"]])
+        a, s = math.sqrt(ab), math.sqrt(1 - ab)
+        for row in range(20):
+            down, up = (row - known[0]) % 3, (known[0] - row) % 3
+            assert (below[row] * REACH).tolist() == [down] * W and (above[row] * REACH).tolist() == [up] * W
+            first, last = image[0, MARGIN + row - down], image[0, MARGIN + row + up]
+            expected = first if down == up == 0 else (first * up + last * down) / (down + up)
+            torch.testing.assert_close(guide[row], expected, atol=1e-5, rtol=1e-5)
+            if row in known:
+                assert not noised[row].any()
+                continue
+            lacking, target = (x[row] - guide[row]) / UNIT, found["label"][0, row]
+            noise = torch.zeros(W) if highest else (noised[row] - a * lacking) / s
+            if highest:
+                assert found["timesteps"] == 999
+                torch.testing.assert_close(noised[row], a * lacking, atol=1e-4, rtol=1e-4)
+            expected = {"eps": noise, "v": a * noise - s * lacking, "x0": lacking}[prediction]
+            torch.testing.assert_close(target, expected, atol=3e-4, rtol=1e-4)
+        assert len({float(w) for w in weight}) == 2 and 0 < float(weight.max()) <= LEAST**-0.5
+
+
+def test_distances_of_rows_are_drawn_in_their_range_and_every_start_is_met():
+    task = GuideRowsd("image", factors=(2.0, 5.0))
+    task.set_random_state(seed=0)
+    drawn = [task.positions(40) for _ in range(600)]
+    steps = [positions[1] - positions[0] for positions in drawn]
+    whole = [step for step in steps if step == round(step)]
+    assert min(steps) >= 2 and max(steps) <= 5 and {2.0, 3.0, 4.0, 5.0} <= set(whole)
+    assert 0.7 < len(whole) / len(steps) < 0.95  # three of four, and a quarter of the others
+    assert {float(p[0]) for p in drawn if p[1] - p[0] == 5} == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert all(positions[-1] <= 39 and 39 - positions[-1] < positions[1] - positions[0] for positions in drawn)
+    with pytest.raises(SettingsError, match=r"rise from 1.5 to 8, got \[1, 9\]"):
+        GuideRowsd("image", factors=(1, 9))
+
+
+def test_what_a_guided_network_has_no_use_for_is_refused():
+    with pytest.raises(SettingsError, match="is shown distances from the known rows"):
+        row_task("guided", mask_channel=True)
+    with pytest.raises(SettingsError, match="rows: must be null with method guided"):
+        row_task("guided", rows=(5, 9))
+    with pytest.raises(SettingsError, match=r"one width, of one channel, with method guided, got \[8, 16\]"):
+        MaskedPrior("guided", 1, (8, 16))
+    assert cut_size("guided", [48, 32], [64]) == [48 + 2 * MARGIN, 32]
+
+
+def test_squared_errors_count_by_their_weight():
+    prediction, label = torch.tensor([[[[3.0], [5.0]]]]), torch.tensor([[[[1.0], [9.0]], [[1.0], [3.0]]]])
+    assert float(RowLoss(squared=True)(prediction, label)) == (4 + 3 * 16) / 4
+    assert float(RowLoss()(prediction, label)) == (2 + 3 * 4) / 4
