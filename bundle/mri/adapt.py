@@ -9,40 +9,31 @@ never shown.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Compose, RandFlipd, RandRotate90d, RandSpatialCropd
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from bida.device import usable_cores
 from bida.diffusion.prior import X0_RANGE, PlanePrior, kind_of
 from bida.errors import SettingsError
-from bida.io.weights import read_checkpoint, save_checkpoint
 from bida.mri.measurement import Measurement
 from bida.mri.selfcheck import SLICES, chosen_indices, with_content
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import PLANES
 from bida.progress import Report
-from bida.training.dataset import CountingSampler, SliceStacks
+from bida.training.dataset import SliceStacks
 from bida.training.denoise import denoised
-from bida.training.handlers import SpreadLoss, average_decay, warmup_cosine
+from bida.training.handlers import SpreadLoss
+from bida.training.timed import train_for
 from bida.transforms.augment.diffuse import DiffuseSliced
 from bida.transforms.augment.slices import RandContrastd, RandSimilarityd
 from bida.transforms.augment.thicken import ThickenSliced
-
-WORKERS = 8  # processes that prepare crops for a GPU, at most; one keeps up with a CPU
 
 
 @dataclass(frozen=True)
@@ -123,44 +114,13 @@ def adapt(
     if not prior.guided:
         raise SettingsError("adapt: the prior must be a guided one, it is not; name other weights with --model")
     dataset = training_slices(scans, how, prior)
-    run = _Run(prior, how, fingerprint(prior, scans, how))
-    if checkpoint is not None and checkpoint.exists():
-        run.load(checkpoint)
-    sampler = CountingSampler()
-    sampler.start = run.step * how.batch_size
-    workers = 1 if run.device.type == "cpu" else min(WORKERS, usable_cores())
-    loader = DataLoader(
-        dataset, how.batch_size, sampler=sampler, num_workers=workers, worker_init_fn=leave_unfetched_batches
-    )
-    prior.train()
-    total, saved, last = 60 * how.minutes, run.seconds, time.perf_counter()
-    for batch in loader:
-        if run.seconds >= total:
-            break
-        loss = run.train(batch, run.seconds / total)
-        now = time.perf_counter()
-        run.seconds, last = run.seconds + now - last, now
-        if checkpoint is not None and run.seconds - saved >= how.save_seconds:
-            run.save(checkpoint)
-            saved = run.seconds
-        if report is not None:
-            report(min(run.seconds, total), total, loss)
-    if checkpoint is not None:
-        run.save(checkpoint)
-    prior.load_state_dict(run.average.state_dict())
-    prior.eval()
-    return run.step
+    loss = SpreadLoss()
 
+    def loss_of(batch: dict[str, Tensor]) -> Tensor:
+        return loss(prior(batch["image"], batch["timesteps"], batch["planes"]), batch["label"])
 
-def leave_unfetched_batches(worker: int) -> None:
-    """Let a process that prepares slices say nothing of a batch that a run which is stopped fetches no more."""
-    shown = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, ConnectionError):
-            shown(kind, error, trace)
-
-    sys.excepthook = hook
+    made_from = fingerprint(prior, scans, how)
+    return train_for(prior, dataset, how, loss_of, made_from, checkpoint, report, PlanePrior.guided_parameters)
 
 
 def fingerprint(prior: PlanePrior, scans: Sequence[ScanSlices], how: Adaptation) -> str:
@@ -194,62 +154,6 @@ def adapt_prior(
     slices = [ScanSlices(scan.inside().cpu().numpy(), scan.geometry.unpadded(), scan.noise or 0.0) for scan in scans]
     steps = adapt(prior, slices, Adaptation(minutes), checkpoint, report)
     return {"minutes": minutes, "steps": steps, "scans": len(slices)}
-
-
-class _Run:
-    """The state of a run: network, average, optimizer, steps and seconds so far."""
-
-    def __init__(self, prior: PlanePrior, how: Adaptation, made_from: str) -> None:
-        self.prior, self.how, self.made_from, self.step, self.seconds = prior, how, made_from, 0, 0.0
-        self.parameters, self.device = prior.guided_parameters(), next(prior.parameters()).device
-        self.released = [parameter.detach().clone() for parameter in self.parameters]
-        self.loss = SpreadLoss()
-        self.average = copy.deepcopy(prior).eval()
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
-
-    def train(self, batch: dict[str, Tensor], progress: float) -> float:
-        """Take a step at a share of the time; return its loss."""
-        x, target, t, classes = (batch[key].to(self.device) for key in ("image", "label", "timesteps", "planes"))
-        rate = self.how.rate * warmup_cosine(round(1000 * progress), 20, 1000)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        loss = self.loss(self.prior(x, t, classes), target)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.step += 1
-        decay = average_decay(self.step, self.how.decay)
-        with torch.no_grad():
-            for mine, released, mean in zip(self.parameters, self.released, self.average.guided_parameters()):
-                mine.lerp_(released, self.how.pull * rate / self.how.rate)
-                mean.lerp_(mine, 1 - decay)
-        return float(loss.detach())
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.prior.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def save(self, path: Path) -> None:
-        """Write the state, atomically."""
-        counters = {"step": self.step, "seconds": self.seconds, "made_from": self.made_from}
-        save_checkpoint({**self.state(), **counters}, path)
-
-    def load(self, path: Path) -> None:
-        """Take up a state."""
-        kept = read_checkpoint(path)
-        if kept.get("made_from") != self.made_from:
-            raise SettingsError(
-                f"{path}: a run that is taken up must have the same scans, weights and choices, this one has others; "
-                "remove the file to begin anew"
-            )
-        self.prior.load_state_dict(kept["network"])
-        self.average.load_state_dict(kept["average"])
-        self.optimizer.load_state_dict(kept["optimizer"])
-        self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
 
 
 def training_slices(scans: Sequence[ScanSlices], how: Adaptation, prior: PlanePrior) -> SliceStacks:

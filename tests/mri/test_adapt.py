@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError
-from bida.mri.adapt import Adaptation, ScanSlices, adapt, leave_unfetched_batches, training_slices
+from bida.mri.adapt import Adaptation, ScanSlices, adapt, training_slices
 from bida.mri.selfcheck import chosen_indices
 from bida.physics.geometry import SliceGeometry
 from bida.training.dataset import CountingSampler
+from bida.training.timed import leave_unfetched_batches
 
 GEOMETRY = SliceGeometry(1, 10, 0.6, 0.6, 40, 0.15)
 
@@ -35,7 +36,7 @@ def prior():
 def ticks(monkeypatch):
     """A clock by which every step takes a sixteenth of a second, however busy the machine is."""
     clock = itertools.count()
-    monkeypatch.setattr("bida.mri.adapt.time.perf_counter", lambda: next(clock) / 16)
+    monkeypatch.setattr("bida.training.timed.time.perf_counter", lambda: next(clock) / 16)
 
 
 def how(minutes=0.02, **options):
