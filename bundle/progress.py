@@ -24,15 +24,15 @@ def console_progress() -> Progress:
     return progress
 
 
-def adapt_progress() -> Report:
-    """Return a callback that shows a bar of seconds on the standard error."""
+def adapt_progress(what: str = "adapting") -> Report:
+    """Return a callback that shows a bar of seconds, the loss and the time left on the standard error."""
     bar: list[tqdm] = []
 
     def report(done: float, total: float, loss: float) -> None:
         if not bar:
             layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
-            bar.append(tqdm(total=total, desc="adapting", bar_format=layout, mininterval=1.0))
-        bar[0].set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.append(tqdm(total=total, desc=what, bar_format=layout, mininterval=1.0))
+        bar[0].set_postfix_str(f"loss={loss:.4f}, {tqdm.format_interval(total - done)} left", refresh=False)
         bar[0].update(done - bar[0].n)
         if done >= total:
             bar.pop().close()

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bida.cli.masked_options import OF_NETWORKS, UNUSED, masked_options, masked_settings, note
+from bida.cli.masked_options import OF_NETWORKS, masked_options, masked_settings, note, unused_by
 from bida.errors import SettingsError
 from bida.microscopy.settings import MaskedExperiment
 from bida.progress import console_progress
@@ -64,7 +64,7 @@ def check_used(experiment: MaskedExperiment, methods: Iterable[str], given: Mapp
         SettingsError: None has.
     """
     kinds = sorted(set(methods))
-    unused = set(OF_NETWORKS).intersection(*(UNUSED.get(kind, ()) for kind in kinds))
+    unused = set(OF_NETWORKS).intersection(*(unused_by(kind, experiment.settings) for kind in kinds))
     if experiment.panel or experiment.crops:
         unused -= {"seed"}
     if experiment.inception_weights is not None:

@@ -10,9 +10,22 @@ from bida.microscopy.settings import MaskedSettings
 from bida.options import options_of
 
 OF_GRID = ("factor", "spacing_um")
-OF_NETWORKS = tuple(name for name in options_of(MaskedSettings) if name not in OF_GRID)
-# options of sampling that a method, which takes no steps, has no use for; interpolation has none for any
-UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed")}
+OF_STACKS = (*OF_GRID, "self_check")  # of stacks without truth alone
+OF_NETWORKS = tuple(name for name in options_of(MaskedSettings) if name not in OF_STACKS)
+# options that a method has no use for: it takes no steps, or has no least error; interpolation has use for none
+UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed"), "diffusion": ("self_check",)}
+
+
+def unused_by(method: str, settings: MaskedSettings, trains: bool = False) -> tuple[str, ...]:
+    """Return the options that a method has no use for with these settings.
+
+    Args:
+        method: Of the weights.
+        settings: Of the restoration.
+        trains: The network is trained first, by the seed.
+    """
+    one_step = method == "guided" and settings.steps in (None, 1)  # which has no noise
+    return (*UNUSED.get(method, ()), *(("eta",) if trains else ("eta", "seed")) * one_step)
 
 
 def masked_options(sub: argparse._ActionsContainer) -> None:

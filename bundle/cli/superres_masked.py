@@ -1,28 +1,48 @@
-"""`bida superres-masked`: restore an anisotropic microscopy stack."""
+"""`bida superres-masked`: restore an anisotropic microscopy stack, by a network that is trained on the stack first."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bida.cli.masked_options import OF_GRID, UNUSED, masked_options, masked_settings, note
+from bida.cli.masked_options import OF_GRID, OF_STACKS, masked_options, masked_settings, note, unused_by
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
 from bida.io.files import check_output, sidecar_path, write_json
-from bida.microscopy.settings import MaskedSettings, check_percentile, check_weights
+from bida.io.released import released_path
+from bida.microscopy.settings import (
+    FROM_NOTHING,
+    OWN_MINUTES,
+    MaskedSettings,
+    check_percentile,
+    check_weights,
+    own_minutes,
+)
 from bida.microscopy.stacks.paths import check_stack, check_stack_output, split_range
-from bida.progress import console_progress
+from bida.progress import adapt_progress, console_progress
 from bida.provenance import Clock
+
+if TYPE_CHECKING:
+    from bida.microscopy.prior import MaskedPrior
+    from bida.microscopy.stacks.stack import Stack
+
+GENERAL = "masked.pt"  # the weights that are shipped
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings
     sub.add_argument("input", metavar="STACK", help="the stack, as for isotropy")
-    sub.add_argument("output", metavar="OUT", help="stack to write; a .json beside it records the run")
-    sub.add_argument("--model", required=True, metavar="FILE", help="weights, from train-masked")
+    sub.add_argument("output", metavar="OUT",
+                     help="stack to write; a .json beside it is the record, a .pt what was trained")  # fmt: skip
+    sub.add_argument("--model", metavar="FILE",
+                     help="weights of train-masked or of an earlier run; none: from nothing; default: the network that "
+                     "is shipped")  # fmt: skip
+    sub.add_argument("--minutes", type=float, metavar="M",
+                     help=f"training on the stack's own planes ({OWN_MINUTES:g}; with --model FILE 0)")  # fmt: skip
     add_settings(sub.add_mutually_exclusive_group(required=True), MaskedSettings, OF_GRID)
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
@@ -30,69 +50,141 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      help="the network sees each channel clipped at this percentile, as it was trained with "
                      "clip_percentile; acquired planes stay as they are")  # fmt: skip
     masked_options(sub)
+    add_settings(sub, MaskedSettings, [name for name in OF_STACKS if name not in OF_GRID])
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Restore a stack, and write it with its record."""
+    """Restore a stack, and write it with its record and what was trained."""
     given = vars(arguments)
     settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
-    clip_percentile = given.get("clip_percentile")
+    clip_percentile, model = given.get("clip_percentile"), given.get("model")
     output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
+    minutes, weights = own_minutes(model, given.get("minutes")), sidecar.with_suffix(".pt")
     if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
     check_stack_output(output, overwrite=overwrite)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
+    if minutes:
+        check_output(weights, overwrite=overwrite, suffixes=(".pt",))
+        if model is not None and weights.resolve() == Path(model).resolve():
+            raise SettingsError(f"{weights}: what is trained must be a file of its own, not --model; rename the output")
     check_percentile(clip_percentile)
     check_stack(arguments.input)
-    check_weights(arguments.model)
+    if model != FROM_NOTHING:
+        check_weights(released_path(GENERAL) if model is None else model)
     with claimed(output):
-        restore_and_write(arguments, settings, output)
+        restore_and_write(arguments, settings, output, minutes)
 
 
-def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, output: Path) -> None:
+def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, output: Path, minutes: float) -> None:
     """Restore a stack, and write it with its record; no other run writes them meanwhile."""
     given, sidecar = vars(arguments), sidecar_path(output)
-    overwrite, clip_percentile = given.get("overwrite", False), given.get("clip_percentile")
+    overwrite, clip_percentile, model = given.get("overwrite", False), given.get("clip_percentile"), given.get("model")
+    from bida.microscopy.isotropy import asked
     from bida.microscopy.load import load_stack
-    from bida.microscopy.restore import inferer_of, load_masked, restoration_record, restore_stack
+    from bida.microscopy.restore import inferer_of, restoration_record, restore_stack
+    from bida.microscopy.selfcheck import checked, verdict
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
 
     clock = Clock()
     stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
     check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
-    prior, inferer = load_masked(arguments.model, settings), inferer_of(settings, factor)
-    unused = UNUSED.get(prior.method, ())
+    inferer = inferer_of(settings, factor)
+    prior = begun(model, settings)
+    unused = unused_by(prior.method, settings, minutes > 0)
     for name in unused:
         if name in given:
             raise SettingsError(
-                f"--{name}: must not be given for {arguments.model}, whose method {prior.method} does not sample, "
-                f"got {given[name]}; leave it out"
+                f"--{name.replace('_', '-')}: must not be given for {model or GENERAL}, whose method {prior.method} has "
+                f"no use for it{' in one step' if prior.method == 'guided' else ''}, got {given[name]}; leave it out"
             )
-    inferer.progress = console_progress()
     clock.lap("read")
-    result = restore_stack(stack, prior, inferer, clip_percentile)
+    isotropy = asked(stack)[1]
+    print(isotropy, flush=True)
+    clock.lap("isotropy")
+    training = trained(prior, stack, minutes, settings, clip_percentile, sidecar) if minutes else None
+    clock.lap("train")
+    checks = settings.self_check and "self_check" not in unused
+    check = checked(stack, prior, settings, factor, clip_percentile) if checks else None
+    clock.lap("self_check")
+    inferer.progress = console_progress()
+    result = restore_stack(stack, prior, inferer, clip_percentile, check.weights if check else None)
     clock.lap("restore")
-    will_write(output, [output, sidecar])
+    kept = sidecar.with_suffix(".pt")
+    will_write(output, [output, sidecar, *([kept] if training else [])])
     write_stack(output, result, overwrite=overwrite)
+    if training:
+        from bida.io.weights import save_weights, sha256
+
+        save_weights(prior, kept)
+        training |= {"from_sha256": prior.weights_sha256 or None, "weights": str(kept)}
+        prior.weights_sha256 = sha256(kept)
     clock.lap("write")
     used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}
+    told = verdict(check) if checks else None
     record = {
         "source": str(arguments.input),
-        "weights": str(arguments.model),
+        "weights": str(model or GENERAL),
         "clip_percentile": clip_percentile,
         "settings": used,
+        "isotropy": isotropy,
+        "training": training,
+        "self_check": None if check is None else check.record(),
+        "verdict": told,
         **restoration_record(settings, prior, stack, result, factor),
         "seconds": dict(clock.seconds),
     }
     write_json(sidecar, record, overwrite=overwrite)
+    sidecar.with_suffix(".ckpt").unlink(missing_ok=True)
     for warning in record["warnings"]:
         note(warning)
+    print(summary(output, result, record, settings, sum(clock.seconds.values())))
+    if training:
+        print(f"{kept}: trained in {training['steps']} steps; for other stacks of the kind: --model {kept}")
+    if told:
+        print(told)
+
+
+def begun(model: str | None, settings: MaskedSettings) -> MaskedPrior:
+    """Return the network to begin with: named, shipped, or one that has learned nothing."""
+    from bida.microscopy.restore import load_masked
+
+    if model != FROM_NOTHING:
+        return load_masked(str(released_path(GENERAL)) if model is None else model, settings)
+    from bida.device import choose_device, choose_dtype
+    from bida.microscopy.own import new_prior
+
+    device = choose_device(settings.device)
+    return new_prior(choose_dtype(settings.dtype, device), settings.seed).to(device)
+
+
+def trained(
+    prior: MaskedPrior,
+    stack: Stack,
+    minutes: float,
+    settings: MaskedSettings,
+    clip_percentile: float | None,
+    sidecar: Path,
+) -> dict[str, Any]:
+    """Train a network on a stack, in place, until it is what its file will hold; return what the record says of it."""
+    from bida.microscopy.own import OwnTraining, held_planes, train_on_stack
+
+    how = OwnTraining(minutes, seed=settings.seed)
+    checkpoint = sidecar.with_suffix(".ckpt")
+    steps = train_on_stack(prior, stack, how, clip_percentile, checkpoint, adapt_progress("training"))
+    for parameter in prior.parameters():
+        parameter.data = parameter.data.half().float()
+    return {"minutes": minutes, "steps": steps, "held_back": held_planes(stack.data.shape[1])}
+
+
+def summary(output: Path, result: Stack, record: dict[str, Any], settings: MaskedSettings, seconds: float) -> str:
+    """Return the line that says what was written."""
     sizes = " x ".join(map(str, result.data.shape[1:]))
     spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
     kept = f"{record['planes_on_grid']} of {record['planes']} planes as acquired"
-    print(
-        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {sum(clock.seconds.values()):.0f} s; "
+    return (
+        f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {seconds:.0f} s; "
         f"{'smoothed' if settings.blur else kept}"
     )

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy
+from bida.errors import SettingsError
+from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy, isotropy
+from bida.microscopy.load import middle
 from bida.microscopy.stacks.stack import Stack
 
+ASKED = 512  # pixels a side that are looked at before a restoration
 _NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
 
 
@@ -33,6 +36,7 @@ def table(stack: Stack, found: Mapping[str, Isotropy]) -> str:
             limits = f"{octave.low:.4g} - {octave.high:.4g}"
             lines.append(f"    {limits:<19} {octave.z_minus_xy_db:+9.2f} dB {octave.y_minus_x_db:+10.2f} dB")
         lines.append(verdict(one))
+    lines += ["", overall(found)]
     return "\n".join(lines)
 
 
@@ -46,6 +50,43 @@ def verdict(one: Isotropy) -> str:
     noted = [f"{o.low:.4g} - {o.high:.4g}" for o in one.octaves if abs(o.z_minus_xy_db) > _NOTED_DB]
     note = f"; beyond {_NOTED_DB:g} dB at {', '.join(noted)} cycles per um" if noted else ""
     return f"XY looks like XZ and YZ: yes; {figures}{note}"
+
+
+def overall(found: Mapping[str, Isotropy]) -> str:
+    """Return one verdict over all channels, that of the one that differs most, and what to do about it."""
+
+    def excess(one: Isotropy) -> float:
+        return max(one.mean_db / MEAN_DB, abs(one.largest_db) / LARGEST_DB)
+
+    name, worst = max(found.items(), key=lambda item: excess(item[1]))
+    where = f" in {name}, the worst of {len(found)} channels" if len(found) > 1 else ""
+    sizes = f"{worst.mean_db:.1f} dB on average and {worst.largest_db:+.1f} dB at most"
+    figures = f"z differs from x and y by {sizes}{where}"
+    if worst.isotropic:
+        return f"isotropy: yes, {figures}; planes XY can teach what lies between them"
+    if worst.largest_db > 0:
+        advice = (
+            "planes may jump against each other or differ in brightness: align them and make them alike first, "
+            "or average (block mean)"
+        )
+    else:
+        advice = "z is blurred beyond the distance of its planes: deconvolve the stack first, or look at XZ with care"
+    return f"isotropy: no, {figures}; {advice}"
+
+
+def asked(stack: Stack) -> tuple[dict[str, Isotropy], str]:
+    """Measure the middle of a stack, at most `ASKED` pixels a side; return what was found and the verdict of `overall`.
+
+    A channel that cannot be told of, such as a constant one, is left out.
+    """
+    found: dict[str, Isotropy] = {}
+    reasons: list[str] = []
+    for name, volume in zip(stack.channels, middle(stack.data, ASKED)):
+        try:
+            found[name] = isotropy(volume, stack.spacing_um)
+        except SettingsError as error:
+            reasons.append(str(error).removeprefix("isotropy: "))
+    return found, overall(found) if found else f"isotropy: cannot be told: {reasons[0]}"
 
 
 def record(stack: Stack, found: Mapping[str, Isotropy]) -> dict[str, Any]:

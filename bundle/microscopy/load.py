@@ -72,6 +72,12 @@ def load_stack(
     return replace(stack, data=clipped(stack.data, clip_percentile))
 
 
+def middle(data: NDArray, most: int) -> NDArray:
+    """Return the middle of a stack [C, Z, Y, X], all its planes, at most so many pixels along y and x."""
+    y, x = (slice((side - min(side, most)) // 2, (side + min(side, most)) // 2) for side in data.shape[2:])
+    return data[..., y, x]
+
+
 def clipped(data: NDArray, percentile: float | None) -> NDArray:
     """Return a stack [C, Z, Y, X] with each channel clipped at this percentile of it; None clips nothing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,12 @@ from bida.provenance import versions
 
 
 def restore_stack(
-    stack: Stack, prior: MaskedPrior, inferer: MaskedSliceInferer, clip_percentile: float | None = None
+    stack: Stack,
+    prior: MaskedPrior,
+    inferer: MaskedSliceInferer,
+    clip_percentile: float | None = None,
+    weights: Sequence[float] | None = None,
+    line: IntensityLine | None = None,
 ) -> Stack:
     """Restore the voxels between the planes of a stack by trained weights.
 
@@ -35,6 +41,8 @@ def restore_stack(
         inferer: How it is sampled.
         clip_percentile: The network sees each channel clipped at this percentile, as it was trained; the acquired
             planes on the finer grid come back unclipped.
+        weights: How much each channel counts against its linear interpolation, from 0 to 1; None: 1.
+        line: Of the stack that the planes are a part of; None: their own.
 
     Raises:
         SettingsError: The stack, the factor and the weights do not fit each other, or the percentile is out of its
@@ -47,10 +55,17 @@ def restore_stack(
     if stack.data.shape[1] < 2:
         raise SettingsError(f"{stack.path}: a stack must have at least 2 planes, got {stack.data.shape[1]}")
     seen = clipped(stack.data, clip_percentile)
-    line = IntensityLine.of(seen)
+    line = IntensityLine.of(seen) if line is None else line
+    if weights is not None and not any(weights):
+        return interpolate_stack(stack, inferer.factor, "linear")
     device = next(prior.parameters()).device
     y = torch.from_numpy(line.forward(seen))[None].to(device)
-    restored = line.backward(inferer(y, prior)[0].cpu().numpy())
+    restored: NDArray = line.backward(inferer(y, prior)[0].cpu().numpy())
+    if weights is not None and min(weights) < 1:
+        exactly = replace(stack, data=stack.data.astype(np.float32))
+        interpolated = interpolate_stack(exactly, inferer.factor, "linear").data
+        for channel, weight in enumerate(weights):
+            restored[channel] = interpolated[channel] + weight * (restored[channel] - interpolated[channel])
     return finer(restored, stack, inferer.factor, exact=not inferer.blur)
 
 

@@ -48,6 +48,11 @@ class MaskedSettings:
     )
     eta: float = option(0.0, "noise of the steps, from 0, deterministic, to 1, of diffusion alone", "E")
     blur: bool = option(False, "smooth the result by 3 x 3 x 3 voxels; no plane stays exact")
+    self_check: bool = option(
+        True,
+        "leave rows of planes out, restore them, and lean on interpolation where that is no gain",
+        words=("on", "off"),
+    )
     seed: int = option(0, "seed of all that is drawn: noise of diffusion and msunet, patches and crops", "N")
     tile: int = option(128, "side of the tiles that the network sees, pixels", "N")
     overlap: int = option(32, "pixels that tiles share, at most half a tile", "N")
@@ -206,6 +211,29 @@ class MaskedExperiment:
         folder = Path(self.output)
         for file in (folder / "masked.csv", folder / "masked.json", *self.pictures.values()):
             check_output(file, overwrite=self.overwrite, suffixes=(".csv", ".json", ".png"))
+
+
+FROM_NOTHING = "none"  # in place of weights
+OWN_MINUTES = 10.0  # of training on a stack for which no weights are named
+
+
+def own_minutes(model: str | None, minutes: float | None) -> float:
+    """Return how long to train on the stack itself before it is restored.
+
+    Args:
+        model: Weights, `FROM_NOTHING`, or None for those that are shipped.
+        minutes: As given; None: `OWN_MINUTES`, and nothing where weights are named.
+
+    Raises:
+        SettingsError: They are out of their range, or a network that has learned nothing would stay so.
+    """
+    if minutes is None:
+        return OWN_MINUTES if model in (None, FROM_NOTHING) else 0.0
+    if not 0 <= minutes < math.inf:
+        raise SettingsError(f"--minutes: must be a number from 0 on, got {minutes:g}")
+    if model == FROM_NOTHING and minutes == 0:
+        raise SettingsError("--minutes: must be above 0 with --model none, which knows nothing, got 0; leave it out")
+    return minutes
 
 
 def check_weights(path: str | Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bida.diffusion.leaning import WORTHWHILE_DB, best_weight, ratio_db
 from bida.diffusion.prior import SlicePrior
 from bida.mri.content import CONSTANT
 from bida.mri.familiarity import familiarity, is_mere_noise, kind_of_scan
@@ -32,9 +33,7 @@ from bida.physics.operators import SliceOperator
 SLICES = 4  # checked along each axis
 WINDOW = 128  # voxels: a slice is cut down to it around its content
 CONTENT = 0.25  # of the largest standard deviation within a slice: what has less is at the edge of the head
-WORTHWHILE_DB = 0.05  # a prior that promises less gets no weight: the other planes may lose more than that is worth
 NLM_STRENGTH = 0.8  # cut-off of non-local means over the noise's standard deviation, scikit-image's advice
-CAUTION = 1.0  # standard errors over the slices by which the weight is kept below its best estimate
 Restore = Callable[[Tensor, SliceGeometry, str], Tensor]  # slices y, their geometry, plane -> volume
 
 
@@ -106,12 +105,6 @@ class Errors:
         rows = (part.split(list(parts)) for part in (self.xx, self.rr, self.xr, self.cc))
         along = [Errors(*part) for part in zip(*rows)]
         return min(ratio_db(float(one.cc.sum()), one.total(weight)) for one in along)
-
-
-def ratio_db(one: float, other: float) -> float:
-    """Return how many dB one sum of squares is above another; 0 where neither is above zero."""
-    tiny = 1e-12
-    return 10 * math.log10((one + tiny) / (other + tiny))
 
 
 def self_check(
@@ -203,22 +196,6 @@ def denoised(slices: Tensor, axis: int, noise: float) -> Tensor:
 def plane_across(axis: int) -> str:
     """Return the plane whose slices stack along an axis."""
     return next(name for name in PLANES if NORMAL[name] == axis)
-
-
-def best_weight(rr: Tensor, xr: Tensor) -> float:
-    """Return the weight in [0, 1] that minimises sum |x - w r|^2, made smaller by its uncertainty over the slices.
-
-    Args:
-        rr: |r|^2 of each slice [N].
-        xr: <x, r> of each slice [N].
-    """
-    square = float(rr.sum())
-    if square <= 0:
-        return 1.0  # the prior changes nothing
-    weight = float(xr.sum()) / square
-    residual = xr - weight * rr  # of the estimating equation; the ratio's standard error by linearisation
-    error = math.sqrt(float(residual.square().sum())) / square
-    return min(1.0, max(0.0, weight - CAUTION * error))
 
 
 def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor) -> float:

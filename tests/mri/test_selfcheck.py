@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import inferer_of
 
+from bida.diffusion.leaning import best_weight
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.mri.familiarity import USUAL_DB, familiarity, is_mere_noise, kind_of_scan
 from bida.mri.measurement import Measurement
@@ -15,7 +16,6 @@ from bida.mri.selfcheck import (
     Errors,
     SelfCheck,
     averaged_weight,
-    best_weight,
     check_of,
     chosen_indices,
     self_check,

@@ -1,0 +1,192 @@
+"""One command: a stack's own minutes, the check on planes held back, and leaning on interpolation."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bida.cli.parser import main
+from bida.errors import SettingsError
+from bida.io.weights import sha256
+from bida.microscopy import own
+from bida.microscopy.inferer import MaskedSliceInferer
+from bida.microscopy.isotropy import asked
+from bida.microscopy.own import OwnTraining, held_planes, new_prior, train_on_stack, training_planes
+from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.restore import interpolate_stack, restore_stack
+from bida.microscopy.selfcheck import check_stack_prior, verdict
+from bida.microscopy.settings import own_minutes
+from bida.microscopy.stacks.stack import Stack, read_stack, write_stack
+
+
+def stack(planes=9, channels=1, side=24, dtype=np.uint16):
+    """Blocks of three pixels, which interpolation blurs."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 4000, (channels, planes, side // 3, side // 3))
+    data = np.repeat(np.repeat(blocks, 3, axis=2), 3, axis=3).astype(dtype)
+    return Stack(data, (4.0, 1.0, 1.0), ("a", "b")[:channels], "made.tif")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A network that starts at once."""
+    monkeypatch.setattr(own, "WIDTH", 8)
+    monkeypatch.setattr(own, "BLOCKS", 1)
+
+
+@pytest.mark.parametrize(
+    "planes, expected", [(2, []), (3, [1]), (8, [2, 6]), (16, [2, 6, 10, 14]), (100, [12, 37, 62, 87])]
+)
+def test_planes_are_held_back_evenly_and_most_teach(planes, expected):
+    assert held_planes(planes) == expected
+
+
+def test_planes_that_are_held_back_are_never_drawn(small):
+    data = np.zeros((2, 8, 20, 20), np.float32) + np.arange(8)[None, :, None, None]
+    data[:, :, ::2] += 0.25  # a plane of one value is not drawn either
+    data[1, 3] = 3.0
+    drawn = training_planes(replace(stack(), data=data, channels=("a", "b")), OwnTraining(1), new_prior("float32", 0))
+    (first, free), (_, other) = drawn.slices["axial"]
+    assert list(free) == [0, 1, 3, 4, 5, 7] and list(other) == [0, 1, 4, 5, 7] and first.shape == (8, 20, 20, 1)
+    item = drawn[3]
+    assert item["image"].shape == (4, 42, 42) and item["label"].shape == (2, 42, 42)
+
+
+def test_a_network_that_has_learned_nothing_is_the_same_for_a_seed_and_leaves_chance_alone(small):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    networks = [new_prior("float32", seed).network.stem.weight for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(*networks[:2]) and not torch.equal(*networks[1:])
+
+
+def test_what_cannot_be_trained_on_is_refused(small):
+    prior = new_prior("float32", 0)
+    with pytest.raises(SettingsError, match=r"made.tif: planes must have 16 x 16 pixels or more .* got 15 x 15"):
+        training_planes(stack(side=15), OwnTraining(1), prior)
+    with pytest.raises(SettingsError, match="must have a plane of more than one value beside those held back"):
+        training_planes(replace(stack(), data=np.ones((1, 9, 24, 24), np.uint8)), OwnTraining(1), prior)
+    with pytest.raises(SettingsError, match="must be of method guided, got msunet"):
+        training_planes(stack(), OwnTraining(1), MaskedPrior("msunet", 1, (8,), 1))
+
+
+def test_minutes_are_the_networks_default_or_what_is_asked():
+    assert [own_minutes(model, None) for model in (None, "none", "a.pt")] == [10, 10, 0]
+    assert own_minutes("a.pt", 3) == 3 and own_minutes(None, 0) == 0
+    for model, minutes, message in (
+        ("none", 0, "knows nothing"),
+        (None, -1, "from 0 on, got -1"),
+        (None, float("nan"), "nan"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            own_minutes(model, minutes)
+
+
+def test_a_run_that_was_cut_off_goes_on_and_another_stacks_is_refused(small, tmp_path):
+    file, how = tmp_path / "run.ckpt", OwnTraining(0.001, batch_size=2)
+    steps = train_on_stack(new_prior("float32", 0), stack(), how, checkpoint=file)
+    again = train_on_stack(new_prior("float32", 0), stack(), how, checkpoint=file)
+    assert steps == again > 0  # its time was over
+    for changed, clip in ((stack(planes=8), None), (stack(), 90)):
+        with pytest.raises(SettingsError, match=r"run\.ckpt: a run that is taken up must have the same stack"):
+            train_on_stack(new_prior("float32", 0), changed, how, clip, file)
+
+
+def mixture(share, noise=0.0):
+    """A restoration that is so near to the truth, from interpolation, and so noisy."""
+    rng, truth = np.random.default_rng(1), stack(channels=2, planes=16)
+    planes = truth.data[:, held_planes(16)].astype(np.float32)
+    sides = iter((planes.transpose(0, 2, 1, 3), planes.transpose(0, 3, 1, 2)))
+
+    def restore(kept, factor):
+        linear = interpolate_stack(kept, factor, "linear")
+        x = next(sides)[:, : linear.data.shape[1]]
+        data = linear.data + share * (x - linear.data)
+        data[1] += noise * rng.standard_normal(data[1].shape)
+        return replace(linear, data=data.astype(np.float32))
+
+    return truth, restore
+
+
+def test_the_check_finds_the_weight_that_least_squares_would():
+    truth, restore = mixture(0.5)
+    found = check_stack_prior(truth, 4.0, restore)
+    assert found.planes == (2, 6, 10, 14) and found.factor == 4 and found.weights == [1.0, 1.0]
+    for one in found.channels.values():  # half the error is a quarter of its square
+        assert one.gain_db == pytest.approx(20 * np.log10(2), abs=1e-3) and one.better_db == one.gain_db
+    assert verdict(found) == (
+        "on this stack: 6.0 dB better than linear interpolation, the least of 2 channels, by 4 plane(s) held back, "
+        "rows left out at 4x"
+    )
+    over = check_stack_prior(truth, 4.0, mixture(2.0)[1])
+    assert over.weights == pytest.approx([0.5, 0.5], abs=1e-4)  # twice as far as the truth
+    assert over.channels["a"].gain_db == pytest.approx(0, abs=1e-3) and over.channels["a"].better_db > 40
+
+
+def test_a_channel_that_is_not_helped_leans_on_interpolation():
+    truth, restore = mixture(0.5, noise=1e5)
+    found = check_stack_prior(truth, 4.4, restore)
+    assert found.weights == [1.0, 0.0] and found.channels["b"].gain_db < -20 and found.channels["b"].better_db == 0
+    assert verdict(found).endswith("; no better in b, which leans on interpolation")
+    nothing = check_stack_prior(truth, 4.0, mixture(0.0)[1])
+    assert nothing.weights == [0.0, 0.0] and "no better than linear interpolation (by 4 plane(s)" in verdict(nothing)
+    assert check_stack_prior(stack(planes=2), 4.0, restore) is None and "too few" in verdict(None)
+    assert check_stack_prior(stack(side=6), 6.0, restore) is None
+
+
+def test_the_weight_draws_towards_interpolation_and_acquired_planes_stay(small):
+    prior = new_prior("float32", 0)
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    planes, inferer = stack(channels=2, dtype=np.float32), MaskedSliceInferer(4, tile=32, overlap=8)
+    whole, half, none = (
+        restore_stack(planes, prior, inferer, weights=weights).data for weights in (None, [0.25, 0.0], [0.0, 0.0])
+    )
+    linear = interpolate_stack(planes, 4, "linear").data
+    np.testing.assert_allclose(half[0], linear[0] + 0.25 * (whole[0] - linear[0]), rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(half[1], linear[1], rtol=1e-6)
+    assert np.array_equal(none, linear) and not np.allclose(whole, linear)
+    assert np.array_equal(half[:, ::4], planes.data)
+
+
+def test_isotropy_is_asked_of_all_channels_and_answered_once():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(2, 24, 600, 40)).astype(np.float32)
+    data[1] += 20 * rng.normal(size=(24, 1, 1))  # planes that differ in brightness
+    found, told = asked(Stack(data, (1.0, 1.0, 1.0), ("a", "b"), "made.tif"))
+    assert list(found) == ["a", "b"] and found["a"].isotropic
+    assert told.startswith("isotropy: no, z differs from x and y by ") and "in b, the worst of 2 channels" in told
+    assert "make them alike" in told
+    assert asked(Stack(data[:1], (1.0, 1.0, 1.0), ("a",), "made.tif"))[1].startswith("isotropy: yes, z differs")
+    assert "cannot be told: every axis must have 16 voxels" in asked(stack(planes=9))[1]
+
+
+def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp_path, capsys):
+    write_stack(tmp_path / "made.ome.tif", stack(channels=2))
+    words = ["superres-masked", str(tmp_path / "made.ome.tif"), "--factor", "4", "--dtype", "float32", "--tile", "32",
+             "--overlap", "8"]  # fmt: skip
+    out, kept, again = tmp_path / "a.ome.tif", tmp_path / "a.ome.pt", tmp_path / "b.ome.tif"
+    assert main([*words, str(out), "--model", "none", "--minutes", "0.003"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    record = json.loads((tmp_path / "a.ome.json").read_text())
+    assert said[0] == record["isotropy"] and said[-1] == record["verdict"] and "9 of 9 planes as acquired" in said[1]
+    assert record["training"]["steps"] > 0 and record["training"]["held_back"] == [2, 6]
+    assert record["weights_sha256"] == sha256(kept) and record["weights"] == "none"
+    assert set(record["self_check"]["channels"]) == {"a", "b"}
+    assert np.array_equal(read_stack(out).data[:, ::4], stack(channels=2).data)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ome.json", "a.ome.pt", "a.ome.tif", "made.ome.tif"]
+
+    # what is kept is what made the volume
+    assert main([*words, str(again), "--model", str(kept)]) == 0
+    assert np.array_equal(read_stack(again).data, read_stack(out).data)
+    assert json.loads((tmp_path / "b.ome.json").read_text())["training"] is None
+    for options, message in (
+        (["--model", str(kept), "--eta", "0.5", "--overwrite"], "has no use for it in one step, got 0.5"),
+        (["--model", str(kept), "--minutes", "1", "--overwrite"], "must be a file of its own, not --model"),
+        (["--model", "none"], "give --overwrite"),
+    ):
+        assert main([*words, str(out), *options]) == 2
+        assert message in capsys.readouterr().err
