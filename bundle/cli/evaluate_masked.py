@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bida.cli.masked_options import OF_NETWORKS, masked_options, masked_settings, note, unused_by
+from bida.cli.masked_options import OF_NETWORKS, frames_option, masked_options, masked_settings, note, unused_by
 from bida.errors import SettingsError
 from bida.microscopy.settings import MaskedExperiment
 from bida.progress import console_progress
@@ -30,6 +30,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--clip-percentile", type=float, metavar="P", help="clip each channel at this percentile")
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes of the truth, um; default: the file's")  # fmt: skip
+    frames_option(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     sub.add_argument("--no-panel", dest="panel", action="store_false", help="leave the slices' panel out")
     sub.add_argument("--inception-weights", metavar="FILE",

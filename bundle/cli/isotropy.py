@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bida.cli.masked_options import frames_option
 from bida.errors import SettingsError
 from bida.io.files import atomic, check_output, write_json
 from bida.microscopy.stacks.paths import check_stack
@@ -20,6 +21,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--block-mean", type=int, default=1, metavar="N", help="average cubes of N voxels a side first (%(default)s)"
     )
+    frames_option(sub)
     sub.add_argument("--out", metavar="FILE.png", help="draw the spectra")
     sub.add_argument("--json", metavar="FILE", help="write what was measured")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -38,7 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.microscopy.isotropy import record, table
     from bida.microscopy.load import load_stack
 
-    stack = load_stack(arguments.input, arguments.block_mean, voxel_um=arguments.voxel_um)
+    stack = load_stack(
+        arguments.input, arguments.block_mean, voxel_um=arguments.voxel_um, frames_are_z=arguments.frames_are_z
+    )
     found = {name: isotropy(volume, stack.spacing_um) for name, volume in zip(stack.channels, stack.data)}
     if len(found) < len(stack.channels):
         raise SettingsError(f"{arguments.input}: channels must have names of their own, got {stack.channels}")

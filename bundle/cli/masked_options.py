@@ -28,6 +28,11 @@ def unused_by(method: str, settings: MaskedSettings, trains: bool = False) -> tu
     return (*UNUSED.get(method, ()), *(("eta",) if trains else ("eta", "seed")) * one_step)
 
 
+def frames_option(sub: argparse._ActionsContainer) -> None:
+    """Add the option of every command that reads stacks."""
+    sub.add_argument("--frames-are-z", action="store_true", help="time points are planes, as some microscopes write")
+
+
 def masked_options(sub: argparse._ActionsContainer) -> None:
     """Add the options of every restoration of a stack by weights."""
     add_settings(sub, MaskedSettings, OF_NETWORKS)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bida.cli.masked_options import OF_GRID, OF_STACKS, masked_options, masked_settings, note, unused_by
+from bida.cli.masked_options import OF_GRID, OF_STACKS, frames_option, masked_options, masked_settings, note, unused_by
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
@@ -49,6 +49,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--clip-percentile", type=float, metavar="P",
                      help="the network sees each channel clipped at this percentile, as it was trained with "
                      "clip_percentile; acquired planes stay as they are")  # fmt: skip
+    frames_option(sub)
     masked_options(sub)
     add_settings(sub, MaskedSettings, [name for name in OF_STACKS if name not in OF_GRID])
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -88,7 +89,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
 
     clock = Clock()
-    stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"))
+    stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"), frames_are_z=given.get("frames_are_z", False))
     check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
     inferer = inferer_of(settings, factor)
@@ -96,9 +97,10 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     unused = unused_by(prior.method, settings, minutes > 0)
     for name in unused:
         if name in given:
+            where = "in one step" if prior.method == "guided" else f"of method {prior.method}"
             raise SettingsError(
-                f"--{name.replace('_', '-')}: must not be given for {model or GENERAL}, whose method {prior.method} has "
-                f"no use for it{' in one step' if prior.method == 'guided' else ''}, got {given[name]}; leave it out"
+                f"--{name.replace('_', '-')}: must not be given for {model or GENERAL}, which has no use for it "
+                f"{where}, got {given[name]}; leave it out"
             )
     clock.lap("read")
     isotropy = asked(stack)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from bida.cli.masked_options import frames_option
 from bida.cli.options import training_options
 
 
@@ -15,6 +16,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      help="stacks, or planes of them, for the validation loss; OpenSRH's: its val split")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes of stacks that hold none, um; change no training; not of OpenSRH")  # fmt: skip
+    frames_option(sub)
     training_options(sub, "runs/masked", "masked_train.yaml")
 
 
@@ -26,4 +28,5 @@ def run(arguments: argparse.Namespace) -> None:
     validation = validation_stacks(arguments.stacks, arguments.validation)
     fixed = {"stacks": arguments.stacks, "validation_stacks": validation, "output_dir": arguments.output}
     fixed |= {"voxel_um": arguments.voxel_um} if arguments.voxel_um else {}
+    fixed |= {"frames_are_z": True} if arguments.frames_are_z else {}
     run_training(["train.yaml", "masked_train.yaml"], arguments.config, arguments.overrides, fixed)

@@ -31,7 +31,7 @@ class StackSlices(SliceStacks):
         planes: Where slices are taken from: ``xy``, and ``xz`` and ``yz`` where the stacks are sharp along z.
         length: Number of samples of one pass.
         block_mean, clip_percentile: See `load_stack`; one value for all stacks, or a list of one each.
-        voxel_um: See `load_stack`.
+        voxel_um, frames_are_z: See `load_stack`.
         apart: Let each channel be a stack of its own, of one channel.
 
     Raises:
@@ -50,6 +50,7 @@ class StackSlices(SliceStacks):
         clip_percentile: float | Sequence[float | None] | None = None,
         voxel_um: Sequence[float] | None = None,
         apart: bool = False,
+        frames_are_z: bool = False,
     ) -> None:
         """Load every stack into memory."""
         if not stacks:
@@ -60,7 +61,7 @@ class StackSlices(SliceStacks):
         blocks, clips = one_each(block_mean, stacks, "block_mean"), one_each(clip_percentile, stacks, "clip_percentile")
         volumes = []
         for spec, block, clip in zip(stacks, blocks, clips):
-            data = load_stack(spec, block, clip, voxel_um).data
+            data = load_stack(spec, block, clip, voxel_um, frames_are_z).data
             volume = np.moveaxis(IntensityLine.of(data).forward(data), 0, -1)  # [Z, Y, X, C]
             volumes += np.split(volume, volume.shape[-1], axis=-1) if apart else [volume]
         channels = sorted({volume.shape[-1] for volume in volumes})

@@ -52,7 +52,8 @@ def evaluate_masked(
 
     priors = load_priors(experiment) if priors is None else priors
     inception = inception_of(experiment)
-    truth = load_stack(experiment.truth, experiment.block_mean, experiment.clip_percentile, experiment.voxel_um)
+    seen = (experiment.block_mean, experiment.clip_percentile, experiment.voxel_um, experiment.frames_are_z)
+    truth = load_stack(experiment.truth, *seen)
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
     folder = make_folder(experiment.output)
     experiment.check_outputs()

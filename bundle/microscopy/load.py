@@ -50,7 +50,11 @@ class IntensityLine:
 
 
 def load_stack(
-    spec: str, block: int = 1, clip_percentile: float | None = None, voxel_um: Sequence[float] | None = None
+    spec: str,
+    block: int = 1,
+    clip_percentile: float | None = None,
+    voxel_um: Sequence[float] | None = None,
+    frames_are_z: bool = False,
 ) -> Stack:
     """Read a stack, or a range of its planes.
 
@@ -59,12 +63,13 @@ def load_stack(
         block: Average cubes of so many voxels a side, see `block_mean`.
         clip_percentile: See `clipped`.
         voxel_um: Voxel sizes (z, y, x) before the mean, um, which go before those of the file.
+        frames_are_z: Time points are planes.
 
     Raises:
         SettingsError: No plane is left, or an argument is out of its range.
     """
     path, planes = split_range(spec)
-    stack = read_stack(path, voxel_um)
+    stack = read_stack(path, voxel_um, frames_are_z=frames_are_z)
     taken = stack.data[:, planes]
     if not taken.shape[1]:
         raise SettingsError(f"{spec}: the range must hold planes of {stack.data.shape[1]}, it holds none")

@@ -133,7 +133,7 @@ class MaskedExperiment:
         output: Folder of the results.
         factors: Integer factors; every F-th plane is kept.
         methods: Names of `INTERPOLATIONS`, and ``NAME=FILE`` for weights.
-        block_mean, clip_percentile, voxel_um: See `load_stack`.
+        block_mean, clip_percentile, voxel_um, frames_are_z: See `load_stack`.
         overwrite: Replace the results of an earlier run.
         settings: Of the restorations.
         panel: Compare XZ and YZ slices with the truth's, see `SlicePanel`.
@@ -148,6 +148,7 @@ class MaskedExperiment:
     block_mean: int = 1
     clip_percentile: float | None = None
     voxel_um: Sequence[float] | None = None
+    frames_are_z: bool = False
     overwrite: bool = False
     settings: MaskedSettings = field(default_factory=MaskedSettings)
     panel: bool = True

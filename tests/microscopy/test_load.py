@@ -25,7 +25,7 @@ def files(monkeypatch):
     monkeypatch.setattr(
         load,
         "read_stack",
-        lambda path, voxel_um: Stack(STACKS[path], (2.0, 1.0, 1.0), ("a", "b")[: len(STACKS[path])], path),
+        lambda path, voxel_um, **more: Stack(STACKS[path], (2.0, 1.0, 1.0), ("a", "b")[: len(STACKS[path])], path),
     )
 
 

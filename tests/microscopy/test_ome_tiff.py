@@ -4,7 +4,7 @@ import tifffile
 
 from bida.errors import ScanError, SettingsError
 from bida.microscopy.stacks.axes import to_czyx, to_um
-from bida.microscopy.stacks.stack import read_stack
+from bida.microscopy.stacks.stack import Stack, read_stack, write_stack
 
 SPACING = (2.5, 0.65, 0.325)
 
@@ -41,6 +41,62 @@ def test_imagej_sizes(tmp_path, unit):
     assert found.spacing_um == pytest.approx(SPACING, rel=1e-5)  # the tag is a fraction of 32-bit integers
     np.testing.assert_array_equal(found.data, numbers((3, 2, 4, 5)).swapaxes(0, 1))
     assert found.channels == ("channel 0", "channel 1")
+
+
+def test_imagej_names_units_of_y_and_z_that_are_others(tmp_path):
+    """As ImageJ's properties write them: x in um, y in nm, z in mm."""
+    data, path = numbers((3, 4, 5)), tmp_path / "a.tif"
+    metadata = {"axes": "ZYX", "spacing": 0.0025, "unit": "um", "yunit": "nm", "zunit": "mm"}
+    tifffile.imwrite(path, data, imagej=True, resolution=(1 / 0.325, 1 / 650), metadata=metadata)
+    assert read_stack(path).spacing_um == pytest.approx(SPACING, rel=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".btf", ".tf8", ".tf2", ".ome.btf"])
+def test_files_beyond_four_gigabytes_have_names_of_their_own(tmp_path, suffix):
+    written = Stack(numbers((2, 3, 4, 5)), SPACING, ("a", "b"))
+    write_stack(tmp_path / f"a{suffix}", written)
+    with tifffile.TiffFile(tmp_path / f"a{suffix}") as file:
+        assert file.is_bigtiff and file.is_ome
+    found = read_stack(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found.data, written.data)
+    assert (found.spacing_um, found.channels) == (SPACING, ("a", "b"))
+
+
+PACKED = [("zstd", "uint16"), ("lzw", "uint16"), ("jpeg", "uint8"), ("jpegxr", "uint16"), ("jpeg2000", "uint16")]
+
+
+@pytest.mark.parametrize("packing, dtype", PACKED)
+def test_what_microscopes_pack_is_read_and_damage_is_one_line(tmp_path, packing, dtype):
+    rows = np.add.outer(np.arange(3) * 20, np.add.outer(np.arange(48), 2 * np.arange(32))).astype(dtype)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rows, compression=packing, tile=(16, 16), photometric="minisblack", metadata={"axes": "ZYX"})
+    error = np.abs(read_stack(path, SPACING).data[0].astype(float) - rows)
+    assert error.max() <= (4 if packing == "jpeg" else 0)
+    whole = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        first, length = file.pages[1].dataoffsets[0], file.pages[1].databytecounts[0]
+    path.write_bytes(whole[:first] + b"\x55" * length + whole[first + length :])
+    with pytest.raises(ScanError, match=r"a\.tif: .*; (look at the file|copy it again, with all its files)$") as told:
+        read_stack(path, SPACING)
+    assert "\n" not in str(told.value)
+
+
+def test_a_decoder_that_is_missing_is_one_line(tmp_path, monkeypatch):
+    def lost(*given, **more):
+        raise ModuleNotFoundError("No module named 'compression'")  # tifffile, for Zstandard without imagecodecs
+
+    tifffile.imwrite(tmp_path / "a.tif", numbers((3, 4, 5)), photometric="minisblack", metadata={"axes": "ZYX"})
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", lost)
+    with pytest.raises(ScanError, match=r"got 'No module named 'compression''; install imagecodecs$"):
+        read_stack(tmp_path / "a.tif", SPACING)
+
+
+def test_yes_and_no_are_one_and_zero(tmp_path):
+    data = numbers((3, 4, 8)) % 3 == 0
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
+    found = read_stack(tmp_path / "a.tif", SPACING)
+    assert found.data.dtype == np.uint8
+    np.testing.assert_array_equal(found.data[0], data)
 
 
 def test_imagej_pixels_are_no_length(tmp_path):
@@ -123,10 +179,22 @@ def test_planes_that_are_missing_are_no_zeros(tmp_path):
         read_stack(tmp_path / "a.ome.tif", SPACING)
 
 
-def test_times_are_refused(tmp_path):
+def test_times_are_refused_but_where_they_are_planes(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", numbers((6, 3, 4, 5)), metadata={"axes": "TZYX"})
-    with pytest.raises(ScanError, match="6 time points"):
+    with pytest.raises(ScanError, match="6 time points; save one of them, or give --frames-are-z"):
         read_stack(tmp_path / "a.ome.tif", SPACING)
+    with pytest.raises(ScanError, match="time points and no planes, got axes 'TZYX'; leave --frames-are-z out"):
+        read_stack(tmp_path / "a.ome.tif", SPACING, frames_are_z=True)
+    metadata = {"axes": "TYX", "spacing": 2.5, "unit": "um", "finterval": 0.1}
+    tifffile.imwrite(tmp_path / "b.tif", numbers((6, 4, 5)), imagej=True, resolution=(2, 2), metadata=metadata)
+    found = read_stack(tmp_path / "b.tif", frames_are_z=True)
+    np.testing.assert_array_equal(found.data[0], numbers((6, 4, 5)))
+    assert found.spacing_um == (2.5, 0.5, 0.5)
+    tifffile.imwrite(tmp_path / "c.ome.tif", numbers((3, 4, 5)), metadata={"axes": "ZYX"})
+    with pytest.raises(ScanError, match="no planes, got axes 'ZYX'"):
+        read_stack(tmp_path / "c.ome.tif", SPACING, frames_are_z=True)
+    with pytest.raises(SettingsError, match="frames are z in a file of its own"):
+        read_stack(tmp_path, SPACING, frames_are_z=True)
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
     assert np.array_equal(read_stack(again).data, read_stack(out).data)
     assert json.loads((tmp_path / "b.ome.json").read_text())["training"] is None
     for options, message in (
-        (["--model", str(kept), "--eta", "0.5", "--overwrite"], "has no use for it in one step, got 0.5"),
+        (["--model", str(kept), "--eta", "0.5", "--overwrite"], "which has no use for it in one step, got 0.5"),
         (["--model", str(kept), "--minutes", "1", "--overwrite"], "must be a file of its own, not --model"),
         (["--model", "none"], "give --overwrite"),
     ):

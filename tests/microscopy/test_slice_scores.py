@@ -31,7 +31,7 @@ def stack(shape=(1, 33, 52, 50), seed=0):
 def evaluated(monkeypatch, tmp_path, *options, truth=None):
     (tmp_path / "made.tif").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um: truth or stack())
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: truth or stack())
     code = main(
         ["evaluate-masked", "made.tif", "--out", str(tmp_path / "out"), "--factors", "4", "--overwrite", *options]
     )

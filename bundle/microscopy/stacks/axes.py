@@ -47,19 +47,21 @@ def to_um(size: float | None, unit: str | None) -> float | None:
     return float(f"{size * factor:.12g}")  # 0.00065 mm is 0.65 um, without the dust of the product
 
 
-def to_czyx(data: NDArray, axes: str, path: object) -> NDArray:
+def to_czyx(data: NDArray, axes: str, path: object, frames_are_z: bool = False) -> NDArray:
     """Bring an array to [C, Z, Y, X].
 
     An axis of length 1 is dropped, whatever its name. One axis without a name (tifffile's Q and I: the pages of a
-    plain TIFF) is z where none is named so.
+    plain TIFF) is z where none is named so. Yes and no become 1 and 0 of 8 bits.
 
     Args:
         data: array with the axes named.
         axes: a letter an axis: T, C, Z, Y, X, S (colour samples), others as they come.
         path: for the message.
+        frames_are_z: time points are planes, as some microscopes write them.
 
     Raises:
-        ScanError: a time axis or colour samples longer than 1, an axis that has no place, or nothing in it.
+        ScanError: a time axis or colour samples longer than 1, an axis that has no place, nothing in it, or frames that
+            shall be planes beside planes, or where there are none.
     """
     if data.ndim != len(axes) or not data.size:
         raise ScanError(f"{path}: a stack must hold voxels on named axes, got shape {data.shape}, axes '{axes}'")
@@ -68,9 +70,21 @@ def to_czyx(data: NDArray, axes: str, path: object) -> NDArray:
     keep = [i for i, name in enumerate(axes) if name in "YX" or data.shape[i] > 1]
     names = "".join(axes[i] for i in keep)
     data = data.reshape([data.shape[i] for i in keep])
+    if data.dtype.kind == "b":
+        data = data.astype(np.uint8)
+    if frames_are_z:
+        if "Z" in names or "T" not in names:
+            raise ScanError(
+                f"{path}: frames are z where there are time points and no planes, got axes '{names}'; leave "
+                "--frames-are-z out"
+            )
+        names = names.replace("T", "Z")
     if "Z" not in names and sum(name in "QI" for name in names) == 1:
         names = names.replace("Q", "Z").replace("I", "Z")
-    for name, what in (("T", "time points; save one of them"), ("S", "colour samples a pixel; save them as channels")):
+    for name, what in (
+        ("T", "time points; save one of them, or give --frames-are-z"),
+        ("S", "colour samples a pixel; save them as channels"),
+    ):
         if name in names:
             raise ScanError(
                 f"{path}: a stack must be one volume of channels, got {data.shape[names.index(name)]} {what}"

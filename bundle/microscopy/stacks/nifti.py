@@ -16,8 +16,12 @@ from bida.microscopy.stacks.axes import Found, to_czyx, to_um
 _COMMENT = 6  # NIfTI's code of an extension of plain text, where the names of channels are kept
 
 
-def read_nifti(path: Path) -> Found:
+def read_nifti(path: Path, frames_are_z: bool = False) -> Found:
     """Read a NIfTI file in its own voxel order; where it scales its voxels, the scaled values.
+
+    Args:
+        path: the file.
+        frames_are_z: see `to_czyx`.
 
     Raises:
         ScanError: not NIfTI, damaged, or colour voxels; see also `to_czyx`.
@@ -36,7 +40,7 @@ def read_nifti(path: Path) -> Found:
         raise ScanError(
             f"{path}: must have 2 to 5 dimensions (x, y, z, t, channel), got shape {data.shape}; convert it"
         )
-    volume = to_czyx(data, "XYZTC"[: data.ndim], path)
+    volume = to_czyx(data, "XYZTC"[: data.ndim], path, frames_are_z)
     # the header keeps float32, which tells 7 digits
     sizes = [to_um(float(f"{zoom:.7g}"), unit) for zoom in zooms[:3]] + [None] * (3 - min(data.ndim, 3))
     return Found(volume, (sizes[2], sizes[1], sizes[0]), _names(image, len(volume)))

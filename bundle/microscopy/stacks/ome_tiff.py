@@ -18,24 +18,25 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.microscopy.stacks.axes import Found, SizesUm, merge_sizes, to_czyx, to_um
-from bida.microscopy.stacks.paths import TIFF_SUFFIXES
+from bida.microscopy.stacks.paths import BIG_TIFF_SUFFIXES, TIFF_SUFFIXES
 
 OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of planes that are read as zeros
 # what tifffile raises for damage, and for a compression whose decoder is not installed
 DAMAGE = (
     tifffile.TiffFileError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
-    OSError, EOFError, RuntimeError, struct.error, zlib.error, MemoryError,
+    OSError, EOFError, RuntimeError, struct.error, zlib.error, MemoryError, ImportError,
 )  # fmt: skip
 _NOTHING: SizesUm = (None, None, None)
 
 
-def read_tiff(path: Path, alone: bool = False) -> Found:
+def read_tiff(path: Path, alone: bool = False, frames_are_z: bool = False) -> Found:
     """Read a TIFF file: sizes and names from OME-XML, else from ImageJ's description, else from the resolution tags.
 
     Args:
         path: the file.
         alone: it is the whole stack, not a plane of a series.
+        frames_are_z: see `to_czyx`.
 
     Raises:
         ScanError: not a TIFF, a damaged one, or more than one image in it, or alone, ImageJ's, and of channels without
@@ -48,7 +49,7 @@ def read_tiff(path: Path, alone: bool = False) -> Found:
             raise ScanError(
                 f"{path}: a TIFF must hold one image of one shape, got {len(series)} ({shapes}); save one of them"
             )
-        data = to_czyx(series[0].asarray(), series[0].axes, path)
+        data = to_czyx(series[0].asarray(), series[0].axes, path, frames_are_z)
         if alone and file.is_imagej and data.shape[1] == 1 < len(data):
             raise ScanError(
                 f"{path}: a stack must say whether its images are planes or channels, got {len(data)} channels of one "
@@ -70,7 +71,8 @@ def whole_tiff(path: str | Path) -> Iterator[None]:
         raise
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
-        cure = "install imagecodecs" if "imagecodecs" in reason else "look at the file"
+        codec = "imagecodecs" in reason or isinstance(error, ImportError)
+        cure = "install imagecodecs" if codec else "look at the file"
         raise ScanError(f"{path}: must be a TIFF that can be read, got '{reason}'; {cure}") from error
 
 
@@ -121,12 +123,16 @@ def _ome(text: str, channels: int, path: Path) -> tuple[SizesUm, tuple[str, ...]
 
 
 def _imagej_sizes(file: tifffile.TiffFile) -> SizesUm:
-    """Return ImageJ's voxel sizes: z is `spacing`, x and y are pixels a `unit` in the resolution tags."""
+    """Return ImageJ's voxel sizes: z is `spacing`, x and y are pixels a `unit` in the resolution tags.
+
+    ImageJ names `yunit` and `zunit` where they are not the `unit` of x.
+    """
     described = file.imagej_metadata or {}
     unit = str(described.get("unit", ""))
-    y, x = (to_um(_period(file, axis), unit) for axis in "YX")
+    y, x = (to_um(_period(file, axis), str(described.get(f"{axis.lower()}unit", unit))) for axis in "YX")
     spacing = described.get("spacing")
-    return to_um(None if spacing is None else abs(float(spacing)), unit), y, x
+    z = to_um(None if spacing is None else abs(float(spacing)), str(described.get("zunit", unit)))
+    return z, y, x
 
 
 def _tag_sizes(file: tifffile.TiffFile) -> SizesUm:
@@ -154,7 +160,9 @@ def series_files(path: str | Path) -> list[Path]:
     found = Path(path).iterdir() if Path(path).is_dir() else map(Path, glob.glob(str(path)))
     files = [file for file in found if file.name.lower().endswith(TIFF_SUFFIXES) and not file.name.startswith(".")]
     if not files:
-        raise ScanError(f"{path}: a series must hold TIFF files (.tif, .tiff), got none; check the folder")
+        raise ScanError(
+            f"{path}: a series must hold TIFF files ({', '.join(TIFF_SUFFIXES)}), got none; check the folder"
+        )
     return sorted(files, key=lambda file: [(int(d or 0), w) for d, w in re.findall(r"(\d+)|(\D+)", file.name)])
 
 
@@ -204,4 +212,6 @@ def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float]
     metadata: dict[str, object] = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
     for axis, size in zip("ZYX", spacing_um):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    tifffile.imwrite(path, data, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
+    big = True if path.name.endswith(BIG_TIFF_SUFFIXES) else None  # None: where it is beyond 4 GB
+    options = {"ome": True, "photometric": "minisblack", "compression": "zlib", "bigtiff": big}
+    tifffile.imwrite(path, data, metadata=metadata, **options)

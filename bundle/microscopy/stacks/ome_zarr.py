@@ -21,8 +21,12 @@ from bida.microscopy.stacks.paths import is_zarr
 CHUNK = (1, 64, 256, 256)  # c, z, y, x: 8 MB of 16-bit voxels
 
 
-def read_zarr(path: Path) -> Found:
+def read_zarr(path: Path, frames_are_z: bool = False) -> Found:
     """Read the highest resolution level of an OME-Zarr image.
+
+    Args:
+        path: its folder.
+        frames_are_z: see `to_czyx`.
 
     Raises:
         ScanError: no image, several, another version than 0.4 or 0.5, or damage; see also `to_czyx`.
@@ -37,7 +41,7 @@ def read_zarr(path: Path) -> Found:
         axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image["axes"]]
         scale = _scale(level, len(axes)) * _scale(image, len(axes))
         sizes = {axis["name"].upper(): to_um(float(s), axis.get("unit")) for axis, s in zip(axes, scale)}
-        data = to_czyx(data, "".join(name[:1] for name in sizes), path)
+        data = to_czyx(data, "".join(name[:1] for name in sizes), path, frames_are_z)
         labels = [channel.get("label") for channel in described.get("omero", {}).get("channels", ())]
     except ScanError:
         raise

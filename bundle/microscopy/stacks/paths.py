@@ -10,7 +10,8 @@ from pathlib import Path
 from bida.errors import ScanError
 from bida.io.files import NIFTI_SUFFIXES, check_output
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+BIG_TIFF_SUFFIXES = (".btf", ".tf8", ".tf2")  # of files beyond 4 GB, as OME and microscopes name them
+TIFF_SUFFIXES = (".tif", ".tiff", *BIG_TIFF_SUFFIXES)
 ZARR_SUFFIXES = (".zarr",)
 SUFFIXES = (*TIFF_SUFFIXES, *ZARR_SUFFIXES, *NIFTI_SUFFIXES)
 

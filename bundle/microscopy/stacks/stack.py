@@ -77,7 +77,10 @@ def block_mean(stack: Stack, block: int) -> Stack:
 
 
 def read_stack(
-    path: str | Path, spacing_um: Sequence[float] | None = None, channels: Sequence[str] | None = None
+    path: str | Path,
+    spacing_um: Sequence[float] | None = None,
+    channels: Sequence[str] | None = None,
+    frames_are_z: bool = False,
 ) -> Stack:
     """Read a microscopy stack.
 
@@ -90,30 +93,34 @@ def read_stack(
         path: file, folder or glob (with * or ?).
         spacing_um: voxel sizes (z, y, x), um, which go before those of the file.
         channels: names, which go before those of the file; without either they are numbered.
+        frames_are_z: time points are planes, whose distance is the file's voxel size along z where it says one.
 
     Raises:
         ScanError: The file cannot be used.
         SettingsError: The file does not say its voxel sizes and `spacing_um` is not given.
     """
-    found = _found(path, sizes_given=spacing_um is not None)
+    found = _found(path, spacing_um is not None, frames_are_z)
     names = tuple(channels or found.channels or (f"channel {i}" for i in range(len(found.data))))
     return Stack(native(found.data), _sizes(path, spacing_um, found.spacing_um), names, path)
 
 
-def _found(path: str | Path, sizes_given: bool) -> Found:
+def _found(path: str | Path, sizes_given: bool, frames_are_z: bool) -> Found:
     file = Path(path)
     if is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ZARR_SUFFIXES)):
-        return ome_zarr.read_zarr(file)
-    if file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?")):
+        return ome_zarr.read_zarr(file, frames_are_z)
+    series = file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?"))
+    if frames_are_z and (series or opensrh.is_field(path)):
+        raise SettingsError(f"{path}: frames are z in a file of its own, this is none; leave --frames-are-z out")
+    if series:
         return ome_tiff.read_series(path, sizes_given)
     if opensrh.is_field(path):
         return opensrh.read_field(path)
     if not file.is_file():
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
     if file.name.lower().endswith(TIFF_SUFFIXES):
-        return ome_tiff.read_tiff(file, alone=True)
+        return ome_tiff.read_tiff(file, alone=True, frames_are_z=frames_are_z)
     if file.name.lower().endswith(NIFTI_SUFFIXES):
-        return nifti.read_nifti(file)
+        return nifti.read_nifti(file, frames_are_z)
     raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
 
 
