@@ -21,10 +21,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluate": ["evaluate_masked"],
         "inferer": ["MaskedSliceInferer"],
         "load": ["load_stack"],
+        "own": ["OwnTraining", "train_on_stack"],
         "prior": ["MaskedPrior", "RowLoss"],
         "restore": ["interpolate_stack", "load_masked", "restore_stack"],
+        "selfcheck": ["check_stack_prior", "checked"],
         "settings": ["MaskedExperiment", "MaskedSettings"],
         "stacks.stack": ["Stack", "read_stack", "write_stack"],
-        "tasks": ["MaskRowsd", "RowTripletsd", "cut_size", "row_task"],
+        "tasks": ["GuideRowsd", "MaskRowsd", "RowTripletsd", "cut_size", "row_task"],
     },
 )
