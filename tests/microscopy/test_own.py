@@ -9,10 +9,13 @@ import torch
 
 from bida.cli.parser import main
 from bida.errors import SettingsError
-from bida.io.weights import sha256
+from bida.io.released import released_path
+from bida.io.weights import read_weights, released_hash, sha256
 from bida.microscopy import own
+from bida.microscopy.evaluate import left_out, missing_scores
 from bida.microscopy.inferer import MaskedSliceInferer
 from bida.microscopy.isotropy import asked
+from bida.microscopy.load import load_stack
 from bida.microscopy.own import OwnTraining, held_planes, new_prior, train_on_stack, training_planes
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import interpolate_stack, restore_stack
@@ -190,3 +193,26 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
     ):
         assert main([*words, str(out), *options]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_network_that_is_shipped_is_the_recorded_one():
+    path = released_path("masked.pt")
+    prior = MaskedPrior.load(path)
+    assert prior.weights_sha256 == released_hash("masked.pt")
+    assert (prior.method, prior.image_channels, prior.prediction) == ("guided", 1, "v")
+    assert path.stat().st_size < 25e6
+    assert {value.dtype for value in read_weights(path).state.values() if value.is_floating_point()} == {torch.half}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor, least_db", [(2, 0.1), (4, 0.5), (8, 0.3)])
+def test_it_is_nearer_to_planes_that_it_has_not_seen_than_interpolation(shared_data, factor, least_db):
+    """Electron microscopy, a window of the planes that it was not trained on."""
+    truth = load_stack(f"{shared_data}/microscopy/fibsem-medulla/training1.ome.tif[170:203]")
+    truth = replace(truth, data=truth.data[..., 60:156, 60:156])
+    kept, cut = left_out(truth, factor)
+    prior = MaskedPrior.load(released_path("masked.pt"))
+    found = restore_stack(kept, prior, MaskedSliceInferer(factor)).data
+    linear = interpolate_stack(kept, factor, "linear").data
+    scores = [missing_scores(data, cut.data, factor)["psnr"] for data in (found, linear)]
+    assert scores[0] > scores[1] + least_db
