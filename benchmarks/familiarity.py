@@ -55,7 +55,7 @@ COLUMNS = [
     "snr",
     "factor",
     "noise",
-    "known_db",
+    "familiarity",
     "gain_db",
     "better_db",
     "weight",

@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from bida.io.bids import find_animals
+from bida.training.data import write_pack
 from bida.training.label_maps import read_label_maps
-from bida.training.pack import write_pack
 from bida.training.run import read_config
 
 

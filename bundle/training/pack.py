@@ -1,26 +1,21 @@
 """All that a training reads in one small file, for machines that the data sets don't fit on or don't get to.
 
-Images as `bida.training.dataset` makes them, normalised and denoised, and label maps, in 8 bits each.
+Images as `bida.training.dataset` makes them, normalised and denoised, and label maps, in 8 bits each; what writes it is in
+`bida.training.data`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bida.diffusion.prior import X0_RANGE
 from bida.errors import SettingsError
-from bida.io.bids import Animal
-from bida.io.files import atomic
 from bida.training.label_maps import LabelMap
-from bida.training.pixels import STEP, rounded
-
-SPLITS = ("train", "tuning")
+from bida.training.pixels import STEP
 
 
 @dataclass(frozen=True)
@@ -43,32 +38,6 @@ class PackedImage:
     def read(self) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
         """Return the pair [R, A, S, 2] on the scale of [-1, 1], and its spacings in mm."""
         return self.pair.astype(np.float32) * np.float32(STEP) + np.float32(X0_RANGE[0]), self.spacing_mm
-
-
-def write_pack(
-    path: Path, images: Mapping[str, Sequence[Animal]], label_maps: Sequence[LabelMap] = (), cache: Path | None = None
-) -> None:
-    """Write images and label maps as one file.
-
-    Args:
-        path: The file, ``.npz``.
-        images: Those to train on and to tune with, by `SPLITS`.
-        label_maps: To paint heads on.
-        cache: Folder that keeps denoised images.
-    """
-    from bida.training.dataset import load_pair
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for split, animals in images.items():
-        for animal in animals:
-            pair, spacing_mm = load_pair(animal.path, cache)
-            name = f"image/{split}/{animal.data_set}/{animal.subject}/{len(arrays)}"
-            arrays[name], arrays[f"{name}/mm"] = rounded(pair), np.array(spacing_mm)
-    for one in label_maps:
-        name = f"labels/{len(arrays)}/{one.name}"
-        arrays[name], arrays[f"{name}/mm"] = one.labels, np.array(one.voxel_mm)
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take names for an option
 
 
 def read_images(path: str | Path, split: str) -> list[PackedImage]:

@@ -273,7 +273,7 @@ def test_a_run_with_the_check_uses_its_weight():
 def test_familiarity_is_the_gain_over_that_of_the_kind():
     brain = torch.where(torch.arange(1000) < 500, -1.0, 0.5)
     assert (kind_of_scan(brain), kind_of_scan(brain.clamp(min=-0.9))) == ("brain", "head")
-    assert familiarity(0.7, "head") == pytest.approx(0.5) and familiarity(1.2, "brain") == pytest.approx(0.5)
+    assert familiarity(0.8, "head") == pytest.approx(0.5) and familiarity(1.3, "brain") == pytest.approx(0.5)
     errors = Errors(*(torch.tensor([v, v]) for v in (4.0, 1.0, 2.0, 4.0)))  # |x - r|^2 = 1: 6 dB below |x - g|^2
     found = check_of(errors, [1, 1], "coronal", 1, "head")
     assert found.familiarity == pytest.approx(20 * math.log10(2) / USUAL_DB["head"])

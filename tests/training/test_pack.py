@@ -6,10 +6,10 @@ import pytest
 
 from bida.errors import SettingsError
 from bida.io.bids import find_animals
-from bida.training.data import label_bank, training_images
+from bida.training.data import label_bank, training_images, write_pack
 from bida.training.dataset import SliceDataset
 from bida.training.label_maps import LabelMap
-from bida.training.pack import read_packed_labels, write_pack
+from bida.training.pack import read_packed_labels
 from bida.training.pixels import STEP
 
 
