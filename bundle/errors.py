@@ -9,7 +9,13 @@ from types import TracebackType
 
 
 class BidaError(ValueError):
-    """Base of every error raised on purpose at the public edge."""
+    """Base of every error raised on purpose at the public edge.
+
+    Attributes:
+        exit_code: Of a command that ends by it.
+    """
+
+    exit_code = 2
 
 
 class BidaWarning(UserWarning):
@@ -30,6 +36,12 @@ class SettingsError(BidaError):
 
 class OutOfMemoryError(BidaError):
     """The machine has too little memory for the request."""
+
+
+class FailuresError(BidaError):
+    """Some of many scans failed, after the others were done."""
+
+    exit_code = 1
 
 
 class ExternalError(BidaError):
@@ -64,7 +76,7 @@ def cause_of(error: BaseException | None) -> Exception | None:
 
 
 def errors_stand_first() -> None:
-    """End a program of ``python -m monai.bundle`` with an own error's one line and exit code 2, where there is one.
+    """End a program of ``python -m monai.bundle`` with an own error's one line and exit code, where there is one.
 
     MONAI's parser wraps errors in a page of traces. Other programs are left alone.
     """
@@ -81,6 +93,6 @@ def errors_stand_first() -> None:
         atexit._run_exitfuncs()  # a hook has no other way to choose the exit code than to end the process itself
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(2)
+        os._exit(cause.exit_code)
 
     sys.excepthook = shown

@@ -13,6 +13,7 @@ from bida import superres
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
+from bida.errors import FailuresError, ScanError, plain_errors
 from bida.io.weights import save_weights
 from bida.mri.inferer import BiplanarInferer
 
@@ -101,3 +102,44 @@ def test_missing_input_fails(tmp_path, value, message):
     assert run.returncode == 2
     line = next(line for line in run.stderr.splitlines() if line.startswith("bida: error: "))
     assert message in line and "Traceback" not in run.stderr
+
+
+def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
+    """What becomes of each is told, the good ones are there, and a second run makes the new one alone."""
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("a", "c"):
+        make_scan((12, 5, 10), name=f"{name}.nii.gz").rename(scans / f"{name}.nii.gz")
+    (scans / "b.nii.gz").write_text("no image")
+    (scans / "a_mask.nii.gz").write_text("a mask is passed over")
+    given = {"input": str(scans), "output_dir": str(out), "self_check": False, **FAST}
+    with pytest.raises(FailuresError, match=r"1 of 3 failed, the first because of '.*b\.nii\.gz: ") as raised:
+        plain(workflow(**given).run)
+    assert raised.value.exit_code == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == f"3 scans: 2 done, 0 were there, 1 failed; see {out / 'index.html'}"
+    assert f"failed: {scans / 'b.nii.gz'}: " in told.err
+    expected = superres(scans / "c.nii.gz", self_check=False, **FAST)
+    np.testing.assert_allclose(nib.load(out / "c_superres.nii.gz").get_fdata(), expected.data, rtol=1e-5)
+    times = {name: (out / f"{name}_superres.nii.gz").stat().st_mtime_ns for name in "ac"}
+    make_scan((12, 5, 10), name="b.nii.gz").rename(scans / "b.nii.gz")
+    workflow(**given).run()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 scans: 1 done, 2 were there, 0 failed; see ")
+    assert {name: (out / f"{name}_superres.nii.gz").stat().st_mtime_ns for name in "ac"} == times
+
+
+def test_one_scan_is_kept_by_its_settings(make_scan, tmp_path, capsys):
+    given = {"input": str(make_scan((12, 5, 10))), "output_dir": str(tmp_path), "self_check": False, **FAST}
+    workflow(**given).run()
+    line = f"{tmp_path / 'scan_superres.nii.gz'}: done, without a self-check"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    workflow(**given).run()
+    assert capsys.readouterr().out.splitlines()[-1] == f"{line} (was there)"
+    with pytest.raises(ScanError, match="is there, of another scan or made by other settings; give --overwrite"):
+        plain(workflow(**given, seed=7).run)
+
+
+def plain(run):
+    """MONAI's parser wraps what goes wrong in errors of its own."""
+    with plain_errors():
+        run()

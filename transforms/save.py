@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,8 @@ class SaveVolumed(SaveImaged):
             source = str(image.meta["filename_or_obj"])
             path = result_path(self.output_dir, source)
             volume, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
-            told = self.record(image.meta)
-            with recorded(path, told, overwrite=self.overwrite) as temporary:
+            with recorded(path, self.record(image.meta), overwrite=self.overwrite) as temporary:
                 write_volume(temporary, volume, affine, source_header(source))
-            for note in told.get("warnings") or ():
-                print(f"bida: note: {note}", file=sys.stderr)
-            print(f"{path}: {told.get('verdict') or 'done, without a self-check'}")
         return result
 
 

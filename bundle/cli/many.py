@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,30 +64,11 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
     place = {job.output: number for number, job in enumerate(jobs)}
     outcomes.sort(key=lambda one: place[one.output])
     from bida.cohort.index import write_index
+    from bida.cohort.told import tell
 
     page = write_index(folder, outcomes)
     tell(outcomes, page, arguments.json)
     return FAILURES if any(one.error is not None for one in outcomes) else 0
-
-
-def tell(outcomes: Sequence[Outcome], page: Path, as_json: bool) -> None:
-    """Print what became of every scan: as JSON, or a line each, the failed ones last, and a sum."""
-    if as_json:
-        print(json.dumps([asdict(one) for one in outcomes], indent=1))
-        return
-    for one in outcomes:
-        if one.error is None:
-            there = " (was there)" if one.state == "kept" else ""
-            print(f"{one.output}: {one.told.get('verdict') or 'done, without a self-check'}{there}")
-    for one in outcomes:
-        if one.error is not None:
-            print(f"failed: {one.error}", file=sys.stderr)
-    noted = Counter(note for one in outcomes for note in dict.fromkeys(one.told.get("warnings") or ()))
-    for note, count in noted.most_common():
-        print(f"bida: note, {count} of {len(outcomes)}: {note}", file=sys.stderr)
-    counted = Counter(one.state for one in outcomes)
-    told = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
-    print(f"{len(outcomes)} scan{'s' if len(outcomes) != 1 else ''}: {told}; see {page}")
 
 
 def refuse(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:

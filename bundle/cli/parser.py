@@ -105,7 +105,7 @@ def run(words: Sequence[str]) -> int:
     except BidaError as error:
         end_bars()
         print(f"bida: error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     return code
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from bida.cohort.index import results_in
-from bida.cohort.job import Job, record_of, told_of
+from bida.cohort.job import Job, told_of
 from bida.errors import ScanError, SettingsError
 from bida.io.files import atomic, make_folder, write_json
 from bida.io.scan import read_affine, read_scan
+from bida.mri.same import record_of
 from bida.mri.settings import Settings
 from bida.physics.grid import spacing_of
 from bida.provenance import own_version

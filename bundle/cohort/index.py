@@ -12,11 +12,12 @@ from urllib.parse import quote
 import nibabel as nib
 import numpy as np
 
-from bida.cohort.job import FAILED, KEPT, Outcome, record_of, told_of
+from bida.cohort.job import FAILED, KEPT, Outcome, told_of
 from bida.drawing import cut, focus, grey_window
 from bida.io.files import atomic, stem
 from bida.io.nifti import ras
 from bida.mri.qc import bricks_of
+from bida.mri.same import record_of
 from bida.physics.geometry import SliceGeometry
 from bida.report.viewer import check_page, page, png_base64, thumbnail
 

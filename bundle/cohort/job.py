@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bida.errors import BidaError, ScanError
 from bida.io.claim import claimed
-from bida.io.files import check_output, make_folder, sidecar_path, stem
-from bida.io.sidecar import read_sidecar
-from bida.io.weights import sha256, weights_file
+from bida.io.files import check_output, make_folder, stem
+from bida.mri import same
+from bida.mri.same import record_of
 from bida.mri.settings import Settings
 from bida.report.viewer import check_page, is_own_page
 
 DONE, KEPT, FAILED = "done", "kept", "failed"
-HEADERS = (".mhd", ".nhdr", ".hdr", ".img", ".head", ".brik")  # formats of two files: the others of the name count too
 
 
 @dataclass(frozen=True)
@@ -72,70 +68,8 @@ class Outcome:
 
 
 def fingerprint(job: Job) -> dict[str, Any]:
-    """Return what a result depends on, as its record holds it: scans, settings, weights.
-
-    Raises:
-        ScanError: A scan is not there.
-    """
-    read = {name: getattr(job.settings, name) for name in ("like", "profile")}
-    return {
-        "input_sha256": [digest_of_scan(Path(scan)) for scan in job.scans],
-        "read_sha256": {name: digest(Path(file)) for name, file in read.items() if file and Path(file).is_file()},
-        "settings": json.loads(json.dumps(asdict(absolute(job.settings)), default=str)),
-        "weights_sha256": sha256(weights_file(job.settings.model)),
-    }
-
-
-def absolute(settings: Settings) -> Settings:
-    """Return settings whose files hold in whatever folder a process runs."""
-    named = {name: getattr(settings, name) for name in ("like", "profile", "model")}
-    files: dict[str, Any] = {
-        name: str(Path(one).absolute()) for name, one in named.items() if one is not None and Path(one).is_file()
-    }
-    return replace(settings, **files)
-
-
-def digest_of_scan(path: Path) -> str:
-    """Return the SHA-256 of all that is read of a scan: its file or folder, data files, and what sidecars say of it.
-
-    Raises:
-        ScanError: It cannot be read.
-    """
-    apart = path.suffix.lower() in HEADERS and path.is_file()
-    files = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if apart else [path]
-    told = json.dumps(read_sidecar(path), sort_keys=True, default=str)
-    return hashlib.sha256("\n".join([*map(digest, files), told]).encode()).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of a folder's files.
-
-    Raises:
-        ScanError: It cannot be read.
-    """
-    found = hashlib.sha256()
-    try:
-        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        for file in files:
-            found.update(str(file.relative_to(path)).encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    found.update(block)
-    except OSError as error:
-        raise ScanError(
-            f"{path}: the scan must be readable, got '{error.strerror or error}'; check the path"
-        ) from error
-    return found.hexdigest()
-
-
-def record_of(output: str | Path) -> dict[str, Any] | None:
-    """Return the record beside a result, None where one of both is not there or cannot be read."""
-    if not Path(output).is_file():
-        return None
-    try:
-        return json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    """Return what a job's result depends on, see `bida.mri.same.fingerprint`."""
+    return same.fingerprint(job.scans, job.settings)
 
 
 def is_the_same(job: Job) -> bool:
@@ -179,14 +113,19 @@ def failed(job: Job, error: Exception, start: float) -> Outcome:
     return Outcome(job.scans[0], job.output, FAILED, line, time.perf_counter() - start)
 
 
-def do(job: Job) -> Outcome:
-    """Restore a scan, unless that was done; what goes wrong with it comes back as its outcome."""
+def do(job: Job, make: Callable[[Job], dict[str, Any]] | None = None) -> Outcome:
+    """Restore a scan, unless that was done; what goes wrong with it comes back as its outcome.
+
+    Args:
+        job: What is to be done.
+        make: Writes the result and returns its record; `restored` where None.
+    """
     start = time.perf_counter()
     try:
         before = kept(job)
         if before is not None:
             return before
-        record = restored(job)
+        record = (make or restored)(job)
     except Exception as error:
         return failed(job, error, start)
     return Outcome(job.scans[0], job.output, DONE, None, time.perf_counter() - start, told_of(record))
@@ -204,11 +143,7 @@ def _restored(job: Job) -> dict[str, Any]:
     from bida.mri.pipeline import restore
 
     overwrite = job.overwrite or is_the_same(job)  # where the page alone is missing
-    if not overwrite and record_of(job.output) is not None:
-        raise ScanError(
-            f"{job.output}: is there, of another scan or made by other settings; give --overwrite, or another folder"
-        )
-    output = check_output(job.output, overwrite=overwrite, with_record=True)
+    output = check_place(job, overwrite)
     if job.report:
         check_page(job.page)
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
@@ -228,6 +163,19 @@ def _restored(job: Job) -> dict[str, Any]:
     elif is_own_page(job.page):  # of the result that was there before
         job.page.unlink()
     return result.record
+
+
+def check_place(job: Job, overwrite: bool) -> Path:
+    """Check, before any work, that a job's result can be written; return its path.
+
+    Raises:
+        ScanError: A result is there of another scan or other settings, or see `bida.io.files.check_output`.
+    """
+    if not overwrite and record_of(job.output) is not None:
+        raise ScanError(
+            f"{job.output}: is there, of another scan or made by other settings; give --overwrite, or another folder"
+        )
+    return check_output(job.output, overwrite=overwrite, with_record=True)
 
 
 def told_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bida.cohort.job import DONE, FAILED, Job, Outcome, absolute, do, kept, unreadable
+from bida.cohort.job import DONE, FAILED, Job, Outcome, do, kept, unreadable
 from bida.errors import SettingsError
+from bida.mri.same import absolute
 
 TRIES = 3  # deaths of workers that a scan may bring about before it counts as failed
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")

@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "run": ["load_prior", "prior_of"],
         "sampler": ["BiplanarSampler"],
         "settings": ["SamplerOptions", "Settings"],
-        "workflow": ["combined", "every_volume", "find_scans", "postprocessing", "scan_transform"],
+        "workflow": ["find_scans", "postprocessing", "scan_transform"],
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,15 @@ from typing import Any
 from monai.transforms import Compose, DeleteItemsd, Invertd
 
 from bida.diffusion.prior import PlanePrior
-from bida.errors import ScanError, SettingsError
+from bida.errors import ScanError
 from bida.io import find as inputs
-from bida.io.files import check_exists, check_output, make_folder, result_path
-from bida.mri.combine import restore_combined
 from bida.mri.inferer import FOUND
 from bida.mri.measurement import ScanMeta
-from bida.mri.pipeline import restore
 from bida.mri.record import describe
-from bida.mri.result import Result
 from bida.mri.run import way_of
+from bida.mri.same import fingerprint, record_of
 from bida.mri.settings import Settings, check_alone
 from bida.options import yes_or_no
-from bida.progress import console_progress
 from bida.provenance import Clock
 from bida.transforms.dictionary import Applyd, composed
 from bida.transforms.like import OrientLike
@@ -72,7 +67,11 @@ def postprocessing(
         clock.lap("total")
         return describe(ScanMeta.of(meta), settings, prior, clock)
 
-    save = SaveVolumed("pred", output_dir, record, overwrite=overwrite)
+    def kept(meta: Mapping[str, Any]) -> dict[str, Any]:
+        made_of = fingerprint([ScanMeta.of(meta).source], settings)
+        return {**made_of, **record(meta), "settings": made_of["settings"]}
+
+    save = SaveVolumed("pred", output_dir, kept, overwrite=overwrite)
     return Compose(
         [undoing("pred", transform, settings.like), save, TellResultd("pred", record), DeleteItemsd("image")]
     )
@@ -89,7 +88,8 @@ def find_scans(
     There are none where scans are to be combined (`combined`).
 
     Raises:
-        ScanError: Nothing is named, a path does not exist, two results would have one name, or a result exists.
+        ScanError: Nothing is named, a path does not exist, two results would have one name, or what is there in the
+            place of a single scan's result is none.
     """
     if combine:
         return []
@@ -97,66 +97,6 @@ def find_scans(
     named = [source] if isinstance(source, str | Path) else source or []
     scans = inputs.find_scans([one for one in named if one])
     for result in inputs.name_results(scans, output_dir):
-        if result.exists() and not overwrite:
+        if len(scans) == 1 and result.exists() and record_of(result) is None and not overwrite:
             raise ScanError(f"{result}: output must not exist, it does; choose another folder or give --overwrite True")
     return [{"image": str(scan)} for scan in scans]
-
-
-def every_volume(
-    source: str | Path | Sequence[str | Path] | None,
-    settings: Settings,
-    output_dir: str | Path,
-    overwrite: bool = False,
-) -> list[Result]:
-    """Restore every volume of each scan, see `bida.mri.series`, and write one file and one record for each scan.
-
-    Args:
-        source: What `find_scans` takes.
-        settings: Of the run, with ``volume`` as ``all``.
-        output_dir: The folder to write to, which is made where it does not exist.
-        overwrite: Replace existing files.
-
-    Raises:
-        ScanError, SettingsError: See `find_scans` and `bida.mri.series.restore_series`.
-    """
-    results = list[Result]()
-    for scan in find_scans(source, make_folder(output_dir), overwrite):
-        results.append(restore(scan["image"], settings, console_progress()))
-        for warning in results[-1].warnings:
-            print(f"bida: note: {warning}", file=sys.stderr)
-        results[-1].save(result_path(output_dir, scan["image"]), overwrite=yes_or_no(overwrite, "overwrite"))
-    return results
-
-
-def combined(
-    combine: str | Sequence[str],
-    source: str | Path | Sequence[str | Path] | None,
-    settings: Settings,
-    output_dir: str | Path,
-    overwrite: bool = False,
-) -> Result:
-    """Make one volume of several scans, and write it as ``<name of the first>_superres.nii.gz`` with its sidecar.
-
-    Args:
-        combine: The scans, a list or separated by commas.
-        source: What the configuration has as ``input``, which must not be given beside them.
-        settings: Of the run.
-        output_dir: The folder to write to, which is made where it does not exist.
-        overwrite: Replace existing files.
-
-    Raises:
-        ScanError: A scan does not exist or cannot be used, or the result exists.
-        SettingsError: ``input`` is given, too, or see `bida.mri.combine.restore_combined`.
-    """
-    if source:
-        raise SettingsError(f"combine: must stand alone, got --input {source} too; name every scan in --combine")
-    scans = combine.split(",") if isinstance(combine, str) else list(combine)
-    for scan in scans:
-        check_exists(scan)
-    path = result_path(make_folder(output_dir), scans[0])
-    check_output(path, overwrite=overwrite)
-    result = restore_combined(scans, settings, console_progress())
-    for warning in result.warnings:
-        print(f"bida: note: {warning}", file=sys.stderr)
-    result.save(path, overwrite=overwrite)
-    return result

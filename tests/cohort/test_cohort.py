@@ -18,9 +18,10 @@ from conftest import MakeScan
 
 from bida.cohort import queue
 from bida.cohort.index import write_index
-from bida.cohort.job import DONE, FAILED, KEPT, Job, Outcome, digest, do
+from bida.cohort.job import DONE, FAILED, KEPT, Job, Outcome, do
 from bida.errors import ScanError, SettingsError
 from bida.io.find import find_scans, images_in, name_results
+from bida.mri.same import digest
 from bida.mri.settings import Settings
 
 FAST = Settings(n4=False, self_check=False)

@@ -1,0 +1,35 @@
+"""What is printed of many scans at the end of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bida.cohort.job import Outcome
+
+
+def tell(outcomes: Sequence[Outcome], page: Path | None = None, as_json: bool = False) -> None:
+    """Print what became of every scan: as JSON, or a line each, the failed ones last, and, with a page, a sum."""
+    if as_json:
+        print(json.dumps([asdict(one) for one in outcomes], indent=1))
+        return
+    for one in outcomes:
+        if one.error is None:
+            there = " (was there)" if one.state == "kept" else ""
+            print(f"{one.output}: {one.told.get('verdict') or 'done, without a self-check'}{there}")
+    for one in outcomes:
+        if one.error is not None:
+            print(f"failed: {one.error}", file=sys.stderr)
+    noted = Counter(note for one in outcomes for note in dict.fromkeys(one.told.get("warnings") or ()))
+    for note, count in noted.most_common():
+        share = f", {count} of {len(outcomes)}" if page is not None else ""
+        print(f"bida: note{share}: {note}", file=sys.stderr)
+    if page is None:
+        return
+    counted = Counter(one.state for one in outcomes)
+    told = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
+    print(f"{len(outcomes)} scan{'s' if len(outcomes) != 1 else ''}: {told}; see {page}")
