@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from bida.io.own_results import check_scan
 from bida.io.scan import read_scan
 from bida.transforms.base import ScanImage
 
@@ -23,6 +24,7 @@ class LoadScan:
         volume: which volume of a 4D file, from 0.
         scale_header: divide voxel sizes and origin by this factor.
         labels: see `read_scan`; label maps and masks are refused by default.
+        results: take results of bida, too.
         own: ``series``, ``echo``, ``position`` and ``subject``, of DICOM and ParaVision.
     """
 
@@ -31,22 +33,27 @@ class LoadScan:
         volume: int | str | None = None,
         scale_header: float | None = None,
         labels: bool | None = False,
+        results: bool = True,
         **own: Any,
     ) -> None:
         """Keep the settings."""
         self.volume, self.scale_header, self.labels, self.own = volume, scale_header, labels, own
+        self.results = results
 
     @classmethod
     def of(cls, settings: Any) -> LoadScan:
         """Return it with what `bida.mri.settings.Settings` say."""
-        return cls(settings.volume, settings.scale_header, **{name: getattr(settings, name) for name in OWN})
+        own = {name: getattr(settings, name) for name in OWN}
+        return cls(settings.volume, settings.scale_header, results=False, **own)
 
     def __call__(self, source: str | Path | nib.Nifti1Pair) -> ScanImage:
         """Return the image of a path.
 
         Raises:
-            ScanError: see `bida.io.scan.read_scan`.
+            ScanError: see `bida.io.scan.read_scan`; a result, where none is taken.
         """
+        if not self.results:
+            check_scan(source)
         scan = read_scan(source, self.volume, self.scale_header, labels=self.labels, **self.own)
         meta = {
             "filename_or_obj": str(scan.path),

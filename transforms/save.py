@@ -11,6 +11,7 @@ from monai.transforms import MapTransform, SaveImaged
 
 from bida.io.files import make_folder, recorded, result_path
 from bida.io.nifti import source_header, write_volume
+from bida.io.own_results import description
 
 NOTE = "grey values on a grid of their own, finer than the scan's: an image, no labels"
 
@@ -50,7 +51,7 @@ class SaveVolumed(SaveImaged):
             path = result_path(self.output_dir, source)
             volume, affine = image[0].cpu().numpy(), image.affine.cpu().numpy()
             with recorded(path, self.record(image.meta), overwrite=self.overwrite) as temporary:
-                write_volume(temporary, volume, affine, source_header(source))
+                write_volume(temporary, volume, affine, source_header(source), says=description())
         return result
 
 

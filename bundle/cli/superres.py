@@ -106,6 +106,7 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
     dtype = integer_type(first, settings) if arguments.keep_dtype else np.dtype(np.float32)
 
     from bida.io.nifti import write_volume
+    from bida.io.own_results import description
     from bida.mri.pipeline import restore
 
     checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
@@ -125,9 +126,10 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
     will_write(output, [sidecar_path(output), *outputs_of(out, arguments, settings)])
     result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
-        write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite)
+        said = description("uncertainty")
+        write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite, says=said)
     for path, draw in zip(kept, draws):
-        write_volume(path, draw, result.affine, result.header, dtype, overwrite=overwrite)
+        write_volume(path, draw, result.affine, result.header, dtype, overwrite=overwrite, says=description())
     checkpoint.unlink(missing_ok=True)
     if picture is not None:
         draw_preview(picture, first, settings, result)
@@ -135,6 +137,11 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
         from bida.mri.qc import write_page
 
         write_page(page_of(output), first, settings, result, overwrite=overwrite)
+    else:
+        from bida.report.viewer import is_own_page
+
+        if is_own_page(page_of(output)):  # it shows the result that was there before
+            page_of(output).unlink()
     print(summary(output, result, settings, result.record_as(dtype)))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bida.errors import SettingsError
-from bida.io.files import sidecar_path, stem
+from bida.errors import ScanError, SettingsError
+from bida.io.files import stem
+from bida.io.own_results import check_scan
 
 TABLE = "participants.tsv"  # of a BIDS data set
 LABELS = Path("derivatives") / "labels"  # of a BIDS data set, where labels live by default
@@ -144,15 +144,14 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def is_result(path: Path) -> bool:
-    """Tell whether an image is one that bida made: by its name, or by the record beside it."""
-    name = stem(path)
-    if re.search(r"(^|_)(desc-)?superres(_|$)", name):
+    """Tell whether an image is one that bida made: by its name, its header or the record beside it."""
+    if re.search(r"(^|_)(desc-)?superres(_|$)", stem(path)):
         return True
     try:
-        record = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and {"weights_sha256", "slice_geometry", "estimate"} <= record.keys()
+        check_scan(path)
+    except ScanError:
+        return True
+    return False
 
 
 def _split_of(subject: str, splits: dict[str, str] | None, folder: Path) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bida.errors import ScanError
 from bida.io.files import atomic, check_output
 from bida.io.nifti_file import is_nifti, open_nifti, quiet_nibabel
+from bida.io.own_results import said_by
 from bida.physics.grid import corner_distance_voxels, spacing_of
 
 # A qform holds a rotation and three sizes. Where it moves no corner of the field of view by more than this share
@@ -43,6 +44,7 @@ def write_volume(
     dtype: DTypeLike | None = None,
     *,
     overwrite: bool = False,
+    says: str | None = None,
 ) -> None:
     """Write a volume as NIfTI, atomically, in mm, with qform and sform equal.
 
@@ -56,6 +58,7 @@ def write_volume(
             the step, start and unit of its fourth axis, and its scaling where `dtype` is an integer type.
         dtype: type on disk, float32 when not given. An integer type is rounded to and clipped to its range.
         overwrite: replace an existing file.
+        says: the description, instead of the header's; one that calls the volume a result of bida is not kept without.
 
     Raises:
         ScanError: see `check_output`; data that has not 3 or 4 dimensions or is not finite.
@@ -66,7 +69,7 @@ def write_volume(
         raise ScanError(
             f"{path}: a volume must be finite and have 3 or 4 dimensions, got shape {volume.shape}; not written"
         )
-    image = volume_image(volume, affine, header_like, dtype)
+    image = volume_image(volume, affine, header_like, dtype, says)
     with atomic(path) as temporary:
         nib.save(image, temporary)
 
@@ -76,13 +79,16 @@ def volume_image(
     affine: ArrayLike,
     header_like: nib.Nifti1Header | None = None,
     dtype: DTypeLike | None = None,
+    says: str | None = None,
 ) -> nib.Nifti1Image:
     """Return a volume as the image that `write_volume` writes; see there for the arguments."""
     volume, affine = np.asarray(data), np.asarray(affine, dtype=np.float64)
     stored, slope, inter = _stored(volume, np.dtype(dtype or np.float32), header_like)
     image = nib.Nifti1Image(stored, affine)
     _set_forms(image, affine, header_like)
-    if header_like is not None:
+    if says is not None:
+        image.header["descrip"] = says
+    elif header_like is not None and said_by(header_like) is None:
         image.header["descrip"] = header_like["descrip"]
     image.header.set_xyzt_units(xyz="mm")
     if volume.ndim == 4 and header_like is not None:

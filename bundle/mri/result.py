@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from bida.errors import SettingsError
 from bida.io.files import own_files, recorded, sidecar_path
 from bida.io.nifti import as_stored, volume_image, write_volume
+from bida.io.own_results import description
 from bida.physics.grid import spacing_of
 
 
@@ -47,7 +48,7 @@ class Result:
     @property
     def image(self) -> nib.Nifti1Image:
         """The volume as a nibabel image, float32, as `save` writes it."""
-        return volume_image(self.data, self.affine, self.header)
+        return volume_image(self.data, self.affine, self.header, says=description())
 
     def __repr__(self) -> str:
         """Return three lines: the grid, the verdict, the warnings."""
@@ -82,7 +83,7 @@ class Result:
                     f"{file}: output must be a file of its own, not one that the result is from; rename it"
                 )
         with recorded(path, self.record_as(dtype), overwrite=overwrite) as temporary:
-            write_volume(temporary, self.data, self.affine, self.header, dtype)
+            write_volume(temporary, self.data, self.affine, self.header, dtype, says=description())
 
     def record_as(self, dtype: DTypeLike) -> dict[str, Any]:
         """Return the record of the volume as it is stored: how far it is from the scan once it is rounded to a type."""
