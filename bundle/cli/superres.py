@@ -137,7 +137,7 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
         from bida.mri.qc import write_page
 
         write_page(page_of(output), first, settings, result, overwrite=overwrite)
-    else:
+    elif page_of(output).is_file():
         from bida.report.viewer import is_own_page
 
         if is_own_page(page_of(output)):  # it shows the result that was there before
