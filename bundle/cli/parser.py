@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType, ModuleType
+from typing import NoReturn
 
 from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
 
@@ -40,11 +43,38 @@ COMMANDS = {  # each is a module of this package, with add_options and run
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that names the nearest of its words where one is misspelt, in the line of the error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and leave with 2."""
+        self.exit(2, f"bida: error: {self.prog}: {message}{self.nearest(message)}; {self.prog} --help lists all\n")
+
+    def nearest(self, message: str) -> str:
+        """Return what a command or an option that is not known may have meant, nothing where none is near."""
+        choice = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        options = re.match(r"unrecognized arguments: (.*)", message)
+        if choice:
+            words, known = [choice[1]], list(COMMANDS)
+        elif options:
+            words = [word.partition("=")[0] for word in options[1].split() if word.startswith("--")]
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+        else:
+            return ""
+        near = [close[0] for word in words for close in [get_close_matches(word, known, n=1)] if close]
+        return f"; did you mean {' and '.join(near)}?" if near else ""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        """Parse as a parser does; a command's own parser tells itself what it does not know, by its own options."""
+        found, left = super().parse_known_args(args, namespace)
+        if left and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
+
+
 def parser(named: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser of every command; those that are not in ``named`` have no options yet."""
-    main = argparse.ArgumentParser(
-        prog="bida", description="Isotropic volumes from thick-slice rodent MR scans.", epilog=EPILOG
-    )
+    main = Parser(prog="bida", description="Isotropic volumes from thick-slice rodent MR scans.", epilog=EPILOG)
     main.add_argument("--version", action="store_true", help="show versions and exit")
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():

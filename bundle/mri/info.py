@@ -29,7 +29,19 @@ RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at a
 
 
 def information(scan: str, settings: Settings, checking: bool = False) -> str:
-    """Return the plan of a run in lines of text.
+    """Return the plan of a run in lines of text, see `rows_of`."""
+    return "\n".join([scan, *(f"  {name:<18}  {text}" for name, text in rows_of(scan, settings, checking))])
+
+
+def as_json(scan: str, settings: Settings, checking: bool = False) -> dict[str, Any]:
+    """Return the plan of a run as JSON can hold it: names with ``_`` for blanks, the notes as a list."""
+    rows = rows_of(scan, settings, checking)
+    told: dict[str, Any] = {name.replace(" ", "_").replace("-", "_"): text for name, text in rows if name != "note"}
+    return {"scan": scan, **told, "notes": [text for name, text in rows if name == "note"]}
+
+
+def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple[str, str]]:
+    """Return the plan of a run, as rows of name and text.
 
     Args:
         scan: The scan.
@@ -73,8 +85,7 @@ def information(scan: str, settings: Settings, checking: bool = False) -> str:
         "memory": f"about {needed_bytes(math.prod(grid.voxels for grid in meta.grids)) / 1e9:.1f} GB",
         "time": f"about {seconds:.0f} s",
     }
-    rows = [*table.items(), *lines, *(("note", warning) for warning in warnings)]
-    return "\n".join([scan, *(f"  {name:<18}  {text}" for name, text in rows)])
+    return [*table.items(), *lines, *(("note", warning) for warning in warnings)]
 
 
 def noise_line(level: Mapping[str, Any] | None) -> str:
