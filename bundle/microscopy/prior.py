@@ -141,7 +141,8 @@ class MaskedPrior(nn.Module):
         """
         check_weights(path)
         try:
-            state = read_weights(path).state
+            weights = read_weights(path, Path(path).name)
+            state = weights.state
             method, prediction, timesteps, channels, mask_channel, blocks, *widths = state["layout"].tolist()
             counts = (method, prediction, blocks, channels, *widths)
             if min(counts) < 0 or max(blocks, len(widths)) > len(state) or not 1 <= timesteps <= MOST_TIMES:
@@ -157,7 +158,7 @@ class MaskedPrior(nn.Module):
             raise WeightsError(
                 f"{path}: weights must be those of 'bida train-masked', reading failed ({reason}); name another file"
             ) from error
-        prior.weights_sha256 = load_weights(prior, path)
+        prior.weights_sha256 = load_weights(prior, weights)
         return prior.eval()
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
