@@ -213,5 +213,4 @@ def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float]
     for axis, size in zip("ZYX", spacing_um):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     big = True if path.name.endswith(BIG_TIFF_SUFFIXES) else None  # None: where it is beyond 4 GB
-    options = {"ome": True, "photometric": "minisblack", "compression": "zlib", "bigtiff": big}
-    tifffile.imwrite(path, data, metadata=metadata, **options)
+    tifffile.imwrite(path, data, ome=True, photometric="minisblack", compression="zlib", bigtiff=big, metadata=metadata)
