@@ -1,1 +1,12 @@
 """The command `bida`: one file a command, with its options and what it does. Start reading at `parser.py`."""
+
+import sys
+from typing import Any
+
+if not {"nibabel", "pydicom"} & {*sys.modules}:
+    # nibabel loads pydicom, a fifth of a second, for what a header's extension of DICOM's says; here it goes on as bytes
+    _modules: dict[str, Any] = sys.modules
+    _modules["pydicom"] = None
+    import nibabel as nibabel
+
+    del _modules["pydicom"]

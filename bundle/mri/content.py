@@ -14,7 +14,7 @@ from torch import Tensor
 from bida.physics.operators import SliceOperator, apply_along
 
 CONSTANT = 1e-3  # range, of the [-1, 1] that the prior knows, below which there is nothing to restore
-MARGIN = 8  # voxels of background that the network sees around what there is
+MARGIN = 4  # voxels of background that the network sees around what there is
 SIDE_LOBES = 1e-2  # of a profile's peak: what lies below is not reached by it
 SLICES = 8  # that the network sees at once: they fill a CPU
 # On these kinds of device it sees as many as have so many pixels, which fill the largest: layers of 64 channels on a

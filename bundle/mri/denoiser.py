@@ -17,7 +17,7 @@ class PlaneDenoiser:
     """Denoise a volume slice by slice of one plane.
 
     The prior sees the same slices in the same micro-batches at every step, cut to what they hold (`bida.mri.content`),
-    the last filled up with zeros: bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is
+    whatever the batch size: bfloat16 results differ by 1e-3 between batch shapes. Slices whose measurement is
     constant keep that constant and skip the prior; so does the background around what the others hold.
 
     Args:
@@ -79,15 +79,15 @@ class PlaneDenoiser:
         for first in range(0, len(self.cuts), self.at_once):
             group = self.cuts[first : first + self.at_once]
             for cut, part in zip(group, [cut.of(slices) for cut in group]):
-                given = (self._filled(part), t, self.plane)
+                given = (part.contiguous(), t, self.plane)
                 if self.keep_spread:
                     # only a prior that `tells_spread` is asked for it
                     clean, noise, told = cast(PlanePrior, self.prior).estimate(*given, **self._condition(cut))
-                    cut.put(cast(Tensor, told)[: len(part)], spread)
+                    cut.put(cast(Tensor, told), spread)
                 else:
                     clean, noise = self.prior.predict(*given, **self._condition(cut))
-                cut.put(self._ranged(clean[: len(part)], cut), x0)
-                cut.put(noise[: len(part)], e)
+                cut.put(self._ranged(clean, cut), x0)
+                cut.put(noise, e)
         self.spread = from_slices(spread, self.plane) if self.keep_spread else None
         return from_slices(x0, self.plane), from_slices(e, self.plane)
 
@@ -97,15 +97,9 @@ class PlaneDenoiser:
         clean = clean.clamp(low, high)
         return clean if self.guides is None else clean + (cut.of(self.guides)[:, :1] - high).clamp(min=0)
 
-    def _filled(self, part: Tensor) -> Tensor:
-        """Return slices as a whole micro-batch."""
-        batch = part.new_zeros(self.micro_batch, *part.shape[1:])
-        batch[: len(part)] = part
-        return batch
-
     def _condition(self, cut: Cut) -> dict[str, Any]:
         """Return what a guided prior is told of a micro-batch."""
         if not self.prior.guided:
             return {}
-        guide = None if self.guides is None else self._filled(cut.of(self.guides))
+        guide = None if self.guides is None else cut.of(self.guides).contiguous()
         return {"guide": guide, "grain": self.grain, "along": self.along}
