@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
 from bida.physics.grid import spacing_of
-from bida.physics.interpolation import resample
+from bida.physics.interpolation import changed_axes, interpolation_matrix
+from bida.physics.operators import apply_along
 from bida.transforms.base import ScanImage, VolumeStep, noted, replaced, target_grids
 
 
@@ -61,12 +62,14 @@ class CorrectBias(VolumeStep):
         """Multiply, or leave corrected."""
         if not record["restore"]:
             return noted(image, bias_corrected=1)
-        log_field = np.asarray(record["log_field"], dtype=np.float64)
-        spacing = spacing_of(np.asarray(record["affine"]))
-        if image.shape != log_field.shape or not np.allclose(spacing_of(image.affine), spacing):
-            log_field = resample(log_field, spacing, target_grids(image))
-        field = torch.from_numpy(np.exp(log_field.astype(np.float32))).to(image.data.device)
-        return replaced(image, image.data * field[None])
+        log_field = torch.from_numpy(np.asarray(record["log_field"], dtype=np.float32))
+        spacing, grids = spacing_of(np.asarray(record["affine"])), target_grids(image)
+        if image.shape != tuple(log_field.shape) or not np.allclose(spacing_of(image.affine), spacing):
+            for axis in changed_axes(log_field.shape, spacing, grids):  # as `resample` does, in less memory
+                matrix = interpolation_matrix(log_field.shape[axis], float(spacing[axis]), grids[axis], 3)
+                log_field = apply_along(matrix, log_field, axis)
+        field = torch.from_numpy(np.exp(log_field.numpy())).to(image.data.device)
+        return replaced(image, field.mul_(image.data[0])[None])
 
 
 class DivideBias(VolumeStep):

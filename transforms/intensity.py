@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
@@ -71,4 +72,5 @@ class NormalizePercentiles(VolumeStep):
     def backward(self, image: ScanImage, record: Mapping[str, Any]) -> ScanImage:
         """Return to the scan's intensities."""
         low, high = record["low"], record["high"]
-        return replaced(image, (image.data.double() + 1) / 2 * (high - low) + low)
+        values = image.data.to(torch.float64, copy=True)
+        return replaced(image, values.add_(1).div_(2).mul_(high - low).add_(low))

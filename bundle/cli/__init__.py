@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 if not {"nibabel", "pydicom"} & {*sys.modules}:
-    # nibabel loads pydicom, a fifth of a second, for what a header's extension of DICOM's says; here it goes on as bytes
+    # nibabel loads pydicom, a fifth of a second, for a header's extension of DICOM's, which goes on as bytes here
     _modules: dict[str, Any] = sys.modules
     _modules["pydicom"] = None
     import nibabel as nibabel

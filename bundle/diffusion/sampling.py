@@ -246,6 +246,9 @@ def sample(
         sig = eta * math.sqrt((1 - ab_next) / (1 - ab)) * math.sqrt(1 - ab / ab_next)  # Song et al., Eq. 16
         level = Level(ab, ab_next, sig)
         x0, e = denoise(x, t, step)
+        if ab_next == 1:  # neither noise nor the direction to it is left
+            del x, e
+            return condition.clean(x0, level)
         n = math.sqrt(1 - ab_next - sig**2) * e  # the direction to x_t
         if sig > 0:
             n = n + sig * noise(step)

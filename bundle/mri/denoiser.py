@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,7 @@ class PlaneDenoiser:
         held: where a volume has more than background (`bida.mri.content.content`), [R, A, S] of bool.
         batch_size: slices gathered at once, rounded up to whole micro-batches.
         micro_batch: slices that the prior sees at once; None for those of the device (`slices_at_once`).
-        guide: what a guided prior is shown (`bida.physics.guide.shown`), [8, R, A, S]; None to sample without.
+        guide: what a guided prior is shown (`bida.physics.guide.shown`), 8 volumes [R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
         inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.
@@ -46,7 +47,7 @@ class PlaneDenoiser:
         held: Tensor,
         batch_size: int,
         micro_batch: int | None,
-        guide: Tensor | None = None,
+        guide: Sequence[Tensor] | None = None,
         grain: bool = True,
         along: int = 0,
         inside: range | None = None,
@@ -54,7 +55,7 @@ class PlaneDenoiser:
     ) -> None:
         """Find the slices, and the parts of them, that the prior is needed for."""
         self.prior, self.plane, self.grain, self.along = prior, plane, grain, along
-        self.guides = None if guide is None else torch.cat([to_slices(part, plane) for part in guide], dim=1)
+        self.guides = None if guide is None else [to_slices(part, plane) for part in guide]
         self.keep_spread = spread
         self.spread: Tensor | None = None
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
@@ -75,7 +76,8 @@ class PlaneDenoiser:
         ab = float(self.prior.alpha_bar[t])
         x0 = self.background.expand_as(slices).contiguous()
         spread = torch.zeros_like(slices) if self.keep_spread else slices
-        e = (slices - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
+        e = math.sqrt(ab) * x0
+        e = torch.sub(slices, e, out=e).div_(math.sqrt(1 - ab))
         for first in range(0, len(self.cuts), self.at_once):
             group = self.cuts[first : first + self.at_once]
             for cut, part in zip(group, [cut.of(slices) for cut in group]):
@@ -95,11 +97,11 @@ class PlaneDenoiser:
         """Return clean slices in the range of the prior's training, and above it where the interpolation is."""
         low, high = self.prior.x0_range
         clean = clean.clamp(low, high)
-        return clean if self.guides is None else clean + (cut.of(self.guides)[:, :1] - high).clamp(min=0)
+        return clean if self.guides is None else clean + (cut.of(self.guides[0]) - high).clamp(min=0)
 
     def _condition(self, cut: Cut) -> dict[str, Any]:
         """Return what a guided prior is told of a micro-batch."""
         if not self.prior.guided:
             return {}
-        guide = None if self.guides is None else cut.of(self.guides).contiguous()
+        guide = None if self.guides is None else torch.cat([cut.of(part) for part in self.guides], dim=1)
         return {"guide": guide, "grain": self.grain, "along": self.along}

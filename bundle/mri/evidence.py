@@ -61,12 +61,12 @@ class View(NamedTuple):
     Attributes:
         plane: of the slices, one of `PLANES`.
         axis: of the volume, along which the scan's slices are thick that the prior is told of.
-        shown: what a guided prior is shown beside them, [8, R, A, S]; None to sample without.
+        shown: what a guided prior is shown beside them, 8 volumes [R, A, S]; None to sample without.
     """
 
     plane: str
     axis: int
-    shown: Tensor | None
+    shown: Sequence[Tensor] | None
 
 
 class Evidence(ABC):

@@ -326,20 +326,20 @@ class JointMeasurement(Evidence):
         mean = sum(precision) / len(precision)
         return 0.0 if math.isinf(mean) and all(scan.noise <= 0 for scan in self.scans) else 1 / math.sqrt(mean)
 
-    def _shown(self, axis: int, other: int | None) -> Tensor:
+    def _shown(self, axis: int, other: int | None) -> list[Tensor]:
         """Return what the prior is shown where slices are thick along an axis, and along another one."""
         scan = self._along(axis)
         second = None if other is None else self._along(other)
         told = self._told([axis] if other is None else [axis, other])
         made = [*how_made(scan.slices.geometry, told)]
         made[3] = 0.0 if second is None else how_made(second.slices.geometry)[0]
-        whole = [torch.full_like(self._padded, value) for value in made]
-        places = [self._phase(scan), torch.zeros_like(self._padded)]
+        whole = [self._padded.new_full((1,), value).expand_as(self._padded) for value in made]
+        places = [self._phase(scan), self._padded.new_zeros(1).expand_as(self._padded)]
         if second is not None:
             # where the second scan ends the first one is alone
             reached = self._reached(second)
             places[1], whole[3] = reached * self._phase(second), reached * whole[3]
-        return torch.stack([self._padded, self._padded, places[0], *whole, places[1]])
+        return [self._padded, self._padded, places[0], *whole, places[1]]
 
     def _along(self, axis: int) -> PosedScan:
         """Return the scan with the least noise of those that are thick along an axis."""

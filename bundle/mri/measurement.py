@@ -21,7 +21,7 @@ from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, grids_from_json, planes_containing
-from bida.physics.guide import shown
+from bida.physics.guide import shown_parts
 from bida.physics.interpolation import filled
 from bida.physics.operators import SliceOperator
 from bida.physics.plan import ASSUMED
@@ -175,7 +175,7 @@ class Measurement(Evidence):
 
     def views(self, noise: float, guided: bool, planes: Sequence[str] | None = None) -> list[View]:
         """Return a pass over each plane that holds the through-plane axis, or over those that are given."""
-        seen = shown(self.y, self.geometry, noise=noise) if guided else None
+        seen = shown_parts(self.y, self.geometry, noise=noise) if guided else None
         axis = self.geometry.axis
         return [View(plane, axis, seen) for plane in (planes_containing(axis) if planes is None else planes)]
 

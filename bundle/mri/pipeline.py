@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def restore(
     image, records = way_of(settings, prior.stride).there(source)
     clock.lap("preprocess")
     scan = measured(image, prior)
+    image = replace(image, data=image.data[..., :0].clone())  # the way back needs its place and notes alone
     part = Prepared(source, scan, [scan], image, records)
     return finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
 

@@ -141,9 +141,10 @@ def finished(
         clock.lap("adapt")
     check = sampler.check(part.scan, prior)
     clock.lap("self_check")
-    draws = UndoneDraws(image, records, settings.like, clock, on_draw)
+    draws = UndoneDraws(image, records, settings.like, clock, on_draw, settings.runs > 1)
     found = sampler.restore(part.scan, prior, check, draws.add)
     noticed = None if found.check is None else found.check.record()
+    scans = None if part.scans is None else part.scans(found.mean)
     residuals = draws.residuals if part.scans is None else {**draws.residuals, "sampler_residual": found.residual}
     meta = replace(ScanMeta.of(draws.last.meta), residuals=residuals, self_check=noticed)
     if found.leftover is not None:
@@ -153,10 +154,12 @@ def finished(
         unit = (meta.intensity_range[1] - meta.intensity_range[0]) / 2
         noise = part.scan.noise_of(settings) * unit
         told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
-        wide = prior.uncertainty(told, unit, drawn=not settings.is_mean, noise=noise)
-        std = np.minimum(wide, np.ptp(draws.moments.mean)).astype(np.float32)  # no error is larger than the range
+        std, most = np.empty(told.shape, np.float32), np.ptp(draws.moments.mean)  # no error is larger than the range
+        for one, made in zip(told, std):
+            wide = prior.uncertainty(one.astype(np.float64), unit, drawn=not settings.is_mean, noise=noise)
+            made[:] = np.minimum(wide, most)
+        del told, found
     meta = replace(meta, warnings=(*meta.warnings, *part.notes))
-    scans = None if part.scans is None else part.scans(found.mean)
     record = describe(meta, settings, prior, clock, adapted, scans)
     mean = draws.moments.mean.astype(np.float32)
     residual = StoredResidual.of(records, draws.last.affine) if residuals["scan_residual"] is not None else None
@@ -195,14 +198,14 @@ class StoredResidual:
 
 def spread_of(
     spread: Tensor, image: ScanImage, records: Sequence[Record], like: str | Path | None
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return a standard deviation [R, A, S] on the network's grid as the scan lies, in its intensities, [X, Y, Z].
 
     It takes the steps back that change intensities by a factor: the difference of what two volumes become.
     """
     linear = [(step, record) for step, record in records if not isinstance(step, MatchScan)]
     turn = (lambda volume: volume) if like is None else OrientLike(like)
-    one, zero = (turn(back(v, image, linear)).numpy().astype(np.float64) for v in (spread, torch.zeros_like(spread)))
+    one, zero = (turn(back(v, image, linear)).numpy() for v in (spread, torch.zeros_like(spread)))
     return np.abs(one - zero)
 
 
@@ -215,6 +218,7 @@ class UndoneDraws:
         like: File on whose grid the result is put.
         clock: Told of the time that sampling and undoing take.
         on_draw: Called with each draw [X, Y, Z].
+        many: Whether there are several.
 
     Attributes:
         moments: Of the draws, [X, Y, Z].
@@ -229,9 +233,10 @@ class UndoneDraws:
         like: str | Path | None,
         clock: Clock,
         on_draw: Callable[[NDArray[np.float32]], None] | None = None,
+        many: bool = True,
     ) -> None:
         """Start with none."""
-        self.image, self.records, self.clock, self.on_draw = image, records, clock, on_draw
+        self.many, self.image, self.records, self.clock, self.on_draw = many, image, records, clock, on_draw
         self.turn = None if like is None else OrientLike(like)
         self.moments, self.residuals = Moments(), dict[str, float | None]()
         self.last: ScanImage
@@ -242,7 +247,7 @@ class UndoneDraws:
         undone = back(draw.volume.cpu(), self.image, self.records)
         self.last = undone if self.turn is None else self.turn(undone)
         volume = self.last.numpy()
-        self.moments.add(volume.astype(np.float64))
+        self.moments.add(volume.astype(np.float64) if self.many else volume)
         for name in RESIDUALS:
             new, worst = self.last.meta.get(name), self.residuals.get(name, 0.0)
             self.residuals[name] = None if new is None or worst is None else max(worst, float(new))

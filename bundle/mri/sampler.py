@@ -167,21 +167,24 @@ class BiplanarSampler:
         far the first draw's planes agree (`averaged_weight`). The means of several draws differ by less, so that w is
         then somewhat high.
         """
-        reference = scan.reference(scan.noise_of(self.options))
+        reference = None if weight == 1 else scan.reference(scan.noise_of(self.options))
         averaged, told = None, list[Tensor]()
         for volumes in self.sampled(scan, network, None, self.options.fusion, self.progress, told):
             if averaged is None:
                 # padding is no part of the result, and no slice sees that of the through-plane axis
-                averaged = averaged_weight(weight, [scan.cropped(v) for v in volumes], scan.cropped(reference))
+                cropped = [scan.cropped(v) for v in volumes]
+                averaged = 1.0 if reference is None else averaged_weight(weight, cropped, scan.cropped(reference))
             shares = scan.shares() if self.options.fusion == "final" else None
             x = mean_of(volumes)
             if shares is not None:
                 total = torch.stack([s * v for s, v in zip(shares, volumes)]).sum(dim=0)
                 x = scan.agreeing(total / torch.stack(shares).sum(dim=0))
-            spread = torch.stack(told).square().mean(dim=0).sqrt() if told else None
-            if averaged < 1:
-                away = (1 - averaged) * (x - reference)  # of the prior's result, which may be right
-                spread = None if spread is None else torch.hypot(averaged * spread, away)
+            del volumes
+            spread = mean_of([one.square_() for one in told]).sqrt_() if told else None
+            told.clear()
+            if reference is not None and averaged < 1:
+                away = (x - reference).mul_(1 - averaged)  # of the prior's result, which may be right
+                spread = None if spread is None else spread.mul_(averaged).hypot_(away)
                 x = x - away
             yield Draw(x, averaged, spread)
 
@@ -233,8 +236,21 @@ class BiplanarSampler:
             volumes = []
             for stream, plane, denoise in states:
                 z = partial(keyed, plane, options.seed, draw, stream)
-                x_T = chain.initial(z, scan.shape, y.device)
-                volumes.append(sample(x_T, report(denoise), chain.pairs, network.alpha_bar, condition, z, options.eta))
+                volumes.append(
+                    sample(
+                        chain.initial(z, scan.shape, y.device),
+                        report(denoise),
+                        chain.pairs,
+                        network.alpha_bar,
+                        condition,
+                        z,
+                        options.eta,
+                    )
+                )
             if keep and told is not None:
                 told[:] = [one.spread for one in denoisers if one.spread is not None]
-            yield volumes
+            for one in denoisers:
+                one.spread = None
+            if draw + 1 == chain.runs:  # what takes memory goes before the result is taken on
+                del views, denoisers, states, denoise, held, seen, one
+            yield [volumes.pop(0) for _ in range(len(volumes))]

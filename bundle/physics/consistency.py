@@ -77,7 +77,8 @@ def agreeing(x: Tensor, y: Tensor, operator: SliceOperator, noise: float = 0.0) 
     certain = without_noise(residual, noise, operator.axis)
     rest = residual - certain
     likely = without_noise(rest, noise, operator.axis, FINE, LIKELY)
-    return x + operator.pinv(certain) + cubic(likely + share_kept(y, noise) * (rest - likely), operator.geometry)
+    added = operator.pinv(certain).add_(x)
+    return added.add_(cubic(likely + share_kept(y, noise) * (rest - likely), operator.geometry))
 
 
 def share_kept(y: Tensor, noise: float) -> float:

@@ -74,13 +74,18 @@ def shown(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: flo
         thickness over slice spacing, less one. The last two are of a second scan with slices across these (its factor
         as here, its cosine) and zero of a lone one.
     """
+    return torch.stack(shown_parts(y, geometry, dim, noise))
+
+
+def shown_parts(y: Tensor, geometry: SliceGeometry, dim: int | None = None, noise: float = 0.0) -> list[Tensor]:
+    """Return the channels of `shown` one by one; those that hold little or no detail take no memory of a volume."""
     axis = geometry.axis if dim is None else dim
     g = guide(y, geometry, axis)
     place = torch.from_numpy(slice_phase(geometry)).to(g).reshape([-1 if k == axis else 1 for k in range(g.ndim)])
-    made = [torch.full_like(g, value) for value in how_made(geometry, noise)]
+    made = [g.new_full((1,), value).expand_as(g) for value in (*how_made(geometry, noise), 0.0)]
     # 0 where a slice is missing: with a prior that takes it for measured, what is filled in stays interpolation
     measured = SliceOperator.build(geometry).pinv(y, axis)
-    return torch.stack([g, measured, place.expand_as(g), *made, torch.zeros_like(g)])
+    return [g, measured, place.expand_as(g), *made]
 
 
 def how_made(geometry: SliceGeometry, noise: float = 0.0) -> tuple[float, float, float, float]:

@@ -22,6 +22,7 @@ from bida.physics.geometry import Float, SliceGeometry
 from bida.physics.slice_profile import make_profile
 
 RCOND = 1e-6  # singular values below RCOND x the largest are taken as zero, as numpy.linalg.pinv(rcond=1e-6) does
+PART = 1 << 23  # numbers that `apply_along` takes and makes at once, 64 MB of them
 MIN_INSIDE = 0.01  # a slice with a smaller part of its profile than this inside the field of view tells nothing of it
 
 
@@ -88,7 +89,7 @@ class MatrixOperator:
         Ax = self.forward(x, dim)
         if Ax.shape != y.shape:
             raise SettingsError(f"slices y must have the shape of A x, {tuple(Ax.shape)}, got {tuple(y.shape)}")
-        return x - self.pinv(Ax - y, dim)
+        return self.pinv(Ax - y, dim).neg_().add_(x)
 
     def to_range(self, x: Tensor, dim: int | None = None) -> Tensor:
         """Return V^T x, the coordinates of x in the range of A^T: [..., N, ...] -> [..., r, ...]."""
@@ -159,10 +160,19 @@ def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Ten
     # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
     # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
     exact = torch.float32 if x.device.type == "mps" else torch.float64
+    lines = x.movedim(dim, -1)
     with torch.autocast(x.device.type, enabled=False):
         weights = torch.tensor(matrix, dtype=exact, device=x.device)
-        product = x.movedim(dim, -1).to(exact) @ weights.mT
-        return product.to(x.dtype).movedim(-1, dim).contiguous()
+        if lines.ndim == 1:
+            return (lines.to(exact) @ weights.mT).to(x.dtype)
+        out = x.new_empty([len(matrix) if axis == dim % x.ndim else size for axis, size in enumerate(x.shape)])
+        # in parts, so that few of the numbers are in float64 at a time
+        longest = max(range(lines.ndim - 1), key=lambda axis: lines.shape[axis])
+        most = max(1, PART * lines.shape[longest] // max(1, lines.numel() + out.numel()))
+        for start in range(0, lines.shape[longest], most):
+            mine = lines.narrow(longest, start, min(most, lines.shape[longest] - start))
+            out.movedim(dim, -1).narrow(longest, start, mine.shape[longest]).copy_(mine.to(exact) @ weights.mT)
+        return out
 
 
 def _degradation_matrix(geometry: SliceGeometry) -> Float:

@@ -121,7 +121,7 @@ def test_the_prior_is_shown_what_it_was_taught():
     places = (torch.tensor([0]), torch.tensor([1]))
     slices = [torch.nn.functional.pad(y, (0, 0, 0, geometries.operator.shape[1] - len(y))) for y in (rows, columns)]
     taught = joint_guide(geometries, places, (slices[0][None], slices[1][None]), torch.zeros(2, 1))[0]
-    seen = view.shown[:, :, :, 8]
+    seen = torch.stack([*view.shown])[:, :, :, 8]
     torch.testing.assert_close(seen[0], taught, atol=2e-3, rtol=0)
     torch.testing.assert_close(seen[2], geometries.phase[0][:, None].expand(40, 40), atol=1e-4, rtol=0)
     torch.testing.assert_close(seen[7], geometries.phase[1][None, :].expand(40, 40), atol=1e-4, rtol=0)
