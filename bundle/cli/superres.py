@@ -106,8 +106,8 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
     dtype = integer_type(first, settings) if arguments.keep_dtype else np.dtype(np.float32)
 
     from bida.io.nifti import write_volume
-    from bida.mri.memory import return_freed_blocks
     from bida.io.own_results import description
+    from bida.mri.memory import return_freed_blocks
     from bida.mri.pipeline import restore
 
     return_freed_blocks()

@@ -1,7 +1,7 @@
 """All that a training reads in one small file, for machines that the data sets don't fit on or don't get to.
 
-Images as `bida.training.dataset` makes them, normalised and denoised, and label maps, in 8 bits each; what writes it is in
-`bida.training.data`.
+Images as `bida.training.dataset` makes them, normalised and denoised, and label maps, in 8 bits each; `write_pack` of
+`bida.training.data` writes it.
 """
 
 from __future__ import annotations
