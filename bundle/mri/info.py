@@ -81,7 +81,7 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         "slice profile": f"{geometry.profile}, condition number {SliceOperator.build(geometry).condition_number:.2f}",
         "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
         + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
-        "weights": settings.model or RELEASED,
+        "weights": str(settings.model or RELEASED),
         "memory": f"about {needed_bytes(math.prod(grid.voxels for grid in meta.grids)) / 1e9:.1f} GB",
         "time": f"about {seconds:.0f} s",
     }

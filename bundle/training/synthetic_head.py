@@ -105,8 +105,8 @@ def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame, bone: Tenso
         fluid = bone[1] > 0.5
         within_skull = fluid | (bone[0] > draw.uniform(0.2, 0.8)) | (outside < draw.uniform(0, 0.25))
     dark = draw.random() < 0.8  # bone has little signal; with fat or marrow it can have much
-    bone = draw.uniform(0, 0.25) if dark else draw.uniform(0, 0.8)
-    image[within_skull] = float(bone) * (1 + draw.uniform(0, 0.6) * field(0.8)[within_skull])
+    marrow = draw.uniform(0, 0.25) if dark else draw.uniform(0, 0.8)
+    image[within_skull] = float(marrow) * (1 + draw.uniform(0, 0.6) * field(0.8)[within_skull])
     image[fluid] = float(draw.uniform(0, 1.2))
     draw_cord(draw, image, brain, mask, frame)
     image *= head
