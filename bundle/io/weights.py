@@ -89,7 +89,7 @@ def read_weights(path: str | Path | None = None, name: str = "model.pt") -> Weig
         state = unpacked(content)
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError("it holds something else than tensors by their names")
-    if shipped and shipped[-1] != name:  # the files of earlier versions leave out the network that never changed
+    if shipped and shipped[-1].startswith("model-"):  # earlier versions' files leave out the network that never changed
         state = {**{k: v for k, v in read_weights(None, name).state.items() if UNCHANGED in k}, **state}
     return Weights(file, state, digest)
 
