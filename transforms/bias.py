@@ -34,7 +34,7 @@ class CorrectBias(VolumeStep):
     Source: Tustison et al., IEEE Trans. Med. Imaging 29(6):1310-1320, 2010.
     """
 
-    def __init__(self, shrink: int = 6, restore: bool = True) -> None:
+    def __init__(self, shrink: int = 4, restore: bool = True) -> None:
         """Check and keep the settings."""
         if shrink < 1:
             raise SettingsError(f"shrink must be >= 1, got {shrink}")

@@ -6,14 +6,14 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
+from typing import TYPE_CHECKING, Any
 
 from bida.errors import ScanError
 from bida.io.files import sidecar_path
-from bida.io.nifti_file import is_nifti, open_nifti
 from bida.provenance import own_version
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 LONGEST = 79  # bytes of `descrip`, which ends by a zero
 OWN = re.compile(r"bida \S+ (super-resolution|uncertainty)\b")
@@ -46,6 +46,10 @@ def check_scan(source: str | Path | nib.Nifti1Pair) -> None:
     Raises:
         ScanError: It is one.
     """
+    import nibabel as nib  # commands that read no scan start without it
+
+    from bida.io.nifti_file import is_nifti, open_nifti
+
     image, path, record = None, None, None
     if isinstance(source, nib.Nifti1Pair):
         image, path = source, source.get_filename()
