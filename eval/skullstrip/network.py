@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VOXEL_MM = 0.2  # of the isotropic grid on which the network works, in training too
-WINDOW = 80  # voxels: 16 mm, a mouse's head or most of a rat's brain; a multiple of the network's stride
+WINDOW = 96  # voxels: 19.2 mm, a mouse's head or most of a rat's brain; a multiple of the network's stride
 CHANNELS = (16, 32, 64, 128, 256)
 PERCENTILES = (1.0, 99.5)  # of the intensities, mapped to 0 and 1
 LARGEST = 2.0  # above this an intensity tells nothing more
