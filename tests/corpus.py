@@ -393,7 +393,7 @@ FILES = [
     Case("files", "text, named .nrrd", written("notes.nrrd", b"T2w of the third rat"), says("whole image")),
     Case("files", "0 bytes", written("a.nii", b""), says("must be a NIfTI image", "copy it again")),
     Case("files", "a folder without images", lambda folder: (folder / "s").mkdir() or folder / "s",
-         says("DICOM images, got none")),
+         says("must be a scanner's folder")),
     *(Case("files", f"plain, cut at {share}", after(nifti(), cut(share)), says("copy it again"))
       for share in (0.01, 0.03, 0.5, 0.99)),
     *(Case("files", f"packed, cut at {share}", after(nifti(name="a.nii.gz"), cut(share)), says("copy it again"))

@@ -163,7 +163,7 @@ CASES: list[tuple[Maker, tuple[str, ...]]] = [
     (scaled(1e6), ("rodent", "correct the header")),
     (forms_apart, ("qform and sform must agree, got corners 2 voxels apart", "set the code of the wrong one to 0")),
     (flat_affine, ("must be invertible", "correct the header")),
-    (empty_folder, ("DICOM images, got none", "give the folder that holds them")),
+    (empty_folder, ("it holds no file of either", "name an image file")),
 ]
 
 

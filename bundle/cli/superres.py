@@ -16,7 +16,7 @@ from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, make_folder, recorded, sidecar_path, stem
+from bida.io.files import check_output, make_folder, recorded, result_path, sidecar_path, stem
 from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
@@ -220,6 +220,9 @@ def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:
     if len(files) != 1:
         found = " and ".join(files) or "none"
         raise SettingsError(f"superres: one file to write must be named, got {found}; give SCAN OUT, or many -o DIR")
+    if Path(files[0]).is_dir():  # perhaps a second scan's, into which nothing must be written
+        name = result_path(files[0], words[0])
+        raise SettingsError(f"{files[0]}: must be a file to write, it is a folder; -o {files[0]} writes {name}")
     return [words[0]], files[0]
 
 

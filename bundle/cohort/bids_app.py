@@ -113,6 +113,13 @@ def thick_scans(layout: Any, wanted: Wanted) -> tuple[list[Any], list[str]]:
             passed.append(f"{image.path}: passed over, its voxels are isotropic ({told} mm)")
         else:
             images.append(image)
+    if not found and wanted.suffixes:
+        rest = {name: value for name, value in chosen.items() if name != "suffix"}
+        there = ", ".join(sorted(layout.get(return_type="id", target="suffix", **rest))) or "none"
+        raise SettingsError(
+            f"--suffix: must be one of the scans' that are asked for, got {', '.join(wanted.suffixes)}; there are "
+            f"{there}"
+        )
     if not images:
         others = f"; {len(passed)} are passed over, such as {passed[0]}" if passed else ""
         raise SettingsError(

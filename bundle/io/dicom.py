@@ -66,8 +66,11 @@ def find_series(path: Path) -> list[Series]:
     headers = {file: read_header(file) for file in files if _is_meant(file)}
     images = {file: header for file, header in headers.items() if is_image(file, header)}
     if not images:
-        found = f"{len(headers)} DICOM file(s) without an image" if headers else "none"
-        raise ScanError(f"{path}: the folder must hold DICOM images, got {found}; give the folder that holds them")
+        found = f"{len(headers)} DICOM file(s) without an image" if headers else "no file of either"
+        raise ScanError(
+            f"{path}: must be a scanner's folder (DICOM or ParaVision), it holds {found}; name an image file or the "
+            "folder that holds the scan"
+        )
 
     def uid(file: Path) -> str:
         return str(value_of(images[file], "SeriesInstanceUID") or "")

@@ -106,9 +106,9 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
     }
 
 
-def range_of(one: Shown | None) -> str:
-    """Return the intensities that are drawn dark and bright, as text; nothing of no volume."""
-    return "" if one is None else " to ".join(f"{limit:.3g}" for limit in one.window)
+def range_of(one: Shown | None) -> list[str]:
+    """Return the intensities at the two ends of a volume's colours, as text; none of no volume."""
+    return [] if one is None else [f"{limit:.3g}" for limit in one.window]
 
 
 def bricks_of(volume: NDArray[Any], geometry: SliceGeometry) -> float | None:

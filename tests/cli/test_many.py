@@ -60,6 +60,7 @@ def test_a_dry_run_does_nothing(scans: list[Path], tmp_path: Path, capsys: pytes
         (["a.nii", "-o", "out", "--preview", "x.png"], "--preview: is for one scan, got a folder of results, out"),
         (["-o", "out"], "a scan must be named, got none"),
         (["nowhere", "-o", "out"], "nowhere: must exist"),
+        (["a.nii", "."], ".: must be a file to write, it is a folder; -o . writes a_superres.nii.gz"),
     ],
 )
 def test_what_does_not_go_together(

@@ -86,6 +86,8 @@ def test_what_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
         thick_scans(open_layout(folder), Wanted(participants=("09",)))
     with pytest.raises(SettingsError, match="at least one scan must have thick slices, none has; 1 are passed over"):
         thick_scans(open_layout(folder), Wanted(participants=("02",), suffixes=("T2w",)))
+    with pytest.raises(SettingsError, match=r"--suffix: must be one of .*, got T2; there are T1w, T2w$"):
+        thick_scans(open_layout(folder), Wanted(suffixes=("T2",)))
     with pytest.raises(SettingsError, match=r"must hold dataset_description\.json"):
         open_layout(tmp_path)
     with pytest.raises(SettingsError, match="results must be there, got none; run participant first"):

@@ -357,7 +357,9 @@ def test_a_folder_that_may_not_be_listed_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, "must hold DICOM images, got none")
+    refused(
+        tmp_path, "must be a scanner's folder (DICOM or ParaVision), it holds no file of either", "name an image file"
+    )
 
 
 # [R, A, S] of a quadruped from DICOM's left, dorsal, cranial (PS3.3 C.7.6.2.1.1)

@@ -43,6 +43,8 @@ def test_it_says_what_the_record_says(run: tuple[Path, Any]) -> None:
     assert found["verdict"] == result.record["verdict"]
     assert found["warnings"] == result.record["warnings"]
     assert list(found["volumes"]) == ["thick", "cubic", "result", "uncertainty"]
+    std = np.percentile(result.std, (5, 99.5))
+    assert found["uncertainty"] == [f"{limit:.3g}" for limit in std]
     numbers = dict(found["numbers"])
     assert numbers["slices"] == "18, 0.75 mm apart, 0.75 mm thick (assumed), profile slr"
     assert numbers["through-plane axis"] == "A (posterior-anterior)"
@@ -137,6 +139,9 @@ def test_a_browser_draws_and_swipes_offline(run: tuple[Path, Any], browser: Any,
     drawn = {name: pixels(browser, name) for name in ("thick", "cubic", "result")}
     assert all(picture.std() > 20 for picture in drawn.values())
     assert np.abs(drawn["thick"] - drawn["result"]).mean() > 0.5
+    low, high = (f"{limit:.3g}" for limit in np.percentile(result.std, (5, 99.5)))
+    assert browser.find_element("id", "legend").text.split() == [low, high]
+    assert browser.find_element("css selector", "#legend i").size["width"] > 50
     set_to(browser, "uncertainty", 80, "input")
     red_less_blue = [np.abs(one[..., 0] - one[..., 2]).mean() for one in (pixels(browser, "result"), drawn["cubic"])]
     assert red_less_blue[0] > 5 * red_less_blue[1]
