@@ -23,6 +23,7 @@ from typing import NoReturn
 from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
 
 ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SHELLS = ("bash", "zsh", "tcsh")  # that shtab knows
 EPILOG = "Research use only, not for diagnosis."
 COMMANDS = {  # each is a module of this package, with add_options and run
     "superres": "turn a thick-slice scan into an isotropic volume, or many scans",
@@ -76,6 +77,7 @@ def parser(named: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser of every command; those that are not in ``named`` have no options yet."""
     main = Parser(prog="bida", description="Isotropic volumes from thick-slice rodent MR scans.", epilog=EPILOG)
     main.add_argument("--version", action="store_true", help="show versions and exit")
+    main.add_argument("--print-completion", choices=SHELLS, help="print what completes commands and options in a shell")
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, epilog=EPILOG, allow_abbrev=False)
@@ -121,13 +123,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(words: Sequence[str]) -> int:
     """Run a command; return its exit code, see ``main``."""
     arguments = parser([word for word in words if word in COMMANDS]).parse_args(words)
-    if not arguments.version and arguments.command is None:
+    asked = arguments.version or arguments.print_completion is not None
+    if not asked and arguments.command is None:
         parser([]).print_help()
         return 2
     try:
         with memory_errors(), file_errors():
             check_current_folder()
-            code = print_versions() if arguments.version else command(arguments.command).run(arguments) or 0
+            if arguments.print_completion is not None:
+                code = print_completion(arguments.print_completion)
+            else:
+                code = print_versions() if arguments.version else command(arguments.command).run(arguments) or 0
             sys.stdout.flush()
     except BrokenPipeError:  # who read what is printed has gone; what is written to files is whole
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's own last flush goes there
@@ -196,6 +202,29 @@ def print_versions() -> int:
     from bida.provenance import versions
 
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    return 0
+
+
+def print_completion(shell: str) -> int:
+    """Print the script that completes commands, options and file names in a shell; return 0.
+
+    Raises:
+        SettingsError: shtab is not installed.
+    """
+    try:
+        import shtab
+    except ImportError:
+        cure = "pip install 'bida-mri[completion]'"
+        raise SettingsError(f"--print-completion: shtab must be installed, it is not; {cure}") from None
+    main = parser()
+    ahead: list[argparse.ArgumentParser] = [main]
+    while ahead:
+        for action in ahead.pop()._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                ahead += action.choices.values()
+            elif action.nargs != 0 and action.choices is None and action.type in (None, str):  # no numbers
+                vars(action)["complete"] = shtab.FILE
+    print(shtab.complete(main, shell))
     return 0
 
 

@@ -115,10 +115,10 @@ def thick_scans(layout: Any, wanted: Wanted) -> tuple[list[Any], list[str]]:
             images.append(image)
     if not found and wanted.suffixes:
         rest = {name: value for name, value in chosen.items() if name != "suffix"}
-        there = ", ".join(sorted(layout.get(return_type="id", target="suffix", **rest))) or "none"
+        known = ", ".join(sorted(layout.get(return_type="id", target="suffix", **rest))) or "none"
         raise SettingsError(
             f"--suffix: must be one of the scans' that are asked for, got {', '.join(wanted.suffixes)}; there are "
-            f"{there}"
+            f"{known}"
         )
     if not images:
         others = f"; {len(passed)} are passed over, such as {passed[0]}" if passed else ""

@@ -214,10 +214,36 @@ def test_help_answers_at_once():
     assert min(times) < 0.5, times
 
 
+def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
+    pytest.importorskip("shtab", reason="shtab is not installed")
+    assert main(["--print-completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf-8")
+    (tmp_path / "mouse.nii.gz").touch()
+    for words, expected in (
+        ("bida superres-m", ["superres-masked"]),
+        ("bida superres --thi", ["--thickness"]),
+        ("bida superres mou", ["mouse.nii.gz"]),
+        ("bida info --like mou", ["mouse.nii.gz"]),
+    ):
+        typed = f"COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}"
+        ask = f"{typed}; _shtab_bida 2> errors; echo ${{COMPREPLY[@]}}"
+        run = subprocess.run(["bash", "-c", f". ./script; {ask}"], capture_output=True, text=True, cwd=tmp_path)
+        assert run.stdout.split() == expected, words
+
+
+def test_completion_without_its_package_is_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--print-completion", "zsh"]) == 2
+    cure = "pip install 'bida-mri[completion]'"
+    told = f"bida: error: --print-completion: shtab must be installed, it is not; {cure}\n"
+    assert capsys.readouterr().err == told
+
+
 def test_options_not_given_stay_away():
+    top = {"command", "version", "print_completion"}
     many = {"report", "workers", "scheduler", "json", "dry_run"}
     own = {"combine", "out", "preset", "uncertainty", "keep_draws", "keep_dtype", "preview", "labels", "overwrite"}
-    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {"command", "words", "version", *own, *many}
+    assert set(vars(parser().parse_args(["superres", "a", "b"]))) == {*top, "words", *own, *many}
 
 
 def test_no_command_shows_help(capsys):
