@@ -42,6 +42,7 @@ from bida.transforms.bias import level_in_tissue
 PRIOR_ERROR = (0.4, 0.1)
 EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are met to
 ALONE = 0.02  # share of what the volume shows that only the first axis has, from which its own passes go on there
+SLIGHT = 1e-3  # what a pass counts where the other scan that it is told of does not reach, for where none else counts
 MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
 
 
@@ -200,14 +201,15 @@ class JointMeasurement(Evidence):
         return [View(plane, axis, self._shown(axis, other) if guided else None) for plane, axis, other in found]
 
     def shares(self) -> list[Tensor] | None:
-        """Return where each pass counts: where a scan lies that its slices are thick in; the lone ones elsewhere."""
+        """Return where each pass counts: where both scans lie that it is told of; the lone ones, elsewhere."""
         if not self.partial:
             return None
-        others = torch.stack([self._reached(self._along(axis)) for axis in self.axes[1:]]).amax(dim=0)
-        found = []
-        for _, axis, other in self._passes():
-            found.append(1 - others if other is None else self._reached(self._along(axis)))
-        return found
+        reached = {axis: self._reached(self._along(axis)) for axis in self.axes}
+        others = torch.stack([reached[axis] for axis in self.axes[1:]]).amax(dim=0)
+        return [
+            1 - others if other is None else reached[axis] * reached[other].clamp(min=SLIGHT)
+            for _, axis, other in self._passes()
+        ]
 
     def agreeing(self, x: Tensor) -> Tensor:
         """Return a volume that was put together of parts; exact scans are met across the seams."""
@@ -335,11 +337,15 @@ class JointMeasurement(Evidence):
         made[3] = 0.0 if second is None else how_made(second.slices.geometry)[0]
         whole = [self._padded.new_full((1,), value).expand_as(self._padded) for value in made]
         places = [self._phase(scan), self._padded.new_zeros(1).expand_as(self._padded)]
-        if second is not None:
+        measured = self._padded
+        if second is None:
+            first = self.scans[0]  # on the volume's own grid; a lone scan is shown by itself
+            measured = self._around(SliceOperator.build(first.geometry).pinv(first.y))
+        else:
             # where the second scan ends the first one is alone
             reached = self._reached(second)
             places[1], whole[3] = reached * self._phase(second), reached * whole[3]
-        return [self._padded, self._padded, places[0], *whole, places[1]]
+        return [self._padded, measured, places[0], *whole, places[1]]
 
     def _along(self, axis: int) -> PosedScan:
         """Return the scan with the least noise of those that are thick along an axis."""

@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 Volume = TypeVar("Volume", bound=Any)
 
 
-def mean_of(volumes: Sequence[Volume]) -> Volume:
-    """Return the mean of arrays or tensors of one shape."""
-    return sum(volumes[1:], start=volumes[0]) / len(volumes)
+def mean_of(volumes: Sequence[Volume], shares: Sequence[Volume] | None = None) -> Volume:
+    """Return the mean of arrays or tensors of one shape, each voxel by the shares of each where they are given."""
+    if shares is None:
+        return sum(volumes[1:], start=volumes[0]) / len(volumes)
+    weighted = [share * volume for share, volume in zip(shares, volumes, strict=True)]
+    return sum(weighted[1:], start=weighted[0]) / sum(shares[1:], start=shares[0])
 
 
 class Moments:

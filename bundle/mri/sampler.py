@@ -175,12 +175,11 @@ class BiplanarSampler:
                 cropped = [scan.cropped(v) for v in volumes]
                 averaged = 1.0 if reference is None else averaged_weight(weight, cropped, scan.cropped(reference))
             shares = scan.shares() if self.options.fusion == "final" else None
-            x = mean_of(volumes)
+            x = mean_of(volumes, shares)
             if shares is not None:
-                total = torch.stack([s * v for s, v in zip(shares, volumes)]).sum(dim=0)
-                x = scan.agreeing(total / torch.stack(shares).sum(dim=0))
+                x = scan.agreeing(x)
             del volumes
-            spread = mean_of([one.square_() for one in told]).sqrt_() if told else None
+            spread = mean_of([one.square_() for one in told], shares).sqrt_() if told else None
             told.clear()
             if reference is not None and averaged < 1:
                 away = (x - reference).mul_(1 - averaged)  # of the prior's result, which may be right
