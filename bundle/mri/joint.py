@@ -16,21 +16,10 @@ from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition, Level
 from bida.mri.content import CONSTANT, background, content
 from bida.mri.evidence import Evidence, Leftover, Restore, View
-from bida.mri.familiarity import is_mere_noise, kind_of_scan
-from bida.mri.selfcheck import (
-    Errors,
-    SelfCheck,
-    check_of,
-    chosen_indices,
-    denoised,
-    plane_across,
-    slice_geometry,
-    sums_over_slices,
-    window,
-)
+from bida.mri.joint_check import several_check
+from bida.mri.selfcheck import SelfCheck, plane_across
 from bida.mri.settings import SamplerOptions
-from bida.physics.consistency import KEPT_LEAST, TISSUE, cubic, share_kept
-from bida.physics.geometry import SliceGeometry
+from bida.physics.consistency import KEPT_LEAST, TISSUE, share_kept
 from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide, how_made, slice_phase_at
 from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
@@ -286,29 +275,7 @@ class JointMeasurement(Evidence):
             restore: the way of restoring that is checked.
             noise: of no account, every scan has its own.
         """
-        parts: list[Errors] = []
-        planes, noisy, count = [], True, 0
-        for axis in self.axes:
-            scan = next(one for one in self.scans if one.geometry.axis == axis)
-            chosen = chosen_indices(scan.y, axis, scan.geometry.missing)
-            sizes = [n for k, n in enumerate(scan.y.shape) if k != axis]
-            if not chosen or min(sizes) < network.stride:
-                continue
-            index = torch.tensor(chosen, device=scan.y.device)
-            sharp = window(scan.y.index_select(axis, index), axis, network.stride)
-            truth = sharp if scan.noise <= 0 else denoised(sharp, axis, scan.noise)
-            for layout in layouts([(one.geometry, one.noise) for one in self.scans], axis, truth.shape):
-                errors = stack_errors(truth, layout, axis, network.stride, restore)
-                if errors is not None:
-                    parts.append(errors)
-            planes.append(plane_across(axis))
-            noisy = noisy and is_mere_noise(truth, scan.noise)
-            count += len(chosen)
-        if not parts:
-            return None
-        joined = Errors(*(torch.cat(rows) for rows in zip(*((e.xx, e.rr, e.xr, e.cc) for e in parts))))
-        sizes = [len(one.xx) for one in parts]
-        return check_of(joined, sizes, "+".join(planes), count, kind_of_scan(self.scans[0].y), noisy)
+        return several_check(self.scans, self.axes, network, restore, JointMeasurement)
 
     def _contradictions(self) -> list[float]:
         """Return the root mean square of what the guide leaves of each scan, in tissue; 0 for those with noise."""
@@ -383,68 +350,3 @@ def passes(axes: Sequence[int]) -> list[tuple[str, int, int | None]]:
     if len(axes) == 1:
         return [(plane, axes[0], None) for plane in PLANES if NORMAL[plane] != axes[0]]
     return [(plane_across(3 - a - b), a, b) for a in axes for b in axes if a != b]
-
-
-def layouts(
-    scans: Sequence[tuple[SliceGeometry, float]], axis: int, shape: Sequence[int]
-) -> list[list[tuple[SliceGeometry, float]]]:
-    """Return how scans are laid on sharp slices, thick along their two axes instead of the one they are stacked along.
-
-    Args:
-        scans: geometry and noise of each.
-        axis: along which the sharp slices are stacked.
-        shape: of their stack [R, A, S].
-
-    Returns:
-        One set of scans; for scans all thick along that one axis one set along each of the other two.
-    """
-    one, other = (k for k in range(3) if k != axis)
-    axes = {geometry.axis for geometry, _ in scans}
-
-    def laid(along: int, geometry: SliceGeometry, noise: float) -> tuple[SliceGeometry, float]:
-        return slice_geometry(geometry, along, shape[along]), noise
-
-    if axes == {axis}:
-        return [[laid(along, *scan) for scan in scans] for along in (one, other)]
-    free = [k for k in (one, other) if k not in axes]
-    placed = []
-    for geometry, noise in scans:
-        if geometry.axis != axis:
-            placed.append(laid(geometry.axis, geometry, noise))
-        elif free:
-            placed.append(laid(free[0], geometry, noise))
-    return [placed]
-
-
-def stack_errors(
-    truth: Tensor, layout: Sequence[tuple[SliceGeometry, float]], axis: int, stride: int, restore: Restore
-) -> Errors | None:
-    """Make a stack of sharp slices thick as scans are laid on it, restore it, and return the errors.
-
-    Args:
-        truth: sharp slices [R, A, S], stacked along an axis.
-        layout: geometry and noise of each scan.
-        axis: see above.
-        stride: the network's.
-        restore: see `JointMeasurement.self_check`.
-
-    Returns:
-        The errors; None where a scan would have fewer than two slices.
-    """
-    if any(geometry.slices < 2 for geometry, _ in layout):
-        return None
-    inside = (truth > TISSUE).to(truth.dtype)
-    located, interpolations = [], []
-    for number, (geometry, noise) in enumerate(layout):
-        thick = SliceOperator.build(geometry).forward(truth)
-        if noise > 0:
-            drawn = np.random.Generator(np.random.Philox(number)).standard_normal(tuple(thick.shape), dtype=np.float32)
-            thick = thick + noise * torch.from_numpy(drawn).to(thick)
-        scale = np.diag([*[geometry.voxel_mm] * 3, 1.0])
-        located.append(LocatedScan(thick, geometry, scale, noise))
-        interpolations.append(truth - cubic(thick, geometry))
-    stack = JointMeasurement(located, stride, 1)
-    g = stack.cropped(stack.reference(stack.noise_of(SamplerOptions())))
-    x, r = truth - g, stack.cropped(restore(stack, plane_across(axis))) - g
-    c = min(interpolations, key=lambda one: float((inside * one.square()).sum()))
-    return Errors(*(sums_over_slices(inside * a, b, axis) for a, b in ((x, x), (r, r), (x, r), (c, c))))

@@ -188,7 +188,10 @@ def test_the_bundle_runs_it(data, tmp_path):
         ({"strippers": ["threshold", "threshold"]}, "--strippers: must name at least one, each once"),
         ({"strippers": []}, "--strippers: must name at least one"),
         ({"strippers": ["command:rbm {in}"]}, r"must hold \{in\} and \{out\}"),
-        ({"strippers": ["rs2net"]}, "RS2_pretrained_model.pt; on the command line name the stripper 'rs2net:WEIGHTS' with it"),
+        (
+            {"strippers": ["rs2net"]},
+            "RS2_pretrained_model.pt; on the command line name the stripper 'rs2net:WEIGHTS'",
+        ),
         ({"factors": [1.0]}, "--factors: must be above 1, got 1"),
         ({"factors": [2.5, 2.5]}, "each once"),
         ({"axis": "Z"}, "--axis: must be R, A or S, got Z"),

@@ -9,7 +9,7 @@ from bida.microscopy.dataset import StackSlices
 from bida.microscopy.load import IntensityLine, load_stack
 from bida.microscopy.stacks.paths import split_range
 from bida.microscopy.stacks.stack import Stack, block_mean
-from bida.training.handlers import names
+from bida.training.start import names
 
 RNG = np.random.default_rng(0)
 STACKS = {

@@ -10,14 +10,16 @@ from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.diffusion.unet import SliceUNet
-from bida.mri.joint import JointMeasurement, Shading, layouts, passes
+from bida.mri.joint import JointMeasurement, Shading, passes
+from bida.mri.joint_check import layouts
 from bida.mri.sampler import BiplanarSampler
 from bida.mri.settings import SamplerOptions
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide, shown
 from bida.physics.joint import LocatedScan
 from bida.physics.operators import SliceOperator
-from bida.training.batches import Geometries, joint_guide
+from bida.training.batches import joint_guide
+from bida.training.geometries import Geometries
 from bida.transforms.augment.thicken import ThickenSliced
 
 D = 0.15

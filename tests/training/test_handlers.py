@@ -16,15 +16,8 @@ from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError
 from bida.io.weights import load_weights
-from bida.training.handlers import (
-    Checkpoints,
-    ExportWeights,
-    SpreadLoss,
-    prepare,
-    set_seed,
-    warmup_cosine,
-    warmup_cosine_scheduler,
-)
+from bida.training.handlers import Checkpoints, ExportWeights, SpreadLoss, warmup_cosine, warmup_cosine_scheduler
+from bida.training.start import prepare, set_seed
 
 SMALL = {
     "network#bare#channels": [64],

@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser
 
 from bida.cli.parser import main
 from bida.errors import SettingsError
-from bida.training.handlers import names
 from bida.training.run import as_literal, config_errors, override, read_config
+from bida.training.start import names
 
 CODE = "$__import__('pathlib').Path('ran').touch()"
 
