@@ -29,29 +29,31 @@ WORKERS = 8  # processes that prepare crops for a GPU, at most; one keeps up wit
 
 
 class Pace(Protocol):
-    """How long and how fast to train.
-
-    Attributes:
-        minutes: Time to spend.
-        rate: Largest learning rate.
-        pull: Share of the way back to the first weights at each step at the largest rate (Li et al. 2018, L2-SP).
-        batch_size: Crops a step.
-        decay: Of the average of the weights.
-        save_seconds: Time between checkpoints.
-    """
+    """How long and how fast to train."""
 
     @property
-    def minutes(self) -> float: ...  # noqa: D102
+    def minutes(self) -> float:
+        """Time to spend."""
+
     @property
-    def rate(self) -> float: ...  # noqa: D102
+    def rate(self) -> float:
+        """Largest learning rate."""
+
     @property
-    def pull(self) -> float: ...  # noqa: D102
+    def pull(self) -> float:
+        """Share of the way back to the first weights at each step at the largest rate (Li et al. 2018, L2-SP)."""
+
     @property
-    def batch_size(self) -> int: ...  # noqa: D102
+    def batch_size(self) -> int:
+        """Crops a step."""
+
     @property
-    def decay(self) -> float: ...  # noqa: D102
+    def decay(self) -> float:
+        """Of the average of the weights."""
+
     @property
-    def save_seconds(self) -> float: ...  # noqa: D102
+    def save_seconds(self) -> float:
+        """Time between checkpoints."""
 
 
 def train_for(
