@@ -101,22 +101,25 @@ def thick_scan(
     path: Path,
     axis: int | None = None,
     seed: int = SEED,
+    margin: int = 0,
 ) -> ThickScan:
     """Write thick slices (SLR, as thick as they are apart) of data on a truth's grid, with Rician noise and a sidecar.
 
-    Each slice has noise of its own. They are across the truth's axis where none is given.
+    Each slice has noise of its own. They are across the truth's axis where none is given. Data may show a margin of so
+    many voxels more at either end of that axis.
     """
     sizes, axis = spacing_of(truth.affine), truth.axis if axis is None else axis
-    slices, geometry = simulate_slices(data, sizes[axis], axis, factor)
+    slices, geometry = simulate_slices(data, sizes[axis], axis, factor, margin=margin)
     if sigma > 0:
         slices = add_noise(slices, sigma, seed)
-    grids = [AxisGrid(n, size) for n, size in zip(data.shape, sizes)]
+    shape = truth.data.shape
+    grids = [AxisGrid(n, size) for n, size in zip(shape, sizes)]
     grids[axis] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
-    affine = resampled_affine(truth.affine, data.shape, sizes, grids)
+    affine = resampled_affine(truth.affine, shape, sizes, grids)
     write_volume(path, slices, affine, overwrite=True)
     sidecar = {"SliceThickness": geometry.thickness_mm, "SpacingBetweenSlices": geometry.slice_spacing_mm}
     write_json(sidecar_path(path), sidecar, overwrite=True)
-    return ThickScan(path, slices, affine, geometry, truth.path, data.shape, truth.affine)
+    return ThickScan(path, slices, affine, geometry, truth.path, shape, truth.affine)
 
 
 def bricks(volume: Volume, truth: Truth, geometry: SliceGeometry) -> float:

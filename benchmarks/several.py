@@ -41,7 +41,7 @@ from bida.mri.settings import Settings
 from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic
 from bida.physics.joint import LEAST_NOISE
-from bida.physics.simulate import moved, random_motion
+from bida.physics.simulate import margin_of, moved, random_motion
 from bida.transforms.way import back
 
 GAIN = {"volume": "", "factor": "g", "snr": "", "scans": "", "method": "", "psnr": ".2f", "cpu_s": ".0f"}
@@ -81,8 +81,11 @@ def scan_across(
     truth: Truth, axis: int, factor: float, sigma: float, path: Path, seed: int = 0, motion: Volume | None = None
 ) -> ThickScan:
     """Write thick slices of a truth across an axis, with a sidecar; of one that was moved it does not say so."""
-    data = truth.data if motion is None else moved(truth.data, truth.affine, motion).astype(np.float32)
-    return thick_scan(truth, data, factor, sigma, path, axis, 10 * axis + seed)
+    if motion is None:
+        return thick_scan(truth, truth.data, factor, sigma, path, axis, 10 * axis + seed)
+    margin = margin_of(truth.data.shape[axis], factor)
+    data = moved(truth.data, truth.affine, motion, axis, margin).astype(np.float32)
+    return thick_scan(truth, data, factor, sigma, path, axis, 10 * axis + seed, margin)
 
 
 def settings_of(arguments: argparse.Namespace, truth: Truth, align: bool = False) -> Settings:

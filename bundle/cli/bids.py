@@ -38,6 +38,14 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
+def main() -> int:
+    """Run `bida bids` by its own name, `bida-bids`, as BIDS-Apps have one; return the exit code."""
+    from bida.cli.parser import main as bida
+
+    sys.argv.insert(1, "bids")
+    return bida()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Restore what is wanted, or sum up what is there."""
     from bida.cohort.bids_app import Wanted, check_derivative, describe, jobs_of, open_layout, thick_scans, write_table

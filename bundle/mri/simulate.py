@@ -15,7 +15,7 @@ from bida.io.nifti import source_header, write_volume
 from bida.physics.geometry import Float, SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, resampled_affine, spacing_of
 from bida.physics.rician import add_noise, add_noise_of_snr
-from bida.physics.simulate import check_motion, check_simulation, moved, random_motion, simulate_slices
+from bida.physics.simulate import check_motion, check_simulation, margin_of, moved, random_motion, simulate_slices
 from bida.provenance import versions
 from bida.transforms.base import ScanImage
 from bida.transforms.load import LoadScan
@@ -84,8 +84,11 @@ def simulate_file(
     orient = OrientRAS()
     thin, turned = orient.forward(loaded)
     along, spacing = AXES.index(axis), spacing_of(thin.affine)
-    still = thin.data[0] if motion is None else torch.from_numpy(moved(thin.numpy(), thin.affine, motion))
-    slices, geometry = simulate_slices(still, spacing[along], along, factor, thickness_mm, profile)
+    margin, shown = 0, thin.data[0]
+    if motion is not None:  # slices at the ends see what moved into them
+        margin = margin_of(thin.shape[along], factor)
+        shown = torch.from_numpy(moved(thin.numpy(), thin.affine, motion, along, margin))
+    slices, geometry = simulate_slices(shown, spacing[along], along, factor, thickness_mm, profile, margin=margin)
     kind = "gaussian" if noise > 0 else ""
     if snr is not None:
         kind = "rician"

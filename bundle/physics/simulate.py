@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ def simulate_slices(
     noise: float = 0.0,
     seed: int = 0,
     snr: float | None = None,
+    margin: int = 0,
 ) -> tuple[Volume, SliceGeometry]:
     """Degrade a volume to m = ceil(n / factor) thick slices that share its centre, optionally with noise.
 
@@ -46,6 +48,8 @@ def simulate_slices(
         noise: standard deviation of the Gaussian noise added to the slices, in units of the volume's intensities.
         seed: seed of that noise, >= 0.
         snr: instead of it, Rician noise: mean in tissue (`bida.physics.rician.tissue`) over sigma of one slice.
+        margin: voxels at either end of `axis` that are seen, though the grid for which n and the geometry stand ends
+            before them; see `margin_of`.
 
     Returns:
         The slices, same kind and axes as the volume, float32 (float64 if the volume is), and their geometry.
@@ -64,25 +68,39 @@ def simulate_slices(
             f"thickness_mm must be left out with a profile file, whose thickness is {measured:.4g} mm, "
             f"got {thickness_mm:g} mm and {profile}; leave one out"
         )
-    spacing = factor * voxel_mm
+    spacing, voxels = factor * voxel_mm, volume.shape[axis] - 2 * margin
     thickness = measured or (spacing if thickness_mm is None else thickness_mm)
     geometry = SliceGeometry(
         axis=axis,
-        slices=math.ceil(volume.shape[axis] / factor * (1.0 - ROUNDING)),
+        slices=_slices(voxels, factor),
         slice_spacing_mm=spacing,
         thickness_mm=thickness,
-        voxels=volume.shape[axis],
+        voxels=voxels,
         voxel_mm=voxel_mm,
         profile=profile,
     )
     if isinstance(volume, np.ndarray):
         volume = np.ascontiguousarray(volume)  # torch takes no negative strides, which reorienting leaves
-    slices = SliceOperator.build(geometry).forward(torch.as_tensor(volume))
+    operator = SliceOperator.build(replace(geometry, voxels=volume.shape[axis]))  # about the same centre
+    slices = operator.forward(torch.as_tensor(volume))
     if noise > 0:
         slices = add_noise(slices, noise, seed, "gaussian")
     if snr is not None:
         slices, _ = add_noise_of_snr(slices, axis, snr, seed)
     return (slices.numpy() if isinstance(volume, np.ndarray) else slices), geometry
+
+
+def margin_of(voxels: int, factor: float) -> int:
+    """Return by how many voxels a volume must extend beyond a grid for the slices at either end to be whole.
+
+    Slices of `simulate_slices` reach over the ends of a grid of so many voxels, and their profile beyond themselves.
+    """
+    return math.ceil((_slices(voxels, factor) * factor - voxels) / 2 + factor)
+
+
+def _slices(voxels: int, factor: float) -> int:
+    """Return how many slices cover a grid."""
+    return math.ceil(voxels / factor * (1.0 - ROUNDING))
 
 
 def check_simulation(factor: float, noise: float, seed: int, snr: float | None = None) -> None:
@@ -141,7 +159,7 @@ def check_motion(move_mm: float, degrees: float) -> None:
         raise SettingsError(f"move must turn by 0 to 180 degrees, got {degrees:g}")
 
 
-def moved(volume: NDArray[Any], affine: Float, motion: Float) -> NDArray[Any]:
+def moved(volume: NDArray[Any], affine: Float, motion: Float, axis: int = 0, margin: int = 0) -> NDArray[Any]:
     """Return a volume as one sees it that has moved: what the grid shows at p is what the volume has at M p.
 
     By B-splines of order 5; beyond its faces the volume is mirrored.
@@ -150,11 +168,16 @@ def moved(volume: NDArray[Any], affine: Float, motion: Float) -> NDArray[Any]:
         volume: real array [X, Y, Z].
         affine: 4 x 4, voxel index to p, mm.
         motion: M, 4 x 4, mm.
+        axis: along which more is shown than the volume's own grid.
+        margin: by so many voxels at either end.
 
     Returns:
-        Array of the volume's shape and type.
+        Array of the volume's type, and of its shape but for the margin.
     """
     from scipy.ndimage import affine_transform  # when motion is asked for
 
-    index = np.linalg.solve(affine, motion @ affine)
-    return affine_transform(volume, index, order=5, mode="reflect", output=volume.dtype)
+    index, start, shape = np.linalg.solve(affine, motion @ affine), np.zeros(3), list(volume.shape)
+    start[axis], shape[axis] = -margin, shape[axis] + 2 * margin
+    offset = index[:3, :3] @ start + index[:3, 3]
+    given = {"order": 5, "mode": "reflect", "output": volume.dtype}
+    return affine_transform(volume, index[:3, :3], offset, tuple(shape), **given)

@@ -132,6 +132,26 @@ def test_a_scan_that_moved_shows_what_the_truth_has_at_the_true_matrix(make_scan
     assert 0 < np.linalg.norm((motion @ middle - middle)[:3]) <= 0.5
 
 
+def test_slices_at_the_ends_show_what_moved_into_them():
+    from bida.physics.geometry import SliceGeometry
+    from bida.physics.operators import SliceOperator
+    from bida.physics.simulate import margin_of, moved, simulate_slices
+
+    z = np.arange(40)
+    whole = np.broadcast_to(np.sin(0.5 * z) + 0.1 * z, (6, 6, 40)).astype(np.float32)
+    motion = np.eye(4)
+    motion[2, 3] = 3.0  # whole voxels
+    centre = np.eye(4)
+    margin = margin_of(22, 5)
+    assert margin == 7  # five slices reach over 22 voxels by one and a half, and see a little more
+    shown = moved(whole, centre, motion, 2, -9 + margin)  # of a grid of 22 voxels in the middle of 40
+    np.testing.assert_allclose(shown[0, 0, :35], whole[0, 0, 5:], atol=1e-3)
+    slices, geometry = simulate_slices(shown, 0.2, 2, 5, profile="box", margin=margin)
+    assert (geometry.voxels, geometry.slices) == (22, 5)
+    operator = SliceOperator.build(SliceGeometry(2, 5, 1.0, 1.0, 40, 0.2, "box"))
+    np.testing.assert_allclose(slices[0, 0], operator.matrix @ np.roll(whole[0, 0], -3), atol=1e-3)
+
+
 def test_motions_fill_the_range_and_follow_the_seed(make_scan, tmp_path):
     from bida.physics.simulate import random_motion
 
