@@ -76,14 +76,31 @@ def _wait(
             "allow more time or a smaller scan"
         ) from error
     finally:  # an interrupt (Ctrl-C) comes this way too
-        with suppress(ProcessLookupError, PermissionError):  # the group is gone, or only its zombies are left
-            os.killpg(process.pid, signal.SIGKILL)
+        _end(process.pid)
         process.wait()
+
+
+def _end(leader: int) -> None:
+    """Kill a program and what it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):  # the group is gone, or only its zombies are left
+            os.killpg(leader, signal.SIGKILL)
+        return
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):  # Windows has no groups: those that it started while it lives
+        program = psutil.Process(leader)
+        for one in [*program.children(recursive=True), program]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @contextmanager
 def _watched(group: int) -> Iterator[None]:
-    """Let a shell kill a process group, should this process be killed while the block runs."""
+    """Let a shell kill a process group, should this process be killed while the block runs; on Windows none does."""
+    if not hasattr(os, "killpg"):
+        yield
+        return
     watch = subprocess.Popen(
         ["sh", "-c", 'read -r line || kill -s KILL -- "-$0"', str(group)],
         stdin=subprocess.PIPE,  # which ends with this process; a line of text says that all is well

@@ -95,9 +95,12 @@ def _claim(path: Path, wait: bool) -> Iterator[None]:
         held.count -= 1
         if not held.count:
             del _held[lock]
+            if fcntl is None:  # Windows removes no file that is open
+                os.close(held.file)
             with suppress(OSError):  # its folder may be gone
                 lock.unlink(missing_ok=True)
-            os.close(held.file)
+            if fcntl is not None:
+                os.close(held.file)
 
 
 def lock_path(path: Path) -> Path:
@@ -294,13 +297,9 @@ def undisturbed() -> Iterator[None]:
 
 def _lives(process: int) -> bool:
     """Return whether a process of this machine runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
+    import psutil  # where a lock or a leftover was found
+
+    return psutil.pid_exists(process)  # os.kill(process, 0) would end it on Windows
 
 
 @cache

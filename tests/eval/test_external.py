@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from fake_programs import is_gone
 
 from bida.errors import BidaError, ExternalError, SettingsError
+from bida.eval import external
 from bida.eval.external import run_external
 
 SPAWN = (
@@ -148,3 +150,15 @@ def test_a_program_ends_with_a_run_that_is_killed(tmp_path):
     run.kill()
     run.wait()
     assert is_gone(int((tmp_path / "started").read_text()))
+
+
+def test_a_program_ends_with_what_it_started_where_there_are_no_process_groups(monkeypatch):
+    code = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as program:
+        started = psutil.Process(int(program.stdout.readline()))
+        monkeypatch.delattr(external.os, "killpg")
+        external._end(program.pid)
+        program.wait(10)
+    gone, alive = psutil.wait_procs([started], timeout=10)
+    assert gone and not alive

@@ -247,3 +247,33 @@ def test_a_result_is_never_saved_over_what_it_is_from(tmp_path: Path, name: str)
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"} and len(list(tmp_path.iterdir())) == 6
     result.save(tmp_path / "result.nii")
     assert json.loads((tmp_path / "result.json").read_text())["scans"] == scans
+
+
+def test_where_no_open_file_can_be_removed_a_lock_is_closed_first(tmp_path, monkeypatch):
+    """Windows, by what differs there: no fcntl, and no way to remove a file that is open."""
+    opened = claim.os.open
+    files: dict[int, Path] = {}
+
+    def remembering(path, *words):
+        number = opened(path, *words)
+        files[number] = Path(path)
+        return number
+
+    def closing(number, close=claim.os.close):
+        files.pop(number, None)
+        close(number)
+
+    def removing(path, missing_ok=False, unlink=Path.unlink):
+        if path in files.values():
+            raise PermissionError("it is open")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(claim, "fcntl", None)
+    monkeypatch.setattr(claim.os, "open", remembering)
+    monkeypatch.setattr(claim.os, "close", closing)
+    monkeypatch.setattr(Path, "unlink", removing)
+    out = tmp_path / "out.nii.gz"
+    for _ in range(2):  # the second would wait for this very process, which lives
+        with claim.claimed(out):
+            assert claim.lock_path(out).exists()
+        assert not claim.lock_path(out).exists() and not files
