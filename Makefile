@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := bundle transforms eval configs models tests benchmarks zoo
+SOURCES := bundle transforms eval configs models tests benchmarks zoo containers
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types bench bundle bundle-check gates niivue

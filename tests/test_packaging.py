@@ -79,7 +79,8 @@ def test_every_import_is_of_a_declared_dependency():
 
 def test_the_distribution_is_bida_mri_and_the_command_bida():
     assert PYPROJECT["project"]["name"] == "bida-mri"
-    assert PYPROJECT["project"]["scripts"] == {"bida": "bida.cli.parser:main"}
+    commands = {"bida": "bida.cli.parser:main", "bida-bids": "bida.cli.bids:main"}
+    assert PYPROJECT["project"]["scripts"] == commands
     assert versions()["bida"] == version("bida-mri") == PYPROJECT["project"]["version"]
 
 
