@@ -10,7 +10,7 @@ from pathlib import Path
 from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import add_settings, preset_option, settings_of
 from bida.errors import SettingsError
-from bida.mri.settings import Settings
+from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
 
 
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{table}: one line a result; see {write_gallery(out)}")
         return 0
     settings = settings_of(arguments)
+    if settings.volume == EVERY:
+        refuse(arguments, ("combine", "report"), f"is for one volume, got --volume {EVERY}")
     layout = open_layout(arguments.bids_dir)
     wanted = Wanted(
         tuple(arguments.participant_label),

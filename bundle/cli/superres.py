@@ -167,6 +167,8 @@ def run_folder(arguments: argparse.Namespace, settings: Settings) -> int:
 
     words = ("uncertainty", "keep_draws", "keep_dtype", "preview", "labels")
     refuse(arguments, words, f"is for one scan, got a folder of results, {arguments.out}")
+    if settings.volume == EVERY:
+        refuse(arguments, ("report",), f"is for one volume, got --volume {EVERY}")
     scans = find_scans(arguments.words)
     for line in passed_over(arguments.words):
         print(f"bida: note: {line}", file=sys.stderr)
@@ -268,11 +270,12 @@ def integer_type(scan: str, settings: Settings) -> np.dtype:
         SettingsError: They are not integers.
     """
     from bida.io.scan import read_scan
+    from bida.mri.series import first_volume
     from bida.transforms.load import OWN
 
-    own = {name: getattr(settings, name) for name in OWN}
-    volume = 0 if settings.volume == EVERY else settings.volume
-    dtype = read_scan(scan, volume, settings.scale_header, **own).dtype
+    one = first_volume(scan, settings)
+    own = {name: getattr(one, name) for name in OWN}
+    dtype = read_scan(scan, one.volume, one.scale_header, **own).dtype
     if dtype.kind not in "iu":
         raise SettingsError(f"--keep-dtype: the scan must hold integers, its voxels are {dtype}; leave it out")
     return dtype

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bida.errors import ScanError, SettingsError
 from bida.io.files import atomic, make_folder, write_json
 from bida.io.scan import read_affine, read_scan
 from bida.mri.same import record_of
+from bida.mri.series import first_volume
 from bida.mri.settings import Settings
 from bida.physics.grid import spacing_of
 from bida.provenance import own_version
@@ -150,7 +152,7 @@ def jobs_of(
             also = f"{members[0].path} has this one too; filter one out"
             raise SettingsError(f"{members[1].path}: results must have names of their own, {also}")
         paths = tuple(image.path for image in members)
-        fields = sidecar_fields(layout, members)
+        fields = sidecar_fields(layout, members, settings)
         jobs.append(Job(paths, output, settings, fields=fields, **given))
     return jobs
 
@@ -178,7 +180,7 @@ def output_of(layout: Any, images: Sequence[Any], out: Path, combine: bool) -> P
     return target
 
 
-def sidecar_fields(layout: Any, images: Sequence[Any]) -> dict[str, Any]:
+def sidecar_fields(layout: Any, images: Sequence[Any], settings: Settings) -> dict[str, Any]:
     """Return what a result's sidecar holds of its scans': their fields, inherited ones too, and where it is from.
 
     Fields that differ between scans that were combined are left out, as are those of thick slices.
@@ -191,12 +193,13 @@ def sidecar_fields(layout: Any, images: Sequence[Any]) -> dict[str, Any]:
     }
     sources = [f"bids:raw:{Path(image.path).relative_to(layout.root).as_posix()}" for image in images]
     text = "Isotropic volume restored from thick slices by biplanar diffusion (bida)"
-    return {"SkullStripped": are_masked, **same, "Sources": sources, "Description": text}
+    return {"SkullStripped": partial(are_masked, settings=settings), **same, "Sources": sources, "Description": text}
 
 
-def are_masked(scans: Sequence[str]) -> bool:
+def are_masked(scans: Sequence[str], settings: Settings) -> bool:
     """Return whether scans were brain-extracted, as their zeros tell: a scanner's background is noise."""
-    return all(float(np.mean(read_scan(scan).data == 0)) > MASKED for scan in scans)
+    every = (read_scan(scan, first_volume(scan, settings).volume) for scan in scans)
+    return all(float(np.mean(one.data == 0)) > MASKED for one in every)
 
 
 def check_derivative(out: Path, source: Path) -> None:

@@ -98,7 +98,8 @@ def figure(value: float | None, digits: int) -> tuple[float | None, str]:
 def looked_at(outcome: Outcome) -> tuple[float | None, str]:
     """Return a result's brick index, None where it cannot be told, and a picture of its middle."""
     image = cast(nib.Nifti1Pair, nib.load(outcome.output))
-    volume, spacing = ras(np.asarray(image.dataobj), image.affine)
+    stored = np.asarray(image.dataobj)
+    volume, spacing = ras(stored[..., 0] if stored.ndim > 3 else stored, image.affine)  # of a series the first
     described = (record_of(outcome.output) or {}).get("slice_geometry")
     geometry = None if described is None else SliceGeometry.from_json(json.dumps(described))
     axis = 1 if geometry is None else geometry.axis

@@ -94,12 +94,13 @@ def kept(job: Job) -> Outcome | None:
 
 def unreadable(job: Job) -> Outcome | None:
     """Return the failure of a job whose scan cannot be read; None where it can."""
+    from bida.mri.series import first_volume
     from bida.transforms.load import LoadScan
 
-    start, load = time.perf_counter(), LoadScan.of(job.settings)
+    start = time.perf_counter()
     try:
         for scan in job.scans[:1]:  # of several, others may be left out
-            load(scan)
+            LoadScan.of(first_volume(scan, job.settings))(scan)
     except Exception as error:
         return failed(job, error, start)
     return None
@@ -179,7 +180,10 @@ def check_place(job: Job, overwrite: bool) -> Path:
 
 
 def told_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a record that a cohort is sorted by; None where there are none."""
+    """Return the figures that a cohort is sorted by, of a series its worst volume's; None where there are none."""
+    volumes = [volume for volume in record.get("volumes") or () if volume.get("self_check") is not None]
+    if volumes:
+        record = {**record, **{name: min(volumes, key=_better_db)[name] for name in ("self_check", "noise")}}
     check, noise = record.get("self_check") or {}, record.get("noise") or {}
     return {
         "verdict": record.get("verdict"),
@@ -189,3 +193,7 @@ def told_of(record: Mapping[str, Any]) -> dict[str, Any]:
         "snr": noise.get("snr"),
         "warnings": list(record.get("warnings") or ()),
     }
+
+
+def _better_db(volume: Mapping[str, Any]) -> float:
+    return float(volume["self_check"]["better_db"])

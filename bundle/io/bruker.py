@@ -16,7 +16,8 @@ from bida.errors import ScanError
 from bida.io.anatomy import to_ras
 from bida.io.jcamp import parser
 from bida.io.slice_stack import pick_volume
-from bida.io.visu_pars import PIXELS, Parameters
+from bida.io.visu_pars import PIXELS, Parameters, Volume
+from bida.io.volumes import OneVolume, Volumes, check_one_grid
 
 
 def is_bruker(path: Path) -> bool:
@@ -106,6 +107,29 @@ def read_bruker(
             "otherwise, --position says how (as Head_Prone)"
         )
     return values, to_ras(path, affine, kind, told, position), parameters.sidecar(frames, notes), notes
+
+
+def bruker_volumes(path: Path) -> Volumes:
+    """Return the volumes of a reconstruction, in the order of `read_bruker`, where they lie on one grid.
+
+    Raises:
+        ScanError: they do not, as those of several slice packages; and see `read_bruker`.
+    """
+    parameters = Parameters.read(find_reconstruction(path))
+    volumes = parameters.volumes()
+    if len(volumes) == 1:
+        return Volumes()
+    parts = tuple(OneVolume(number, name=_name(parameters, one)) for number, one in enumerate(volumes))
+    check_one_grid(path, [parameters.geometry(one, [])[1] for one in volumes], parts)
+    return Volumes(parts, parameters.step_s())
+
+
+def _name(parameters: Parameters, volume: Volume) -> str:
+    """Return which element of each frame group a volume is, as ``FG_ECHO 2``, and of which package."""
+    at = parameters.group_index()[:, volume.frames[0]]
+    of_groups = dict(zip((name for name, _ in parameters.groups), at))
+    said = [f"{name} {of_groups[name] + 1}" for name, n in parameters.counts() if n > 1 and name in of_groups]
+    return ", ".join([*said, *([f"slice package {volume.package + 1}"] if volume.package is not None else [])])
 
 
 def _scans(path: Path) -> Iterator[Path]:

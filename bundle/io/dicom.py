@@ -21,9 +21,10 @@ from bida.errors import ScanError
 from bida.io.anatomy import to_ras
 from bida.io.dicom_frames import Frame, frames_of, is_dicom, is_image, read_header, value_of
 from bida.io.dicom_pixels import stored_pixels
-from bida.io.slice_stack import UNEVEN, normal_of, pick_volume, same_places, stack_affine
+from bida.io.dicom_volumes import every_volume, step_of, volume_of
+from bida.io.slice_stack import UNEVEN, normal_of, stack_affine
+from bida.io.volumes import Volumes, check_one_grid
 
-ECHO_MS = 0.01  # echo times that differ by less are one
 _SUFFIXES = (".dcm", ".ima")
 # PatientPosition -> ParaVision's name of it
 _TOLD = {
@@ -144,18 +145,40 @@ def read_dicom(
         ScanError: there are several of what was not chosen; slices are missing, stored twice, not parallel, of several
             sizes; a file is damaged, cut short or lacks its geometry.
     """
-    chosen = choose_series(path, find_series(path), series)
-    frames = [frame for file, header in chosen.headers.items() for frame in frames_of(file, header)]
-    _check_alike(path, frames)
-    names = [frame.name for frame in frames]
-    rotation = normal_of(path, names, np.stack([frame.directions for frame in frames]))
-    frames = _volume_of(path, frames, rotation[:, 2], echo, volume)
+    chosen, frames, rotation = _frames_of_series(path, series)
+    frames = volume_of(path, frames, rotation[:, 2], echo, volume)
     notes = list[str]()
-    names = [frame.name for frame in frames]
-    affine = stack_affine(path, names, np.stack([frame.position for frame in frames]), rotation, frames[0].pixel_mm)
+    affine = _stacked(path, frames, rotation)
     sidecar = _slices_of(frames, float(np.linalg.norm(affine[:3, 2])), notes)
     affine = _anatomical(path, affine, list(chosen.headers.values()), position, subject, notes)
     return _values(frames), affine, sidecar, notes
+
+
+def dicom_volumes(path: Path, series: str | None = None, echo: int | None = None) -> Volumes:
+    """Return the volumes of a series, those of the shortest echo first; arguments and errors are `read_dicom`'s.
+
+    Raises:
+        ScanError: they do not lie on one grid, too.
+    """
+    _, frames, rotation = _frames_of_series(path, series)
+    members, parts = every_volume(path, frames, rotation[:, 2], echo)
+    check_one_grid(path, [_stacked(path, one, rotation) for one in members], parts)
+    return Volumes(tuple(parts), step_of(members))
+
+
+def _frames_of_series(path: Path, series: str | None) -> tuple[Series, list[Frame], NDArray[np.float64]]:
+    """Return a series, its frames, and their rotation, as `normal_of` has it."""
+    chosen = choose_series(path, find_series(path), series)
+    frames = [frame for file, header in chosen.headers.items() for frame in frames_of(file, header)]
+    _check_alike(path, frames)
+    directions = np.stack([frame.directions for frame in frames])
+    return chosen, frames, normal_of(path, [frame.name for frame in frames], directions)
+
+
+def _stacked(path: Path, frames: Sequence[Frame], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the affine of the slices of a volume, in the frame of their positions."""
+    positions = np.stack([frame.position for frame in frames])
+    return stack_affine(path, [frame.name for frame in frames], positions, rotation, frames[0].pixel_mm)
 
 
 def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
@@ -175,60 +198,6 @@ def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
             raise ScanError(
                 f"{path}: a slice must be stored once, got {other.name} and {frame.name} with one UID; remove one"
             )
-
-
-def _volume_of(
-    path: Path, frames: list[Frame], normal: NDArray[np.float64], echo: int | None, volume: int | None
-) -> list[Frame]:
-    """Return the slices of one volume, by their places: of several at each place, those of an echo and a volume."""
-
-    def places() -> list[list[Frame]]:
-        found = same_places(np.array([frame.position @ normal for frame in frames]))
-        return [[frames[int(i)] for i in place] for place in found]
-
-    stacked = places()
-    times = _echo_times(frames)
-    if echo is not None:
-        if not 1 <= echo <= max(len(times), 1):
-            raise ScanError(f"{path}: --echo must be 1..{max(len(times), 1)}, got {echo}; give one of those")
-        if times:
-            near = times[echo - 1]
-            frames = [frame for frame in frames if frame.echo_ms is not None and abs(frame.echo_ms - near) < ECHO_MS]
-            stacked = places()
-    elif len(times) > 1 and max(map(len, stacked)) > 1:
-        listed = ", ".join(f"{time:g}" for time in times)
-        raise ScanError(
-            f"{path}: a scan must be of one echo, got {len(times)} ({listed} ms) at {stacked[0][0].name} and others; "
-            f"give --echo 1..{len(times)}"
-        )
-    counts = [len(place) for place in stacked]
-    count = max(set(counts), key=counts.count)
-    for at, place in enumerate(stacked):
-        if len(place) != count:
-            more = len(place) > count
-            shown = ", ".join(frame.name for frame in place[:4])
-            raise ScanError(
-                f"{path}: every place must have {count} slice(s), got {len(place)} at place {at} ({shown}); "
-                + ("remove what is stored twice, or give --echo" if more else "copy what is missing")
-            )
-    which = pick_volume(path, count, volume, "as many slices at each place")
-    for place in stacked:
-        place.sort(key=lambda frame: (frame.number, frame.file.name, frame.index))
-        if len({(frame.number, frame.index) for frame in place}) < count:
-            raise ScanError(
-                f"{path}: slices at one place must have an InstanceNumber each, got {place[0].number} of "
-                f"{place[0].name} and {place[1].name}; remove what is stored twice"
-            )
-    return [place[which] for place in stacked]
-
-
-def _echo_times(frames: Sequence[Frame]) -> list[float]:
-    """Return the echo times there are, ms, the shortest first."""
-    times: list[float] = []
-    for time in sorted({frame.echo_ms for frame in frames if frame.echo_ms is not None}):
-        if not times or time - times[-1] >= ECHO_MS:
-            times.append(time)
-    return times
 
 
 def _slices_of(frames: Sequence[Frame], spacing_mm: float, notes: list[str]) -> dict[str, Any]:

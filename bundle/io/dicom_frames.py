@@ -28,6 +28,9 @@ _GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
     "EffectiveEchoTime": "MREchoSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
 }
 
 
@@ -46,6 +49,10 @@ class Frame:
         thickness_mm: slice thickness; None where it is absent or 0.
         between_mm: what ``SpacingBetweenSlices`` says; None where it is absent.
         echo_ms: echo time; None where it is absent.
+        b_value: of diffusion, s/mm2; None where it is absent.
+        moment: number of its temporal position; None where it is absent.
+        acquired: date and time, or time of day, of its acquisition, as DICOM writes them; empty where it is absent.
+        apart_ms: what ``TemporalResolution`` says; None where it is absent.
         scale: slope and intercept of its voxels.
         number: instance number; 0 where it is absent.
         uid: SOP instance UID of its file.
@@ -61,6 +68,10 @@ class Frame:
     thickness_mm: float | None
     between_mm: float | None
     echo_ms: float | None
+    b_value: float | None
+    moment: float | None
+    acquired: str
+    apart_ms: float | None
     scale: tuple[float, float]
     number: int
     uid: str
@@ -165,7 +176,7 @@ def _frame(
     rows, columns = needed("PixelSpacing", 2, "voxel size")  # distance of rows first, then of columns
     if not min(rows, columns) > 0:
         raise ScanError(f"{file}: PixelSpacing must be above 0, got {rows:g} and {columns:g} of {name}; correct it")
-    thickness, echo = one("SliceThickness"), one("EffectiveEchoTime")
+    thickness, echo, moment = one("SliceThickness"), one("EffectiveEchoTime"), one("TemporalPositionIndex")
     return Frame(
         file=file,
         index=index,
@@ -177,10 +188,23 @@ def _frame(
         thickness_mm=thickness if thickness is not None and thickness > 0 else None,
         between_mm=one("SpacingBetweenSlices"),
         echo_ms=one("EchoTime") if echo is None else echo,
+        b_value=one("DiffusionBValue"),
+        moment=one("TemporalPositionIdentifier") if moment is None else moment,
+        acquired=_acquired(header, places),
+        apart_ms=one("TemporalResolution"),
         scale=(1.0 if (slope := one("RescaleSlope")) is None else slope, one("RescaleIntercept") or 0.0),
         number=number,
         uid=uid,
     )
+
+
+def _acquired(header: Any, places: Sequence[Any]) -> str:
+    """Return when a frame was acquired, as DICOM's DT or TM has it."""
+    for tag in ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime"):
+        found = _find(header, places, tag)
+        if isinstance(found, str) and found.strip():
+            return found.strip()
+    return ""
 
 
 def value_of(data: Any, tag: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 from bida.errors import ScanError
 
 _SEVERAL_NUMBERS = "{path}: a voxel must hold one number, got several (colours or vectors); convert it first"
-# ITK reads vectors of some types and names the others as types that it is not built for
-_VECTORS = re.compile(r"not wrapped for input type `itk\.(Vector|RGB)")
 
 
 def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
@@ -32,7 +29,7 @@ def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
         image = reader.read(path)
         values, meta = reader.get_data(image)
     except (RuntimeError, OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
-        if _VECTORS.search(str(error)):
+        if _numbers_a_voxel(path) > 1:  # of which ITK's Python package reads some types, and says little of others
             raise ScanError(_SEVERAL_NUMBERS.format(path=path)) from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ScanError(f"{path}: must be a whole image, got '{reason}'; check or copy it") from error
@@ -44,3 +41,16 @@ def read_itk(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any]]:
         raise ScanError(f"{path}: a scan must have 3 dimensions, got {found.shape[0] - 1}; give a volume")
     affine[:] = found
     return np.asarray(values), affine, {}
+
+
+def _numbers_a_voxel(path: Path) -> int:
+    """Return how many numbers a voxel has, by its header; 0 where that cannot be read."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return 0
+    return int(reader.GetNumberOfComponents())

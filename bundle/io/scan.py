@@ -22,7 +22,8 @@ from bida.io.mrtrix import read_mrtrix
 from bida.io.nifti import scaled_header
 from bida.io.nifti_file import UNREADABLE, affine_of, is_nifti, line_of, open_nifti, written_header
 from bida.io.sidecar import read_sidecar
-from bida.io.studies import read_study
+from bida.io.studies import read_study, study_volumes
+from bida.io.volumes import Volumes, numbered
 from bida.io.voxel_sizes import implausible, is_plausible
 from bida.physics.grid import spacing_of
 
@@ -124,22 +125,27 @@ def read_scan(
     return Scan(path, values if labels else data, affine, dtype, header, sidecar, tuple(warnings))
 
 
-def volumes_of(source: str | Path | nib.Nifti1Pair) -> int:
-    """Return how many volumes a NIfTI file has along its fourth axis; 1 for other formats, whose reader asks for one.
+def volumes_of(source: str | Path | nib.Nifti1Pair, *, series: str | None = None, echo: int | None = None) -> Volumes:
+    """Return the volumes of a scan, and what chooses each.
+
+    Args:
+        source: As for `read_scan`.
+        series, echo: Of DICOM; volumes of all echoes where none is given.
 
     Raises:
-        ScanError: It is missing, unreadable, or has volumes otherwise.
+        ScanError: It is missing, unreadable, has volumes otherwise than along a fourth axis, or on several grids.
     """
     if isinstance(source, nib.Nifti1Pair):
-        path, image = Path(source.get_filename() or IN_MEMORY), source
+        path, shape = Path(source.get_filename() or IN_MEMORY), source.shape
     else:
         path = Path(source)
         check_exists(path)
-        if not _by_nifti(path):
-            return 1
-        image = open_nifti(path)
-    _pick_volume(path, image.shape, 0)
-    return int(image.shape[3]) if len(image.shape) > 3 else 1
+        found = study_volumes(path, {"series": series, "echo": echo})
+        if found is not None:
+            return found
+        shape = open_nifti(path).shape if _by_nifti(path) else _stored(path)[0].shape
+    _pick_volume(path, shape, 0)
+    return Volumes(numbered(int(shape[3]) if len(shape) > 3 else 1))
 
 
 def read_affine(path: str | Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
@@ -192,25 +198,30 @@ def _read(
         values, affine, tags, warnings = study
         return values, affine, None, tags, warnings
     _only_for_studies(path, own)
+    if _by_nifti(path):
+        return _read_nifti(path, open_nifti(path), volume, sidecar)
+    values, affine, tags, warnings = _stored(path)
+    return values[_pick_volume(path, values.shape, volume)], affine, None, tags, warnings
+
+
+def _stored(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, Any], list[str]]:
+    """Return values [X, Y, Z, ...], affine in mm, sidecar and warnings of a file that is neither NIfTI nor a study."""
     if _suffix(path) in _ITK:
         said = header_of(path)
         from bida.io.itk import read_itk
 
         values, affine, _ = read_itk(path)
         affine[:3] *= said.mm
-        return values[_pick_volume(path, values.shape, volume)], affine, None, said.sidecar, said.warnings
-    if _by_nifti(path):
-        return _read_nifti(path, open_nifti(path), volume, sidecar)
+        return values, affine, said.sidecar, said.warnings
     if suffix_of(path) in _MRTRIX:
-        values, affine, warnings = *read_mrtrix(path), list[str]()
-    elif suffix_of(path) in (*_OTHERS, *_PAIR):
+        return *read_mrtrix(path), {}, []
+    if suffix_of(path) in (*_OTHERS, *_PAIR):
         values, affine, warnings = read_format(path)
-    else:
-        known = ", ".join((*_NIFTI, *_ITK, *_MRTRIX, *_OTHERS))
-        raise ScanError(
-            f"{path}: the scan must be an image ({known}), DICOM or a ParaVision scan, got '{path.name}'; convert it"
-        )
-    return values[_pick_volume(path, values.shape, volume)], affine, None, {}, warnings
+        return values, affine, {}, warnings
+    known = ", ".join((*_NIFTI, *_ITK, *_MRTRIX, *_OTHERS))
+    raise ScanError(
+        f"{path}: the scan must be an image ({known}), DICOM or a ParaVision scan, got '{path.name}'; convert it"
+    )
 
 
 def _by_nifti(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bida.errors import ScanError
+from bida.io.volumes import Volumes
 
 
 @contextmanager
@@ -41,6 +42,25 @@ def read_study(
     """
     with _readable(path):
         return _read(path, volume, own)
+
+
+def study_volumes(path: Path, own: Mapping[str, Any]) -> Volumes | None:
+    """Return the volumes of what `read_study` reads, None where a path is a file of another format.
+
+    Raises:
+        ScanError: it cannot be used, or its volumes do not lie on one grid.
+    """
+    from bida.io.bruker import bruker_volumes, is_bruker
+    from bida.io.dicom_frames import is_dicom
+
+    with _readable(path):
+        if is_bruker(path):
+            return bruker_volumes(path)
+        if path.is_dir() or is_dicom(path):
+            from bida.io.dicom import dicom_volumes
+
+            return dicom_volumes(path, own.get("series"), own.get("echo"))
+    return None
 
 
 def _read(path: Path, volume: int | None, own: Mapping[str, Any]) -> Any:

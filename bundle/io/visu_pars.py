@@ -31,6 +31,7 @@ PIXELS, PARAMETERS = "2dseq", "visu_pars"
 _WORDS = {"_32BIT_SGN_INT": "i4", "_16BIT_SGN_INT": "i2", "_8BIT_UNSGN_INT": "u1", "_32BIT_FLOAT": "f4"}
 _ORDERS = {"littleEndian": "<", "bigEndian": ">"}
 _SLICE = "FG_SLICE"
+_REPETITIONS = ("FG_CYCLE",)  # groups whose elements were acquired one after the other, evenly
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,14 @@ class Parameters(ParameterFile):
         slices = self.dimensions == 2 and _SLICE in dict(self.groups)
         found = [(name, length) for name, length in self.groups if not (slices and name == _SLICE)]
         return [*found, ("slice packages", len(self._packages()))] if slices else found
+
+    def step_s(self) -> float | None:
+        """Return the seconds from one volume to the next, where they are repetitions and nothing else."""
+        several = [(name, length) for name, length in self.counts() if length > 1]
+        if len(several) != 1 or several[0][0] not in _REPETITIONS or self.value("VisuAcqScanTime") is None:
+            return None
+        whole_ms = float(self.numbers("VisuAcqScanTime", 1)[0])
+        return whole_ms / 1000 / several[0][1] if whole_ms > 0 else None
 
     def volumes(self) -> list[Volume]:
         """Return the volumes there are.

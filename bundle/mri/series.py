@@ -1,4 +1,4 @@
-"""Every volume of a file of several, each restored by itself, as one result with the file's axis of time."""
+"""Every volume of a scan of several, each restored by itself, as one result with the scan's axis of time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bida.errors import OutOfMemoryError, SettingsError
 from bida.io.nifti import source_header
 from bida.io.scan import IN_MEMORY, volumes_of
+from bida.io.volumes import OneVolume
 from bida.mri.memory import available_bytes
 from bida.mri.result import Result
 from bida.mri.settings import EVERY, Settings
@@ -27,20 +28,21 @@ Restore = Callable[[Settings, Progress | None], Result]
 def restore_series(
     source: str | Path | nib.Nifti1Pair, settings: Settings, restore: Restore, progress: Progress | None = None
 ) -> Result:
-    """Restore every volume of a NIfTI file; of a file of one, that.
+    """Restore every volume of a scan; of a scan of one, that.
 
     Args:
-        source: The file, or a nibabel NIfTI image.
+        source: The scan: a file, a DICOM folder, a ParaVision scan, or a nibabel NIfTI image.
         settings: Of the run, with ``volume`` as ``all``.
         restore: Restores the one volume that settings name.
         progress: Called with (steps done, steps in all), over all volumes.
 
     Returns:
         Volumes [X, Y, Z, T], their uncertainty alike, and one record: ``volumes`` lists what each has of its own
-        (`OWN`); above it stand the largest residuals, the seconds of all, and every warning once.
+        (`OWN`), and what it is where the scan tells; above it stand the largest residuals, the seconds of all, and
+        every warning once.
 
     Raises:
-        ScanError: The file cannot be used, or has its volumes otherwise than along a fourth axis.
+        ScanError: The scan cannot be used, or its volumes do not lie on one grid.
         SettingsError: An option is for one volume.
         OutOfMemoryError: The result is larger than the memory that is free.
     """
@@ -48,13 +50,14 @@ def restore_series(
         raise SettingsError(
             f"--adapt: is for one volume, got --volume {EVERY}; adapt to one of them by bida adapt and give --model"
         )
-    count = volumes_of(source)
+    found = volumes_of(source, series=settings.series, echo=settings.echo)
+    count = len(found.parts)
     if count == 1:
-        return restore(replace(settings, volume=None), progress)
+        return restore(chosen(settings, found.parts[0]), progress)
     parts = list[Result]()
-    for number in range(count):
+    for number, one in enumerate(found.parts):
         told = None if progress is None else _share(progress, number, count)
-        parts.append(restore(replace(settings, volume=number), told))
+        parts.append(restore(chosen(settings, one), told))
         if number == 0:
             _check_memory(source, parts[0], count)
     stds = [one.std for one in parts if one.std is not None]
@@ -64,11 +67,27 @@ def restore_series(
         np.stack([one.data for one in parts], axis=-1),
         parts[0].affine,
         np.stack(stds, axis=-1) if stds else None,
-        record_of([one.record for one in parts], settings),
+        record_of([one.record for one in parts], settings, [one.name for one in found.parts], found.step_s),
         tuple(dict.fromkeys(warning for one in parts for warning in one.warnings)),
-        source_header(source),
+        source_header(source) or found.header(),
         residual,
     )
+
+
+def chosen(settings: Settings, one: OneVolume) -> Settings:
+    """Return the settings of one volume of several."""
+    return replace(settings, **one.choice)
+
+
+def first_volume(source: str | Path | nib.Nifti1Pair, settings: Settings) -> Settings:
+    """Return settings for one volume: as they are, or of the first where they are for every one.
+
+    Raises:
+        ScanError: See `bida.io.scan.volumes_of`.
+    """
+    if settings.volume != EVERY:
+        return settings
+    return chosen(settings, volumes_of(source, series=settings.series, echo=settings.echo).parts[0])
 
 
 @dataclass(frozen=True)
@@ -82,8 +101,11 @@ class SeriesResidual:
         return max(one(volumes[..., number]) for number, one in enumerate(self.parts))
 
 
-def record_of(records: Sequence[dict[str, Any]], settings: Settings) -> dict[str, Any]:
-    """Return one record of those of all volumes."""
+def record_of(
+    records: Sequence[dict[str, Any]], settings: Settings, names: Sequence[str] = (), step_s: float | None = None
+) -> dict[str, Any]:
+    """Return one record of those of all volumes, of what each is, and of the seconds from one to the next."""
+    told = [{"what": name} if name else {} for name in names] or [{}] * len(records)
     residuals = [one["data_consistency"] for one in records]
     worst = {
         name: None if any(one[name] is None for one in residuals) else max(one[name] for one in residuals)
@@ -94,7 +116,7 @@ def record_of(records: Sequence[dict[str, Any]], settings: Settings) -> dict[str
     least = min(gains)[1] if gains else None
     return {
         **records[0],
-        "settings": {**records[0]["settings"], "volume": settings.volume},
+        "settings": {**records[0]["settings"], "volume": settings.volume, "echo": settings.echo},
         "slices": None,
         "noise": None,
         "self_check": None,
@@ -102,7 +124,11 @@ def record_of(records: Sequence[dict[str, Any]], settings: Settings) -> dict[str
         "verdict": None if least is None else f"volume {least}, which gains least: {records[least]['verdict']}",
         "warnings": list(dict.fromkeys(warning for one in records for warning in one["warnings"])),
         "seconds": {part: round(sum(one["seconds"].get(part, 0.0) for one in records), 3) for part in parts},
-        "volumes": [{"volume": number, **{name: one[name] for name in OWN}} for number, one in enumerate(records)],
+        **({} if step_s is None else {"volumes_apart_s": step_s}),
+        "volumes": [
+            {"volume": number, **what, **{name: one[name] for name in OWN}}
+            for number, (what, one) in enumerate(zip(told, records, strict=True))
+        ],
     }
 
 

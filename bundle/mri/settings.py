@@ -178,7 +178,7 @@ class Settings(SamplerOptions, PlanOptions):
 
     volume: str | int | None = option(
         None,
-        "volume of several in one scan, from 0; all: every one of a NIfTI file, as one 4D result",
+        "volume of several in one scan, from 0; all: every one (times, echoes, b-values), as one 4D result",
         "I",
         words=(EVERY,),
     )

@@ -9,7 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from bruker_study import Scan as Bruker
+from bruker_study import write_study
 from conftest import MakeScan
+from dicom_files import oblique, write_series
 from monai.bundle import ConfigParser
 
 from bida import superres
@@ -78,6 +81,71 @@ def test_the_command_keeps_the_axis_of_time(series: Path, tmp_path: Path, capsys
     assert [one["volume"] for one in record["volumes"]] == [0, 1, 2]
     assert series.with_name("epi.json").read_bytes() == before
     assert sorted(file.name for file in out.parent.iterdir()) == ["all.json", "all.nii.gz", "spread.nii.gz"]
+
+
+@pytest.fixture
+def volumes() -> tuple[np.ndarray, np.ndarray]:
+    """Voxels [X, Y, Z, 2], smooth, and their affine."""
+    x, y, z = np.meshgrid(*(np.linspace(0, 3, size) for size in (12, 10, 5)), indexing="ij")
+    one = 400 + 200 * np.sin(2 * x) * np.cos(y) + 80 * z
+    return np.stack([one, 2 * one], axis=-1).astype(np.int16), oblique((12, 10, 5))
+
+
+def paravision(folder: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:
+    pytest.importorskip("brukerapi")
+    scan = Bruker(voxels, affine, group="FG_CYCLE", change={"VisuAcqScanTime": "5000"})
+    return write_study(folder / "study", {3: scan}) / "3"
+
+
+def dicom_of_times(folder: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:
+    for k in range(2):
+        tags = {"TemporalPositionIdentifier": k + 1, "TemporalResolution": 2500}
+        write_series(folder / "times", voxels[..., k], affine, first=1 + 5 * k, tags=tags)
+    return folder / "times"
+
+
+def dicom_of_echoes(folder: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:
+    for k in range(2):
+        write_series(folder / "echoes", voxels[..., k], affine, first=1 + 5 * k, tags={"EchoTime": 10 * (k + 1)})
+    return folder / "echoes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "one", "step_s"),
+    [(paravision, "volume", 2.5), (dicom_of_times, "volume", 2.5), (dicom_of_echoes, "echo", None)],
+)
+def test_every_volume_of_a_scanner_s_folder(volumes, tmp_path: Path, capsys, write, one: str, step_s) -> None:
+    path, out = write(tmp_path, *volumes), tmp_path / "all.nii"
+    assert main(["superres", str(path), str(out), "--volume", "all", *WORDS]) in (0, None), capsys.readouterr().err
+    image, record = nib.load(out), json.loads(out.with_suffix(".json").read_text())
+    for k in range(2):
+        single = superres(path, **{one: k + (one == "echo")}, **FAST)
+        np.testing.assert_array_equal(image.get_fdata(dtype=np.float32)[..., k], single.data)
+        np.testing.assert_allclose(image.affine, single.affine, atol=1e-5)
+        assert record["volumes"][k]["data_consistency"] == single.record["data_consistency"]
+    assert record["settings"]["volume"] == "all" and record["settings"]["echo"] is None
+    if step_s is None:
+        assert [volume["what"] for volume in record["volumes"]] == ["echo 1 (10 ms)", "echo 2 (20 ms)"]
+        assert image.header.get_xyzt_units() == ("mm", "unknown") and "volumes_apart_s" not in record
+    else:
+        assert image.header["pixdim"][4] == step_s == record["volumes_apart_s"]
+        assert image.header.get_xyzt_units() == ("mm", "sec")
+
+
+@pytest.mark.slow
+def test_a_folder_of_series_and_others(volumes, series: Path, make_scan: MakeScan, tmp_path: Path, capsys) -> None:
+    times, single = dicom_of_times(tmp_path, *volumes), make_scan((12, 5, 10))
+    words = [str(series), str(times), str(single), "-o", str(tmp_path / "out"), "--volume", "all", *WORDS]
+    assert main(["superres", *words]) == 0, capsys.readouterr()
+    shapes = {"epi": (3,), "times": (2,), "scan": ()}
+    for name, rest in shapes.items():
+        assert nib.load(tmp_path / "out" / f"{name}_superres.nii.gz").shape[3:] == rest
+    assert "cannot be read" not in (tmp_path / "out" / "index.html").read_text()
+    assert main(["superres", *words]) == 0
+    assert "3 were there" in capsys.readouterr().out
+    assert main(["superres", *words, "--report"]) == 2
+    assert "--report: is for one volume, got --volume all; leave it out" in capsys.readouterr().err
 
 
 def test_a_file_of_one_volume_is_a_volume(make_scan: MakeScan) -> None:
