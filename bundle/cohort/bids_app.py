@@ -19,11 +19,11 @@ import numpy as np
 from bida.cohort.index import results_in
 from bida.cohort.job import Job, told_of
 from bida.errors import ScanError, SettingsError
-from bida.io.files import atomic, make_folder, write_json
+from bida.io.files import atomic, make_folder, stem, write_json
 from bida.io.scan import read_affine, read_scan
 from bida.mri.same import record_of
 from bida.mri.series import first_volume
-from bida.mri.settings import Settings
+from bida.mri.settings import EVERY, Settings
 from bida.physics.grid import spacing_of
 from bida.provenance import own_version
 
@@ -153,8 +153,22 @@ def jobs_of(
             raise SettingsError(f"{members[1].path}: results must have names of their own, {also}")
         paths = tuple(image.path for image in members)
         fields = sidecar_fields(layout, members, settings)
-        jobs.append(Job(paths, output, settings, fields=fields, **given))
+        tables = gradients(layout, paths[0], output, settings)
+        jobs.append(Job(paths, output, settings, fields=fields, copies=tables, **given))
     return jobs
+
+
+def gradients(layout: Any, scan: str, output: str, settings: Settings) -> tuple[tuple[str | None, str], ...]:
+    """Return a diffusion scan's tables of b-values and directions, inherited ones too, and where its result has them.
+
+    They hold for the result of every volume, which has the scan's axes; that of one volume has none, not even those of
+    a result that it replaces.
+    """
+    # what get_bval and get_bvec do, which fail where there is none
+    found = [(layout.get_nearest(scan, extension=suffix, suffix="dwi"), suffix) for suffix in ("bval", "bvec")]
+    beside = Path(output).with_name(stem(output))
+    every = settings.volume == EVERY
+    return tuple((str(table) if every else None, f"{beside}.{suffix}") for table, suffix in found if table)
 
 
 def output_of(layout: Any, images: Sequence[Any], out: Path, combine: bool) -> Path:

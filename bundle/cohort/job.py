@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from bida.errors import BidaError, ScanError
 from bida.io.claim import claimed
-from bida.io.files import check_output, make_folder, stem
+from bida.io.files import atomic, check_output, make_folder, stem
 from bida.mri import same
 from bida.mri.same import record_of
 from bida.mri.settings import Settings
@@ -31,6 +32,7 @@ class Job:
         report: Write a page beside the result, ``<name>.html``.
         fields: What the sidecar says beside the record, such as what a BIDS sidecar said of the scan; what is called
             with the scans where their values are to be looked at.
+        copies: Files that hold for the result, too, and where they go beside it; None for one that must not be there.
     """
 
     scans: tuple[str, ...]
@@ -39,6 +41,7 @@ class Job:
     overwrite: bool = False
     report: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    copies: tuple[tuple[str | None, str], ...] = ()
 
     @property
     def page(self) -> Path:
@@ -135,7 +138,7 @@ def do(job: Job, make: Callable[[Job], dict[str, Any]] | None = None) -> Outcome
 def restored(job: Job) -> dict[str, Any]:
     """Restore a job's scans, write the result, its record and its page; return the record."""
     make_folder(Path(job.output).parent)
-    with claimed(job.output, job.page if job.report else None):
+    with claimed(job.output, job.page if job.report else None, *(target for _, target in job.copies)):
         return _restored(job)
 
 
@@ -155,6 +158,12 @@ def _restored(job: Job) -> dict[str, Any]:
     said = {name: value(job.scans) if callable(value) else value for name, value in job.fields.items()}
     result.record.update({name: value for name, value in said.items() if name not in result.record})
     result.record.update(fingerprint(job))
+    for source, target in job.copies:
+        if source is None:
+            Path(target).unlink(missing_ok=True)
+            continue
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
     result.save(output, overwrite=overwrite)
     checkpoint.unlink(missing_ok=True)
     if job.report:

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("bids", reason="pybids is not installed")
 
+from bida.cli.parser import main
 from bida.cohort import queue
 from bida.cohort.bids_app import Wanted, check_derivative, describe, jobs_of, open_layout, thick_scans, write_table
 from bida.cohort.index import results_in
@@ -111,6 +112,38 @@ def test_sidecars_keep_what_the_scan_said_and_inherited(folder: Path, tmp_path: 
     assert len(results_in(out)) == 2
     table = write_table(out).read_text().splitlines()
     assert table[0].startswith("filename\tverdict\tbetter_db") and len(table) == 3
+
+
+@pytest.mark.slow
+def test_every_volume_of_a_diffusion_scan_keeps_time_and_tables(folder: Path, tmp_path: Path, capsys) -> None:
+    out, place = tmp_path / "out", folder / "sub-02" / "ses-1" / "dwi"
+    place.mkdir()
+    values = np.random.default_rng(0).uniform(10, 20, (16, 5, 16, 2)).astype(np.float32)
+    image = nib.Nifti1Image(values, np.diag([0.2, 0.8, 0.2, 1]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.5
+    nib.save(image, place / "sub-02_ses-1_dwi.nii.gz")
+    (place / "sub-02_ses-1_dwi.bval").write_text("0 1000\n")
+    (folder / "dwi.bvec").write_text("0 1\n0 0\n0 0\n")  # inherited
+    (folder / "dwi.json").write_text(json.dumps({"RepetitionTime": 2.5, "SliceTiming": [0, 1, 2]}))
+    (tmp_path / "filter.json").write_text(json.dumps({"datatype": "dwi"}))
+    words = ["bids", str(folder), str(out), "participant", "--bids-filter-file", str(tmp_path / "filter.json")]
+    words += ["--no-n4", "--self-check", "off", "--device", "cpu"]
+    assert main([*words, "--volume", "all"]) == 0, capsys.readouterr().err
+    result = out / "sub-02" / "ses-1" / "dwi" / "sub-02_ses-1_desc-superres_dwi.nii.gz"
+    made = nib.load(result)
+    assert made.shape[3] == 2 and made.header["pixdim"][4] == 2.5 and made.header.get_xyzt_units() == ("mm", "sec")
+    record = json.loads(result.with_name("sub-02_ses-1_desc-superres_dwi.json").read_text())
+    assert record["RepetitionTime"] == 2.5 and record["SkullStripped"] is False and "SliceTiming" not in record
+    assert result.with_name("sub-02_ses-1_desc-superres_dwi.bval").read_text() == "0 1000\n"
+    assert result.with_name("sub-02_ses-1_desc-superres_dwi.bvec").read_text() == "0 1\n0 0\n0 0\n"
+    assert "sub-02_ses-1_desc-superres_dwi" in write_table(out).read_text()
+    assert main([*words, "--volume", "1", "--overwrite"]) == 0, capsys.readouterr().err
+    assert nib.load(result).ndim == 3
+    assert not result.with_name("sub-02_ses-1_desc-superres_dwi.bval").exists()
+    for word in ("--combine", "--report"):
+        assert main([*words, "--volume", "all", word]) == 2
+        assert f"{word}: is for one volume, got --volume all; leave it out" in capsys.readouterr().err
 
 
 def test_a_data_set_is_never_made_a_derivative(folder: Path, tmp_path: Path) -> None:
