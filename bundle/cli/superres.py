@@ -292,7 +292,7 @@ def summary(output: Path, result: Result, settings: Settings, record: Mapping[st
     agreement = f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
     if left is not None:
         agreement = f"degraded again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"
-    scans = result.record["scans"]
+    scans = record["scans"]
     if scans is not None:
         agreement = "\n".join(scan_line(scan) for scan in scans)
     seconds, verdict = sum(result.record["seconds"].values()), result.record["verdict"]

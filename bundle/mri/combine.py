@@ -17,7 +17,8 @@ from torch import Tensor
 from bida.errors import ScanError, SettingsError
 from bida.io.nifti import source_header
 from bida.mri.align import Alignment, align, aligned, placed_by
-from bida.mri.joint import EXACT, MINIMUM, JointMeasurement, Shading
+from bida.mri.joint import EXACT, MINIMUM, JointMeasurement
+from bida.mri.joint_slices import Shading, StoredScans
 from bida.mri.measurement import Measurement, ScanMeta
 from bida.mri.result import Result
 from bida.mri.run import Prepared, finished, measured, ready_prior, slices_way, way_of
@@ -158,7 +159,8 @@ def restore_combined(
     clock.lap("preprocess")
     part = Prepared(sources[0], scan, slices, image, [*first.records, (pad, record)], told, tuple(notes))
     result = finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
-    return noted(result, unsolved(scan))
+    stored = StoredScans.of(joined.scans, joined.shading, first.isotropic, first.records, result.affine)
+    return noted(replace(result, residual=stored), unsolved(scan))
 
 
 def noted(result: Result, notes: Sequence[str]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition, Level
-from bida.mri.content import CONSTANT, background, content
+from bida.mri.content import background, content
 from bida.mri.evidence import Evidence, Leftover, Restore, View
 from bida.mri.joint_check import several_check
+from bida.mri.joint_slices import JointSlices, Shading
 from bida.mri.selfcheck import SelfCheck, plane_across
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import KEPT_LEAST, TISSUE, share_kept
 from bida.physics.grid import NORMAL, PLANES
 from bida.physics.guide import guide, how_made, slice_phase_at
-from bida.physics.joint import LACKING, JointOperator, LocatedScan, PosedScan
+from bida.physics.joint import LACKING, LocatedScan, PosedScan
 from bida.physics.operators import SliceOperator
-from bida.transforms.bias import level_in_tissue
 
 # standard deviation that the error of the priors' mean in tissue counts as having, on their scale, where all noise is
 # kept (`bida.physics.consistency.share_kept`) and where least of it is
@@ -33,33 +33,6 @@ EXACT = 5e-4  # standard deviation, on that scale, that slices without noise are
 ALONE = 0.02  # share of what the volume shows that only the first axis has, from which its own passes go on there
 SLIGHT = 1e-3  # what a pass counts where the other scan that it is told of does not reach, for where none else counts
 MINIMUM = 64  # voxels of each axis for the network, as `bida.transforms.pad.PadToNetwork`
-
-
-@dataclass(frozen=True)
-class Shading:
-    """The bias field of scans: the prior sees even volumes, while slices are those of uneven ones.
-
-    A thick slice over the field in it is not the slice of the volume over the field, so that scans across each other
-    contradict each other once it is divided out of them.
-
-    Attributes:
-        volume: the field on the volume's grid, without padding, [R, A, S].
-        slices: at each scan's slices, of the shape of its y.
-        zero: what intensity 0 is on the prior's scale.
-    """
-
-    volume: Tensor
-    slices: Sequence[Tensor]
-    zero: float
-
-    def even(self, scan: LocatedScan, field: Tensor) -> LocatedScan:
-        """Return a scan without the field at its slices."""
-        level = level_in_tissue(scan.y.cpu().numpy(), field.cpu().numpy())
-        return replace(scan, y=(scan.y - self.zero) / field + self.zero, noise=scan.noise / level)
-
-    def to(self, device: torch.device) -> Shading:
-        """Return it where a device computes."""
-        return Shading(self.volume.to(device), [field.to(device) for field in self.slices], self.zero)
 
 
 @dataclass(frozen=True)
@@ -94,6 +67,7 @@ class JointMeasurement(Evidence):
         shading: what the prior does not see of them; None for nothing.
 
     Attributes:
+        slices: the scans as they were measured, and what a volume leaves of them.
         scans: without their shading.
         operator: of the volume without padding, and with its shading.
         guide: joint least squares, damped by what interpolation lacks, without padding.
@@ -112,10 +86,8 @@ class JointMeasurement(Evidence):
         shading: Shading | None = None,
     ) -> None:
         """Make the operator, the padding and the guide."""
-        self.scans, self.shading, first = list(scans), shading, scans[0]
-        if shading is not None:
-            self.scans = [shading.even(scan, field) for scan, field in zip(scans, shading.slices)]
-        self.operator = JointOperator([scan.posed(first.affine, first.shape) for scan in scans])
+        self.slices, self.shading, first = JointSlices(scans, shading), shading, scans[0]
+        self.scans, self.operator = self.slices.scans, self.slices.operator
         extra = [-(-max(n, minimum) // multiple) * multiple - n for n in first.shape]
         self.padding = [(more // 2, more - more // 2) for more in extra]
         start = self.operator.start([guide(scan.y, scan.slices.geometry) for scan in self.operator.scans])
@@ -142,9 +114,7 @@ class JointMeasurement(Evidence):
 
     def differences(self, x: Tensor) -> list[Tensor]:
         """Return y_i - A_i x of every scan as it was measured, of a volume [R, A, S] without padding."""
-        if self.shading is not None:
-            x = (x - self.shading.zero) * self.shading.volume + self.shading.zero
-        return self.operator.residuals(x)
+        return self.slices.differences(x)
 
     def correction(self, x: Tensor, tau: float = LACKING, least: float | None = None) -> Tensor:
         """Return what brings a volume [R, A, S] without padding to agree with the scans.
@@ -247,9 +217,7 @@ class JointMeasurement(Evidence):
 
     def residuals(self, x: Tensor) -> list[float]:
         """Return max |A x - y| / (max y - min y) of every scan."""
-        rest = self.differences(self.cropped(x))
-        spans = [float((scan.y.max() - scan.y.min()).clamp(min=CONSTANT)) for scan in self.operator.scans]
-        return [float(r.abs().max()) / span for r, span in zip(rest, spans)]
+        return self.slices.residuals(self.cropped(x))
 
     def leftover(self, x: Tensor, noise: float) -> Leftover:
         """Return what a volume leaves of the slices of the scan of which it leaves most against its noise."""
@@ -257,12 +225,7 @@ class JointMeasurement(Evidence):
 
     def leftovers(self, x: Tensor) -> list[Leftover]:
         """Return what a volume leaves of the slices of every scan that has noise."""
-        rest = self.differences(self.cropped(x))
-        return [
-            Leftover.of(r, torch.where(seen > 0, scan.y, -1.0), scan.geometry.axis, posed.noise)
-            for r, seen, scan, posed in zip(rest, self.operator.seen, self.scans, self.operator.scans)
-            if scan.noise > 0
-        ]
+        return self.slices.leftovers(self.cropped(x))
 
     def self_check(self, network: SlicePrior, restore: Restore, noise: float) -> SelfCheck | None:
         """Measure what the prior gains on the slices of all scans, made thick as these lie to each other.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from bida.mri.source import Source, source_of
 from bida.options import options_of
 from bida.progress import Progress, Report
 from bida.provenance import Clock
+from bida.transforms.base import emptied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +67,7 @@ def restore(
     image, records = way_of(settings, prior.stride).there(source)
     clock.lap("preprocess")
     scan = measured(image, prior)
-    image = replace(image, data=image.data[..., :0].clone())  # the way back needs its place and notes alone
-    part = Prepared(source, scan, [scan], image, records)
+    part = Prepared(source, scan, [scan], emptied(image), records)
     return finished(part, settings, prior, clock, progress, on_draw, on_adapt, checkpoint)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +16,16 @@ from bida.io.files import own_files, recorded, sidecar_path
 from bida.io.nifti import as_stored, volume_image, write_volume
 from bida.io.own_results import description
 from bida.physics.grid import spacing_of
+
+
+class Stored(Protocol):
+    """Measure a volume against its scans, as it is stored."""
+
+    def __call__(self, volume: NDArray) -> float:
+        """Return max |A x - y| over the range of y."""
+
+    def told(self, volume: NDArray, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of a run's record that say how far the volume is from the scans."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +53,7 @@ class Result:
     record: dict[str, Any]
     warnings: tuple[str, ...]
     header: nib.Nifti1Header | None = None
-    residual: Callable[[NDArray], float] | None = field(default=None, repr=False, compare=False)
+    residual: Stored | None = field(default=None, repr=False, compare=False)
 
     @property
     def image(self) -> nib.Nifti1Image:
@@ -89,6 +99,5 @@ class Result:
         """Return the record of the volume as it is stored: how far it is from the scan once it is rounded to a type."""
         record = {**self.record, "output_dtype": str(np.dtype(dtype))}
         if np.dtype(dtype).kind in "iu" and self.residual is not None:
-            rounded = self.residual(as_stored(self.data, np.dtype(dtype), self.header))
-            record["data_consistency"] = {**self.record["data_consistency"], "scan_residual": rounded}
+            record |= self.residual.told(as_stored(self.data, np.dtype(dtype), self.header), record)
         return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,10 @@ class StoredResidual:
         ras = nib.orientations.apply_orientation(volume, self.turn).astype(np.float64)
         operator = SliceOperator.build(SliceGeometry.from_json(self.geometry))
         return operator.residual(torch.from_numpy(np.ascontiguousarray(ras)), self.slices[0].double(), operator.axis)
+
+    def told(self, volume: NDArray, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of a run's record that say how far a volume [X, Y, Z] is from the scan."""
+        return {"data_consistency": {**record["data_consistency"], "scan_residual": self(volume)}}
 
 
 def spread_of(

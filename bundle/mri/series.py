@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bida.io.nifti import source_header
 from bida.io.scan import IN_MEMORY, volumes_of
 from bida.io.volumes import OneVolume
 from bida.mri.memory import available_bytes
-from bida.mri.result import Result
+from bida.mri.result import Result, Stored
 from bida.mri.settings import EVERY, Settings
 from bida.progress import Progress
 
@@ -76,7 +76,7 @@ def restore_series(
 
 def chosen(settings: Settings, one: OneVolume) -> Settings:
     """Return the settings of one volume of several."""
-    return replace(settings, **one.choice)
+    return replace(settings, volume=one.number, echo=settings.echo if one.echo is None else one.echo)
 
 
 def first_volume(source: str | Path | nib.Nifti1Pair, settings: Settings) -> Settings:
@@ -94,11 +94,19 @@ def first_volume(source: str | Path | nib.Nifti1Pair, settings: Settings) -> Set
 class SeriesResidual:
     """Measure volumes [X, Y, Z, T] against their scans: the largest of what each says."""
 
-    parts: tuple[Callable[[NDArray], float], ...]
+    parts: tuple[Stored, ...]
 
     def __call__(self, volumes: NDArray) -> float:
         """Return max |A x - y| over the range of y, of the volume where that is largest."""
         return max(one(volumes[..., number]) for number, one in enumerate(self.parts))
+
+    def told(self, volumes: NDArray, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of a run's record that say how far volumes [X, Y, Z, T] are from their scans."""
+        every = [
+            {**own, **one.told(volumes[..., number], own)}
+            for number, (one, own) in enumerate(zip(self.parts, record["volumes"], strict=True))
+        ]
+        return {"data_consistency": worst_of([own["data_consistency"] for own in every]), "volumes": every}
 
 
 def record_of(
@@ -106,11 +114,6 @@ def record_of(
 ) -> dict[str, Any]:
     """Return one record of those of all volumes, of what each is, and of the seconds from one to the next."""
     told = [{"what": name} if name else {} for name in names] or [{}] * len(records)
-    residuals = [one["data_consistency"] for one in records]
-    worst = {
-        name: None if any(one[name] is None for one in residuals) else max(one[name] for one in residuals)
-        for name in residuals[0]
-    }
     parts = {part: None for one in records for part in one["seconds"]}
     gains = [(one["self_check"]["better_db"], k) for k, one in enumerate(records) if one["self_check"] is not None]
     least = min(gains)[1] if gains else None
@@ -120,7 +123,7 @@ def record_of(
         "slices": None,
         "noise": None,
         "self_check": None,
-        "data_consistency": worst,
+        "data_consistency": worst_of([one["data_consistency"] for one in records]),
         "verdict": None if least is None else f"volume {least}, which gains least: {records[least]['verdict']}",
         "warnings": list(dict.fromkeys(warning for one in records for warning in one["warnings"])),
         "seconds": {part: round(sum(one["seconds"].get(part, 0.0) for one in records), 3) for part in parts},
@@ -129,6 +132,14 @@ def record_of(
             {"volume": number, **what, **{name: one[name] for name in OWN}}
             for number, (what, one) in enumerate(zip(told, records, strict=True))
         ],
+    }
+
+
+def worst_of(residuals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the largest of each residual, None where one is not told."""
+    return {
+        name: None if any(one[name] is None for one in residuals) else max(one[name] for one in residuals)
+        for name in residuals[0]
     }
 
 
