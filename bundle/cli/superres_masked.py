@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     minutes, weights = own_minutes(model, given.get("minutes")), sidecar.with_suffix(".pt")
     if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
-    check_stack_output(output, overwrite=overwrite)
+    check_stack_output(output, overwrite=overwrite, with_record=True)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     if minutes:
         check_output(weights, overwrite=overwrite, suffixes=(".pt",))
@@ -116,7 +116,8 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     clock.lap("restore")
     kept = sidecar.with_suffix(".pt")
     will_write(output, [output, sidecar, *([kept] if training else [])])
-    write_stack(output, result, overwrite=overwrite)
+    # a stack beside no record was cut off here, one beside a record is that record's, with the weights it names
+    write_stack(output, result, overwrite=overwrite, old_record=sidecar)
     if training:
         from bida.io.weights import save_weights, sha256
 

@@ -96,14 +96,14 @@ class SeriesResidual:
 
     parts: tuple[Stored, ...]
 
-    def __call__(self, volumes: NDArray) -> float:
+    def __call__(self, volume: NDArray) -> float:
         """Return max |A x - y| over the range of y, of the volume where that is largest."""
-        return max(one(volumes[..., number]) for number, one in enumerate(self.parts))
+        return max(one(volume[..., number]) for number, one in enumerate(self.parts))
 
-    def told(self, volumes: NDArray, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the entries of a run's record that say how far volumes [X, Y, Z, T] are from their scans."""
+    def told(self, volume: NDArray, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of a run's record that say how far a volume [X, Y, Z, T] is from its scans."""
         every = [
-            {**own, **one.told(volumes[..., number], own)}
+            {**own, **one.told(volume[..., number], own)}
             for number, (one, own) in enumerate(zip(self.parts, record["volumes"], strict=True))
         ]
         return {"data_consistency": worst_of([own["data_consistency"] for own in every]), "volumes": every}

@@ -30,6 +30,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "head_dataset": ["HeadDataset", "find_sources", "load_sources", "save_sources"],
         "run": ["run_training"],
-        "start": ["local_device", "names", "prepare", "set_seed"],
+        "start": ["check_alone", "local_device", "names", "prepare", "run_alone", "set_seed"],
     },
 )

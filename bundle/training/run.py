@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from bida.errors import BidaError, SettingsError, cause_of, plain_errors
-from bida.io.claim import claimed, scratch
-from bida.io.files import make_folder
+from bida.io.claim import scratch
 from bida.shipped import shipped
 
 # what a value of the wrong kind makes of a configuration
@@ -42,6 +41,8 @@ def run_training(
         SettingsError: A configuration is missing or none, or a name is unknown or has no use.
     """
     from monai.bundle import ConfigParser, ConfigWorkflow
+
+    from bida.training.start import alone
 
     given = {config: read_config(config) for config in configs}
     own = [str(shipped("configs") / name) for name in released]
@@ -73,7 +74,7 @@ def run_training(
                 logging_file=str(shipped("configs") / "logging.conf"), **overrides | literal,
             )  # fmt: skip
             logging.getLogger("ignite.engine").setLevel(logging.CRITICAL)  # what ends a run is told once, below
-            with claimed(make_folder(fixed["output_dir"]) / "model.pt"):
+            with alone(fixed["output_dir"]):
                 workflow.initialize()
                 workflow.run()
                 workflow.finalize()

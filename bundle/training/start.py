@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+from ignite.engine import Engine
 from monai.utils.misc import set_determinism
 from torch import nn
 
 from bida.diffusion.prior import PlanePrior
 from bida.errors import SettingsError
+from bida.io.claim import claimed
+from bida.io.files import make_folder
 from bida.io.weights import load_weights
+
+
+def alone(output_dir: str | Path) -> AbstractContextManager[None]:
+    """Have a training's folder for this run alone, see `bida.io.claim.claimed`."""
+    return claimed(make_folder(output_dir) / "model.pt")
+
+
+def check_alone(output_dir: str | Path, rank: int = 0) -> None:
+    """Check, before any work, that no other run writes to a training's folder.
+
+    Args:
+        output_dir: The folder, which is made where it is missing.
+        rank: Of this process; the first one of a run looks for all.
+
+    Raises:
+        ScanError: Another one does, or it cannot be written.
+    """
+    if rank == 0:
+        with alone(output_dir):
+            pass
+
+
+def run_alone(trainer: Engine, output_dir: str | Path, rank: int = 0) -> None:
+    """Run a trainer, and let no other run write to its folder meanwhile; arguments and errors as `check_alone`."""
+    with alone(output_dir) if rank == 0 else nullcontext():
+        trainer.run()
 
 
 def prepare(

@@ -1,14 +1,17 @@
 """One command: a stack's own minutes, the check on planes held back, and leaning on interpolation."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from bida.cli import superres_masked
 from bida.cli.parser import main
 from bida.errors import SettingsError
+from bida.io.files import sidecar_path
 from bida.io.released import released_path
 from bida.io.weights import read_weights, released_hash, sha256
 from bida.microscopy import own
@@ -193,6 +196,36 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
     ):
         assert main([*words, str(out), *options]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+def test_a_stack_never_stands_beside_the_record_of_another(small, tmp_path, capsys, monkeypatch, suffix):
+    write_stack(tmp_path / "made.ome.tif", stack())
+    out, record = tmp_path / f"a{suffix}", sidecar_path(tmp_path / f"a{suffix}")
+    words = ["superres-masked", str(tmp_path / "made.ome.tif"), str(out), "--factor", "2", "--dtype", "float32",
+             "--self-check", "off", "--minutes", "0"]  # fmt: skip
+    assert main(words) == 0
+    before, told = read_stack(out).data, record.read_bytes()
+    last = {"write_json": superres_masked, "replace": os}  # what is killed: before the record, before the stack
+    replace = os.replace
+
+    def killed(*given, **named):
+        if {str(one) for one in given} & {str(out), str(record)}:
+            raise KeyboardInterrupt
+        return replace(*given, **named)
+
+    for name, where in last.items():
+        record.write_bytes(told)
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, killed)
+            assert main([*words, "--factor", "4", "--overwrite"]) == 130
+        assert not record.exists()
+        assert np.array_equal(read_stack(out).data, before) == (name == "replace")
+        capsys.readouterr()
+        assert main(words) == 2
+        assert f"{out}: output must not exist, it does, without a record" in capsys.readouterr().err
+        assert main([*words, "--overwrite"]) == 0 and np.array_equal(read_stack(out).data, before)
 
 
 def test_the_network_that_is_shipped_is_the_recorded_one():

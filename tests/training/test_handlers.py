@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
@@ -14,10 +15,11 @@ from monai.utils.misc import set_determinism
 from bida.diffusion.prior import CLASSES, SPREAD, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.errors import ScanError, SettingsError
+from bida.errors import ScanError, SettingsError, plain_errors
+from bida.io.claim import claimed, lock_path
 from bida.io.weights import load_weights
 from bida.training.handlers import Checkpoints, ExportWeights, SpreadLoss, warmup_cosine, warmup_cosine_scheduler
-from bida.training.start import prepare, set_seed
+from bida.training.start import check_alone, prepare, run_alone, set_seed
 
 SMALL = {
     "network#bare#channels": [64],
@@ -86,6 +88,38 @@ def test_properties_of_the_bundle(bids, tmp_path):
     )  # fmt: skip
     workflow.initialize()
     assert not workflow.check_properties()
+
+
+@pytest.mark.parametrize("config", ["train.yaml", "skullstrip_train.yaml"])
+def test_a_folder_that_another_run_writes_to_is_refused_before_any_work(tmp_path, config):
+    def workflow():
+        return ConfigWorkflow(str(ROOT / "configs" / config), workflow_type="train", run_id="training",
+                              logging_file=False, dataset_dir="missing", output_dir=str(tmp_path))  # fmt: skip
+
+    with ThreadPoolExecutor(1) as another:  # a thread has locks of its own
+        lock = claimed(tmp_path / "model.pt")
+        another.submit(lock.__enter__).result()
+        with pytest.raises(ScanError, match=r"model\.pt: output must be one run's alone, process"), plain_errors():
+            workflow().initialize()
+        another.submit(lock.__exit__, None, None, None).result()
+    workflow().initialize()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trainer_runs_alone(tmp_path):
+    class Trainer:
+        def run(self):
+            assert lock_path(tmp_path / "model.pt").exists()
+            with ThreadPoolExecutor(1) as another, pytest.raises(ScanError, match="must be one run's alone"):
+                another.submit(check_alone, tmp_path).result()
+            check_alone(tmp_path, rank=1)
+            raise KeyError("the end")
+
+    with pytest.raises(KeyError, match="the end"):
+        run_alone(Trainer(), tmp_path)
+    assert not lock_path(tmp_path / "model.pt").exists()
+    configs = [(ROOT / "configs" / name).read_text() for name in ("train.yaml", "skullstrip_train.yaml")]
+    assert all("- $training.run_alone(@train#trainer, @output_dir" in one for one in configs)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from bida.errors import ScanError
-from bida.io.files import NIFTI_SUFFIXES, check_output
+from bida.io.files import NIFTI_SUFFIXES, check_output, sidecar_path
 
 BIG_TIFF_SUFFIXES = (".btf", ".tf8", ".tf2")  # of files beyond 4 GB, as OME and microscopes name them
 TIFF_SUFFIXES = (".tif", ".tiff", *BIG_TIFF_SUFFIXES)
@@ -47,13 +47,18 @@ def check_stack(spec: str) -> None:
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
 
 
-def check_stack_output(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Check, before any work is done, that a stack can be written to `path`.
+def check_stack_output(path: str | Path, *, overwrite: bool = False, with_record: bool = False) -> Path:
+    """Check, before any work is done, that a stack can be written to `path`; `with_record`: one without is told.
 
     Raises:
         ScanError: See ``bida.io.files.check_output``; a folder that would be replaced must be a zarr group.
     """
     path = Path(path)
+    if with_record and not overwrite and path.exists() and not sidecar_path(path).exists():
+        raise ScanError(
+            f"{path}: output must not exist, it does, without a record of how it was made; choose another name, or "
+            "give --overwrite to make it again"
+        )
     if not path.name.endswith(ZARR_SUFFIXES):
         return check_output(path, overwrite=overwrite, suffixes=SUFFIXES)
     if path.exists() and not is_zarr(path):

@@ -149,7 +149,7 @@ def check_voxel_type(path: str | Path, dtype: np.dtype) -> None:
         (nifti if path.name.endswith(NIFTI_SUFFIXES) else ome_tiff).check_type(path, dtype)
 
 
-def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None:
+def write_stack(path: str | Path, stack: Stack, overwrite: bool = False, old_record: str | Path | None = None) -> None:
     """Write a stack, whole or not at all; read back it has the same voxels, type, sizes and channel names.
 
     Args:
@@ -157,6 +157,7 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None
             7 digits).
         stack: what to write.
         overwrite: replace an existing file or zarr group.
+        old_record: of what is replaced; removed before that, so that no stack stands beside the record of another.
 
     Raises:
         ScanError: See `check_stack_output`, or the format has no such type of voxel.
@@ -168,7 +169,15 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False) -> None
             ome_zarr.write_zarr(
                 temporary, stack.data, spacing, names, target.name.removesuffix(".zarr").removesuffix(".ome")
             )
+            _forget(old_record)
         return
     write = nifti.write_nifti if target.name.endswith(NIFTI_SUFFIXES) else ome_tiff.write_tiff
     with atomic(target) as temporary:
         write(temporary, stack.data, spacing, names)
+        _forget(old_record)
+
+
+def _forget(record: str | Path | None) -> None:
+    """Remove the record of a stack that is replaced in a moment."""
+    if record is not None:
+        Path(record).unlink(missing_ok=True)
