@@ -16,7 +16,7 @@ from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, make_folder, recorded, result_path, sidecar_path, stem
+from bida.io.files import check_output, discard, make_folder, recorded, result_path, sidecar_path, stem
 from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
@@ -132,14 +132,14 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
         write_volume(uncertainty, result.std, result.affine, result.header, overwrite=overwrite, says=said)
     for path, draw in zip(kept, draws):
         write_volume(path, draw, result.affine, result.header, dtype, overwrite=overwrite, says=description())
-    checkpoint.unlink(missing_ok=True)
+    discard(checkpoint)
     if picture is not None:
         draw_preview(picture, first, settings, result)
     if arguments.report:
         from bida.mri.qc import write_page
 
         write_page(page_of(output), first, settings, result, overwrite=overwrite)
-    elif page_of(output).is_file():
+    elif os.path.isfile(page_of(output)):
         from bida.report.viewer import is_own_page
 
         if is_own_page(page_of(output)):  # it shows the result that was there before

@@ -11,7 +11,7 @@ from typing import Any
 
 from bida.errors import BidaError, ScanError
 from bida.io.claim import claimed
-from bida.io.files import atomic, check_output, make_folder, stem
+from bida.io.files import atomic, check_output, discard, make_folder, stem
 from bida.mri import same
 from bida.mri.same import record_of
 from bida.mri.settings import Settings
@@ -165,7 +165,7 @@ def _restored(job: Job) -> dict[str, Any]:
         with atomic(target) as temporary:
             shutil.copyfile(source, temporary)
     result.save(output, overwrite=overwrite)
-    checkpoint.unlink(missing_ok=True)
+    discard(checkpoint)
     if job.report:
         from bida.mri.qc import write_page
 

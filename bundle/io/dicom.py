@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError
 from bida.io.anatomy import to_ras
-from bida.io.dicom_frames import Frame, frames_of, is_dicom, is_image, read_header, value_of
+from bida.io.dicom_frames import Frame, frames_of, is_dicom, is_image, part_of, read_header, value_of
 from bida.io.dicom_pixels import stored_pixels
 from bida.io.dicom_volumes import every_volume, step_of, volume_of
 from bida.io.slice_stack import UNEVEN, normal_of, stack_affine
@@ -168,11 +168,25 @@ def dicom_volumes(path: Path, series: str | None = None, echo: int | None = None
 
 def _frames_of_series(path: Path, series: str | None) -> tuple[Series, list[Frame], NDArray[np.float64]]:
     """Return a series, its frames, and their rotation, as `normal_of` has it."""
-    chosen = choose_series(path, find_series(path), series)
+    chosen = _magnitudes(path, choose_series(path, find_series(path), series))
     frames = [frame for file, header in chosen.headers.items() for frame in frames_of(file, header)]
     _check_alike(path, frames)
     directions = np.stack([frame.directions for frame in frames])
     return chosen, frames, normal_of(path, [frame.name for frame in frames], directions)
+
+
+def _magnitudes(path: Path, series: Series) -> Series:
+    """Return a series without the files of phases and the like that some scanners put beside the magnitudes.
+
+    Raises:
+        ScanError: it has nothing else.
+    """
+    parts = {file: part_of(header) for file, header in series.headers.items()}
+    kept = {file: header for file, header in series.headers.items() if not parts[file]}
+    if not kept:
+        file, part = next(iter(parts.items()))
+        raise ScanError(f"{path}: slices must be magnitudes, got {part} in {file.name}; give the magnitudes' series")
+    return replace(series, headers=kept)
 
 
 def _stacked(path: Path, frames: Sequence[Frame], rotation: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from bida.errors import ScanError
 
 _PREAMBLE = 128
+_PARTS = {
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP"), "phase"),
+    **dict.fromkeys(("R", "REAL"), "real"),
+    **dict.fromkeys(("I", "IMAGINARY"), "imaginary"),
+}
 # attribute -> functional group that holds it in an enhanced file
 _GROUPS = {
     "ImagePositionPatient": "PlanePositionSequence",
@@ -125,6 +130,17 @@ def is_image(file: Path, header: Any) -> bool:
     if name and name != kind and "Image" not in name:
         return False
     raise ScanError(f"{file}: a DICOM image must say its size (Rows, Columns), it does not; copy it again")
+
+
+def part_of(header: Any) -> str:
+    """Return which part of a complex image a file has: ``phase``, ``real`` or ``imaginary``; empty for a magnitude.
+
+    Enhanced files say it in ComplexImageComponent, classic ones in the values of ImageType that vendors add: P of
+    Siemens and Philips, R and I (PS3.3 C.8.13.3.1.1; dcm2niix takes the same words).
+    """
+    said = str(value_of(header, "ComplexImageComponent") or "").strip().upper()
+    words = [said] if said else [word.strip().upper() for word in _words(header, "ImageType")[2:]]
+    return next((_PARTS[word] for word in words if word in _PARTS), "")
 
 
 def frames_of(file: Path, header: Any) -> list[Frame]:

@@ -105,6 +105,12 @@ def check_output(
     return path
 
 
+def discard(path: str | Path) -> None:
+    """Remove a file, where it is there; there is none of a name that is too long."""
+    if os.path.isfile(path):
+        Path(path).unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, moved to `path` when the block ends well, else removed.

@@ -14,6 +14,8 @@ import torch
 from bida.device import choose_device
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
+from bida.io.scan import volumes_of
+from bida.io.volumes import Volumes
 from bida.mri.content import SLICES, slices_at_once
 from bida.mri.measurement import Padding, ScanMeta
 from bida.mri.memory import needed_bytes
@@ -21,7 +23,8 @@ from bida.mri.record import check_warnings, verdict
 from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
 from bida.mri.selfcheck import WINDOW
-from bida.mri.settings import Settings
+from bida.mri.series import first_volume
+from bida.mri.settings import EVERY, Settings
 from bida.physics.grid import AXES, NORMAL, planes_containing
 from bida.physics.operators import SliceOperator
 
@@ -53,6 +56,10 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         SettingsError: A setting is out of range or contradicts another.
         WeightsError: The weights are missing or not what they should be.
     """
+    several = None
+    if settings.volume == EVERY:
+        several, settings = volumes_of(scan, series=settings.series, echo=settings.echo), first_volume(scan, settings)
+    count = 1 if several is None else len(several.parts)
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     # N4 takes seconds and changes no grid
@@ -82,10 +89,19 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
         + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
         "weights": str(settings.model or RELEASED),
+        **({} if several is None else {"volumes": volumes_line(several)}),
         "memory": f"about {needed_bytes(math.prod(grid.voxels for grid in meta.grids)) / 1e9:.1f} GB",
-        "time": f"about {seconds:.0f} s",
+        "time": f"about {seconds * count:.0f} s",
     }
     return [*table.items(), *lines, *(("note", warning) for warning in warnings)]
+
+
+def volumes_line(found: Volumes) -> str:
+    """Return what volumes there are, in words."""
+    names = [one.name for one in found.parts if one.name]
+    shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+    apart = "" if found.step_s is None else f", {found.step_s:.4g} s apart"
+    return f"{len(found.parts)}{apart}{f' ({shown})' if names else ''}; what is told here is of the first"
 
 
 def noise_line(level: Mapping[str, Any] | None) -> str:

@@ -61,6 +61,17 @@ def test_a_name_of_254_characters_is_read(make_scan: MakeScan) -> None:
     assert read_scan(long).data.shape == (20, 8, 18)
 
 
+@pytest.mark.slow
+def test_a_result_with_a_name_of_254_characters_is_written(make_scan: MakeScan, tmp_path: Path, capsys) -> None:
+    out = tmp_path / ("a" * 250 + ".nii")
+    words = ["superres", str(make_scan()), str(out), "--no-n4", "--self-check", "off", "--device", "cpu"]
+    assert main(words) in (0, None), capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("a")) == [
+        f"{'a' * 250}.json",
+        out.name,
+    ]
+
+
 def test_what_the_system_says_of_a_file_is_one_line() -> None:
     with pytest.raises(ScanError, match=r"^/x: must be within reach, got 'No space left on device'"), file_errors():
         raise OSError(28, "No space left on device", "/x")

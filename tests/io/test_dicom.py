@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bida.cli.parser import main
 from bida.errors import ScanError
 from bida.io.dicom import find_series
-from bida.io.scan import Scan, read_affine, read_scan
+from bida.io.scan import Scan, read_affine, read_scan, volumes_of
 
 SHAPE = (24, 20, 9)
 VOXELS = np.random.default_rng(0).integers(1, 3000, SHAPE)
@@ -55,6 +55,19 @@ def change(file: Path, **tags: object) -> None:
         else:
             setattr(data, name, value)
     data.save_as(file)
+
+
+@pytest.mark.parametrize("tags", [{"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
+                                  {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]},
+                                  {"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ComplexImageComponent": "IMAGINARY"}])  # fmt: skip
+def test_phases_beside_magnitudes_are_left_aside_and_alone_refused(tmp_path: Path, tags: dict) -> None:
+    folder = tmp_path / "s"
+    write_series(folder, VOXELS, AFFINE, tags={"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]})
+    write_series(folder, VOXELS // 2, AFFINE, first=100, tags=tags)
+    assert at_its_place(read_scan(folder)) and len(volumes_of(folder).parts) == 1
+    for number in range(1, 10):
+        (folder / f"I{number:04d}.dcm").unlink()
+    refused(folder, "slices must be magnitudes, got ", "in I0100.dcm; give the magnitudes' series")
 
 
 @pytest.mark.parametrize("order", [range(9), range(8, -1, -1), [4, 0, 5, 1, 6, 2, 7, 3, 8]])

@@ -133,6 +133,14 @@ def test_every_volume_of_a_scanner_s_folder(volumes, tmp_path: Path, capsys, wri
         assert image.header.get_xyzt_units() == ("mm", "sec")
 
 
+def test_info_tells_what_volumes_there_are(volumes, tmp_path: Path, capsys) -> None:
+    path = dicom_of_echoes(tmp_path, *volumes)
+    assert main(["info", str(path), "--volume", "all", "--no-n4", "--device", "cpu"]) in (0, None)
+    assert "volumes             2 (echo 1 (10 ms), echo 2 (20 ms)); what is told here is of the first" in (
+        capsys.readouterr().out
+    )
+
+
 @pytest.mark.slow
 def test_a_folder_of_series_and_others(volumes, series: Path, make_scan: MakeScan, tmp_path: Path, capsys) -> None:
     times, single = dicom_of_times(tmp_path, *volumes), make_scan((12, 5, 10))
