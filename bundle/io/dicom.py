@@ -145,9 +145,9 @@ def read_dicom(
         ScanError: there are several of what was not chosen; slices are missing, stored twice, not parallel, of several
             sizes; a file is damaged, cut short or lacks its geometry.
     """
-    chosen, frames, rotation = _frames_of_series(path, series)
-    frames = volume_of(path, frames, rotation[:, 2], echo, volume)
     notes = list[str]()
+    chosen, frames, rotation = _frames_of_series(path, series, notes)
+    frames = volume_of(path, frames, rotation[:, 2], echo, volume)
     affine = _stacked(path, frames, rotation)
     sidecar = _slices_of(frames, float(np.linalg.norm(affine[:3, 2])), notes)
     affine = _anatomical(path, affine, list(chosen.headers.values()), position, subject, notes)
@@ -160,22 +160,24 @@ def dicom_volumes(path: Path, series: str | None = None, echo: int | None = None
     Raises:
         ScanError: they do not lie on one grid, too.
     """
-    _, frames, rotation = _frames_of_series(path, series)
+    _, frames, rotation = _frames_of_series(path, series, [])
     members, parts = every_volume(path, frames, rotation[:, 2], echo)
     check_one_grid(path, [_stacked(path, one, rotation) for one in members], parts)
     return Volumes(tuple(parts), step_of(members))
 
 
-def _frames_of_series(path: Path, series: str | None) -> tuple[Series, list[Frame], NDArray[np.float64]]:
+def _frames_of_series(
+    path: Path, series: str | None, notes: list[str]
+) -> tuple[Series, list[Frame], NDArray[np.float64]]:
     """Return a series, its frames, and their rotation, as `normal_of` has it."""
-    chosen = _magnitudes(path, choose_series(path, find_series(path), series))
+    chosen = _magnitudes(path, choose_series(path, find_series(path), series), notes)
     frames = [frame for file, header in chosen.headers.items() for frame in frames_of(file, header)]
     _check_alike(path, frames)
     directions = np.stack([frame.directions for frame in frames])
     return chosen, frames, normal_of(path, [frame.name for frame in frames], directions)
 
 
-def _magnitudes(path: Path, series: Series) -> Series:
+def _magnitudes(path: Path, series: Series, notes: list[str]) -> Series:
     """Return a series without the files of phases and the like that some scanners put beside the magnitudes.
 
     Raises:
@@ -186,6 +188,9 @@ def _magnitudes(path: Path, series: Series) -> Series:
     if not kept:
         file, part = next(iter(parts.items()))
         raise ScanError(f"{path}: slices must be magnitudes, got {part} in {file.name}; give the magnitudes' series")
+    left = [part for part in parts.values() if part]
+    if left:
+        notes.append(f"{len(left)} file(s) of {', '.join(sorted(set(left)))} were left aside, which are no magnitudes")
     return replace(series, headers=kept)
 
 

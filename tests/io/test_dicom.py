@@ -57,14 +57,20 @@ def change(file: Path, **tags: object) -> None:
     data.save_as(file)
 
 
-@pytest.mark.parametrize("tags", [{"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
-                                  {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]},
-                                  {"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ComplexImageComponent": "IMAGINARY"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ComplexImageComponent": "IMAGINARY"},
+    ],
+)
 def test_phases_beside_magnitudes_are_left_aside_and_alone_refused(tmp_path: Path, tags: dict) -> None:
     folder = tmp_path / "s"
     write_series(folder, VOXELS, AFFINE, tags={"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]})
     write_series(folder, VOXELS // 2, AFFINE, first=100, tags=tags)
     assert at_its_place(read_scan(folder)) and len(volumes_of(folder).parts) == 1
+    assert any(note.startswith("9 file(s) of ") for note in read_scan(folder).warnings)
     for number in range(1, 10):
         (folder / f"I{number:04d}.dcm").unlink()
     refused(folder, "slices must be magnitudes, got ", "in I0100.dcm; give the magnitudes' series")
