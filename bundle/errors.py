@@ -1,6 +1,7 @@
 """Errors a user can act on: one line naming the file or argument, the rule, the value found and the cure."""
 
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ def cause_of(error: BaseException | None) -> Exception | None:
     return None
 
 
+_ENDS = "run is terminating due to exception"  # what ignite logs, twice, of an error that is told once it has ended
+
+
 def errors_stand_first() -> None:
     """End a program of ``python -m monai.bundle`` with an own error's one line and exit code, where there is one.
 
@@ -96,3 +100,5 @@ def errors_stand_first() -> None:
         os._exit(cause.exit_code)
 
     sys.excepthook = shown
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: _ENDS not in record.getMessage())

@@ -95,13 +95,20 @@ def test_command_line_from_another_directory(make_scan, tmp_path, run_id):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("value", "message"), [("nowhere.nii.gz", "must exist, nothing is there"), ("", "a scan must be named")]
+    ("value", "message"),
+    [
+        ("nowhere.nii.gz", "must exist, nothing is there"),
+        ("", "a scan must be named"),
+        ("text.nii.gz", "must be a NIfTI image"),
+    ],
 )
 def test_missing_input_fails(tmp_path, value, message):
+    (tmp_path / "text.nii.gz").write_text("no image")
     run = command("inference", "--config_file", CONFIG, "--input", value, "--output_dir", str(tmp_path), cwd=tmp_path)
     assert run.returncode == 2
     line = next(line for line in run.stderr.splitlines() if line.startswith("bida: error: "))
     assert message in line and "Traceback" not in run.stderr
+    assert "ERROR" not in run.stdout + run.stderr  # ignite's log of what is told once
 
 
 def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
