@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def find_series(path: Path) -> list[Series]:
         ScanError: No file is a DICOM image, or one is damaged.
     """
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    headers = {file: read_header(file) for file in files if _is_meant(file)}
+    states = [(file, file.stat()) for file in files]
+    headers = _headers(tuple((file, state.st_mtime_ns, state.st_size) for file, state in states))
     images = {file: header for file, header in headers.items() if is_image(file, header)}
     if not images:
         found = f"{len(headers)} DICOM file(s) without an image" if headers else "no file of either"
@@ -84,6 +86,12 @@ def find_series(path: Path) -> list[Series]:
         what = str(value_of(first, "SeriesDescription") or value_of(first, "ProtocolName") or "").strip()
         found_series.append(Series(key, int(number) if number.lstrip("-").isdigit() else None, what, members))
     return sorted(found_series, key=lambda one: (one.number is None, one.number or 0, one.uid))
+
+
+@lru_cache(maxsize=1)  # of a series of many volumes, every one of which is read by itself
+def _headers(files: tuple[tuple[Path, int, int], ...]) -> Mapping[Path, Any]:
+    """Return the data sets, without pixels, of those of some files, with their times and sizes, that are DICOM."""
+    return {file: read_header(file) for file, _, _ in files if _is_meant(file)}
 
 
 def _is_meant(file: Path) -> bool:

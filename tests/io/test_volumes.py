@@ -213,3 +213,13 @@ def test_directions_as_vectors_are_one_line(tmp_path: Path, count: int) -> None:
     for read in (volumes_of, read_scan):
         with pytest.raises(ScanError, match=r"dwi\.nrrd: a voxel must hold one number, got several"):
             read(tmp_path / "dwi.nrrd")
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = series(tmp_path / "s", lambda k, v: {"TemporalResolution": 700})
+    assert volumes_of(path).step_s == 0.7
+    series(path, lambda k, v: {"TemporalResolution": 1700})
+    assert volumes_of(path).step_s == 1.7
+    for file in sorted(path.iterdir())[2 * SHAPE[2] :]:
+        file.unlink()
+    assert len(volumes_of(path).parts) == 2
