@@ -10,7 +10,7 @@ from bida.errors import SettingsError
 from bida.io.claim import claimed
 from bida.io.files import check_exists, check_output
 from bida.io.released import weights_file
-from bida.mri.settings import Settings
+from bida.mri.settings import AUTO_MINUTES, Settings
 from bida.progress import adapt_progress
 
 
@@ -18,8 +18,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument("scans", nargs="+", metavar="SCAN", help="scans to adapt to, alike in contrast and sequence")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.pt", help="weights to write, for --model")
-    sub.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to spend (10)")
-    add_settings(sub, Settings, (*PLAN, *STEPS, *MACHINE))
+    sub.add_argument("--minutes", type=float, default=AUTO_MINUTES, metavar="M",
+                     help=f"time to spend ({AUTO_MINUTES:g})")  # fmt: skip
+    # what is taught is what will be asked of the weights: the mean in one step, or draws
+    add_settings(sub, Settings, (*PLAN, *STEPS, "samples", "grain", *MACHINE))
     preset_option(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
@@ -43,13 +45,20 @@ def adapt_and_write(scans: list[str], output: Path, settings: Settings, argument
     from bida.io.weights import save_weights
     from bida.mri.adapt import adapt_prior
     from bida.mri.run import measured, way_of
+    from bida.mri.sampler import BiplanarSampler
 
     device = choose_device(settings.device)
     prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)
     way = way_of(settings, prior.stride)
     slices = [measured(way.there(scan)[0], prior) for scan in scans]
-    checkpoint = output.with_suffix(".ckpt")
-    found = adapt_prior(prior, slices, arguments.minutes, checkpoint, adapt_progress())
+    checkpoint, sampler = output.with_suffix(".ckpt"), BiplanarSampler(settings)
+    before = [sampler.check(one, prior) for one in slices]
+    found = adapt_prior(prior, slices, arguments.minutes, settings, checkpoint, adapt_progress())
     save_weights(prior, output)
     checkpoint.unlink(missing_ok=True)
+    for scan, one, first in zip(scans, slices, before):
+        last = sampler.check(one, prior)
+        if first is not None and last is not None:
+            gain = last.gain_shrunk_db - first.gain_shrunk_db
+            print(f"{scan}: {gain:+.2f} dB on slices that the priors have not seen")
     print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")

@@ -153,7 +153,7 @@ def time_estimate(
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
         total += 2 * once(SLICES, height, width)
-    return total * settings.steps_taken * settings.runs + 60 * (settings.adapt or 0.0)
+    return total * settings.steps_taken * settings.runs + 60 * settings.adapt_minutes
 
 
 def micro_batch_seconds(prior: PlanePrior, plane: str, shape: tuple[int, int, int], guided: bool) -> float:

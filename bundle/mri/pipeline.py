@@ -103,7 +103,7 @@ def superres(
     grain: bool | None = None,
     self_check: bool | None = None,
     noise: str | float | None = None,
-    adapt: float | None = None,
+    adapt: str | float | None = None,
     seed: int | None = None,
     device: str | None = None,
     dtype: str | None = None,

@@ -87,8 +87,8 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[
     if check["familiarity"] >= UNFAMILIAR:
         return []
     return [
-        "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt 10, "
-        "or bida adapt and --model)"
+        "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt "
+        "auto, or bida adapt and --model)"
     ]
 
 

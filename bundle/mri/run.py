@@ -18,6 +18,7 @@ from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.io.nifti import source_header
 from bida.io.weights import weights_file
+from bida.mri.adapted import adapted
 from bida.mri.evidence import Evidence
 from bida.mri.measurement import RESIDUALS, Measurement, ScanMeta
 from bida.mri.memory import PlanWithinMemory
@@ -133,16 +134,9 @@ def finished(
 ) -> Result:
     """Restore what was prepared; see `restore` for the arguments."""
     sampler, image, records = BiplanarSampler(settings, progress=progress), part.image, part.records
-    adapted = None
-    if settings.adapt is not None:
-        from bida.mri.adapt import adapt_prior  # training code loads when it is used
-
-        adapted = adapt_prior(prior, part.slices, settings.adapt, checkpoint, on_adapt)
-        clock.lap("adapt")
-    check = sampler.check(part.scan, prior)
-    clock.lap("self_check")
+    ready = adapted(prior, part.scan, part.slices, settings, clock, checkpoint, on_adapt)
     draws = UndoneDraws(image, records, settings.like, clock, on_draw, settings.runs > 1)
-    found = sampler.restore(part.scan, prior, check, draws.add)
+    found = sampler.restore(part.scan, prior, ready.check, draws.add)
     noticed = None if found.check is None else found.check.record()
     scans = None if part.scans is None else part.scans(found.mean)
     residuals = draws.residuals if part.scans is None else {**draws.residuals, "sampler_residual": found.residual}
@@ -159,8 +153,8 @@ def finished(
             wide = prior.uncertainty(one.astype(np.float64), unit, drawn=not settings.is_mean, noise=noise)
             made[:] = np.minimum(wide, most)
         del told, found
-    meta = replace(meta, warnings=(*meta.warnings, *part.notes))
-    record = describe(meta, settings, prior, clock, adapted, scans)
+    meta = replace(meta, warnings=(*meta.warnings, *part.notes, *ready.notes))
+    record = describe(meta, settings, prior, clock, ready.record, scans)
     mean = draws.moments.mean.astype(np.float32)
     residual = StoredResidual.of(records, draws.last.affine) if residuals["scan_residual"] is not None else None
     header = source_header(part.source)

@@ -25,6 +25,8 @@ NUMBERS: dict[str, tuple[Any, type, str]] = {
 RENAMED = {"thickness_mm": "thickness", "gap_mm": "gap"}  # options of 0.3
 EVERY = "all"  # volumes of a file
 DRAW_STEPS = 4  # of a draw, where none are given
+AUTO = "auto"
+AUTO_MINUTES = 3.0  # of an adaptation that is left to the self-check
 # what the mean in one step allows of an option, and why it has no use for the rest; draws take all of it
 MEAN_ALLOWS: dict[str, tuple[tuple[Any, ...], str]] = {
     "steps": ((None, 1), "it is made in one step"),
@@ -147,6 +149,18 @@ class SamplerOptions:
                         f"{name}: {getattr(self, name)} is for draws, not for the mean: {reason}; give --samples 1"
                     )
 
+    def check_adaptable(self) -> None:
+        """Check that what an adaptation trains is what a run asks.
+
+        Raises:
+            SettingsError: It samples without showing the scan to the priors.
+        """
+        if not self.guided:
+            raise SettingsError(
+                "adapt: trains the network that is shown the scan, --no-guided samples without it; leave one of "
+                "them out"
+            )
+
     @property
     def is_mean(self) -> bool:
         """Whether the result is the mean in one step, and not made of draws."""
@@ -204,7 +218,13 @@ class Settings(SamplerOptions, PlanOptions):
     align: bool = option(True, "of combined scans: find where each lies; without, their headers are believed")
     n4: bool = option(True, "divide out the bias field before sampling")
     bias_corrected: bool = option(False, "leave the bias field out of the result")
-    adapt: float | None = option(None, "minutes of fine-tuning the priors on the scan's own slices first", "MINUTES")
+    adapt: str | float | None = option(
+        None,
+        "minutes of fine-tuning the priors on the scan's own slices first, kept where the self-check finds a gain; "
+        f"auto: {AUTO_MINUTES:g} where the self-check says that it may pay, else none",
+        "MINUTES",
+        words=(AUTO,),
+    )
     device: str = option("auto", "where the network runs: auto, cpu, cuda ...", "NAME")
     dtype: str = option("auto", "arithmetic of the network", choices=("auto", "float32", "bfloat16"))
     model: str | Path | None = option(None, "other weights than the released ones; 0.3, 0.2, 0.1: those before", "FILE")
@@ -221,8 +241,28 @@ class Settings(SamplerOptions, PlanOptions):
         for name, known in (("position", POSITIONS), ("subject", tuple(SUBJECTS))):
             if getattr(self, name) not in (None, *known):
                 raise SettingsError(f"{name}: must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.adapt is not None and not 0 < self.adapt < float("inf"):
+        self._check_adapt()
+
+    def _check_adapt(self) -> None:
+        if self.adapt is None:
+            return
+        self.check_adaptable()
+        if self.adapt == AUTO:
+            if not self.self_check:
+                raise SettingsError(
+                    "adapt: auto is left to the self-check, got it off; give minutes, or leave --self-check on"
+                )
+            return
+        if not isinstance(self.adapt, Real) or isinstance(self.adapt, bool):
+            raise SettingsError(f"adapt: must be {AUTO} or a number of minutes, got {self.adapt!r}; correct it")
+        if not 0 < self.adapt < math.inf:
             raise SettingsError(f"adapt: minutes must be a number above 0, got {self.adapt:g}; leave it out for none")
+        object.__setattr__(self, "adapt", float(self.adapt))
+
+    @property
+    def adapt_minutes(self) -> float:
+        """Minutes that an adaptation takes at most; 0 for none."""
+        return AUTO_MINUTES if self.adapt == AUTO else float(self.adapt or 0.0)
 
     @classmethod
     def of(cls, preset: str | None = None, **given: Any) -> Settings:

@@ -85,7 +85,7 @@ def test_info_reports_the_self_check_on_request(scan, capsys):
 
 
 @pytest.mark.slow
-def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):
+def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys, monkeypatch):
     def blocks(shape, affine):
         rng = np.random.default_rng(0)
         return 100 + 50 * np.kron(rng.standard_normal((10, shape[1], 9)), np.ones((2, 1, 2)))
@@ -102,6 +102,12 @@ def test_adapted_weights_can_be_used_and_say_so(tmp_path, make_scan, capsys):
     record = json.loads((tmp_path / "sr.json").read_text())
     assert record["weights_sha256"] == sha256(weights)
     assert record["adapted"]["steps"] >= 1 and record["adapted"]["scans"] == 1
+    assert not list(tmp_path.glob("*.ckpt"))
+    monkeypatch.setattr("bida.mri.settings.AUTO_MINUTES", 0.005)
+    capsys.readouterr()
+    assert main(["superres", path, str(tmp_path / "auto.nii.gz"), "--no-n4", "--device", "cpu", "--adapt", "auto"]) == 0
+    record, said = json.loads((tmp_path / "auto.json").read_text()), capsys.readouterr().err
+    assert record["adapted"]["kept"] == ("adapt" not in said)  # a line where it is left out, and none where it is kept
     assert not list(tmp_path.glob("*.ckpt"))
 
 

@@ -109,7 +109,7 @@ def test_paths_and_numbers_of_numpy_are_made_plain(tmp_path: Path) -> None:
         ({"steps": True}, "steps: must be a whole number, got True"),
         ({"noise": "a"}, "noise: must be auto or a number >= 0, got 'a'"),
         ({"volume": "0"}, "volume: must be a whole number or all, got '0'"),
-        ({"adapt": "x"}, "adapt: must be a number, got 'x'"),
+        ({"adapt": "x"}, "adapt: must be auto or a number of minutes, got 'x'"),
         ({"factor": 5, "spacing": 0.2}, "--factor excludes --spacing, got 5.0 and 0.2"),
         ({"thickness": 0}, "--thickness must be a number above 0, got 0"),
     ],
