@@ -15,7 +15,8 @@ under the self-check's weight with cubic + projection.
 `whole` makes isotropic volumes thick, 5x, and compares the result at the default settings, of two planes, with
 cubic + projection: a mouse, the template, microCT and noise.
 `rat` does as `promise` with every slice of one scan at 5x (or --at) and at its own factor, by the bare prior and
-against cubic, too; with --adapt, or --held to compare it with, with the slices kept from the adaptation.
+against cubic, too, and tells the self-check; with --adapt, or --held to compare it with, with the slices kept from the
+adaptation. --samples 0 is the mean in one step.
 `noise` restores a scan at the default settings and gives the noise level (wavelets, Donoho & Johnstone 1994) of the
 scan's own slices and of the result's slices in each plane, over the middle half of each axis.
 `planes` gives the gain on cubic + projection at 5x of slices of isotropic animals, for every plane and axis: of animals
@@ -268,20 +269,30 @@ def rat(arguments: argparse.Namespace) -> None:
     sampler, prior, scan = prepared(arguments.data, arguments)
     y, axis = scan.inside(), scan.geometry.axis
     held = chosen_indices(y, axis)
+    told_check("before", sampler, scan, prior)
     if arguments.adapt:
-        print(adapt_prior(prior, [scan], arguments.adapt, report=adapt_progress()))
+        print(adapt_prior(prior, [scan], arguments.adapt, sampler.options, report=adapt_progress()))
+        told_check("after", sampler, scan, prior)
     chosen = held if arguments.adapt or arguments.held else list(range(y.shape[axis]))
     sharp = y.index_select(axis, torch.tensor(chosen))
     sharp = cut_to_stride(sharp, axis, prior.stride)
     for geometry in (at_factor(scan.geometry, arguments.at), scan.geometry.unpadded()):
-        for samples in (1, arguments.samples):
+        for samples in sorted({min(1, arguments.samples), arguments.samples}):
             averaging = BiplanarSampler(replace(sampler.options, samples=samples))
             cubic, projected = gains(averaging, prior, sharp, geometry)
             print(
-                f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, mean of {samples}: "
+                f"{len(chosen)} slices at {geometry.factor:.3g}x along both axes, {averaging.options.estimate}: "
                 f"{cubic:+.2f} dB on cubic, {projected:+.2f} dB on cubic + projection",
                 flush=True,
             )
+
+
+def told_check(when: str, sampler: BiplanarSampler, scan: Measurement, prior: PlanePrior) -> None:
+    """Print what the self-check finds, at the scan's own factor and with its noise."""
+    check = sampler.check(scan, prior)
+    if check is not None:
+        print(f"self-check {when}: {check.gain_db:+.3f} dB on cubic + projection, {check.better_db:+.3f} on cubic, "
+              f"weight {check.weight:.2f}, familiarity {check.familiarity:.2f}", flush=True)  # fmt: skip
 
 
 def gains(

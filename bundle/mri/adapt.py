@@ -53,6 +53,7 @@ class Adaptation:
         pull: share of the way back to the released weights at each step at the largest rate.
         batch_size: crops a step; 0 for as many as hold `PIXELS`.
         crop: height and width of a crop, voxels; less where slices are smaller.
+        varied: share of crops that are turned, shifted and scaled, and likewise of those whose contrast is changed.
         scale: range of the random scale.
         factors: range of the slice spacing that crops are made thick by, over the scan's own.
         emphasis: of high noise levels, see `bida.transforms.augment.diffuse`.
@@ -68,6 +69,7 @@ class Adaptation:
     pull: float = 2e-4
     batch_size: int = 0
     crop: int = 128
+    varied: float = 0.2
     scale: tuple[float, float] = (0.8, 1.3)
     factors: tuple[float, float] = (0.5, 1.0)
     emphasis: float = 1.0
@@ -237,11 +239,11 @@ def _transform(scan: ScanSlices, how: Adaptation, prior: PlanePrior) -> Compose:
     thickness = geometry.thickness_mm / geometry.slice_spacing_mm
     return Compose(
         [
-            RandSimilarityd("image", rotate=10, translate=5, scale=how.scale, prob=0.7),
+            RandSimilarityd("image", rotate=10, translate=5, scale=how.scale, prob=how.varied),
             RandFlipd("image", prob=0.5, spatial_axis=0),
             RandFlipd("image", prob=0.5, spatial_axis=1),
             RandRotate90d("image", prob=0.5, max_k=1),
-            RandContrastd("image"),
+            RandContrastd("image", prob=how.varied),
             RandSpatialCropd("image", roi_size=(how.crop, how.crop), random_size=False),
             ThickenSliced(
                 "image",
