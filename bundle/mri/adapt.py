@@ -56,6 +56,7 @@ class Adaptation:
         varied: share of crops that are turned, shifted and scaled, and likewise of those whose contrast is changed.
         scale: range of the random scale.
         factors: range of the slice spacing that crops are made thick by, over the scan's own.
+        own: share of crops at the upper end of it, the scan's own.
         emphasis: of high noise levels, see `bida.transforms.augment.diffuse`.
         highest: share of crops for the mean in one step, see there.
         grain: share of crops whose target is the slice with its noise, see `bida.transforms.augment.thicken`.
@@ -72,6 +73,7 @@ class Adaptation:
     varied: float = 0.2
     scale: tuple[float, float] = (0.8, 1.3)
     factors: tuple[float, float] = (0.5, 1.0)
+    own: float = 0.5
     emphasis: float = 1.0
     highest: float = 1.0
     grain: float = 0.0
@@ -256,6 +258,7 @@ def _transform(scan: ScanSlices, how: Adaptation, prior: PlanePrior) -> Compose:
                 weights=(1.0,),
                 voxel_mm=geometry.voxel_mm,
                 level=scan.noise,
+                highest=how.own,
             ),
             DiffuseSliced(
                 "image", prediction, timesteps, emphasis=how.emphasis, schedule=schedule, highest=how.highest

@@ -45,6 +45,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         noiseless: Share of clean targets whose y is made of the denoised slice.
         level: Standard deviation of the noise of a slice, where it is known: every y with a clean target has as much,
             the network is told, and the target is t alone, which keeps nothing of it.
+        highest: Share of slices that are spaced by the upper end of the factors.
         planes_key: Where the plane's index is; it becomes the class (`bida.diffusion.prior.condition_class`).
         guide_key: Where the guide goes, [8, H, W]; zero where there is none.
     """
@@ -63,6 +64,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         noisy: float = 0.3,
         noiseless: float = 0.5,
         level: float = 0.0,
+        highest: float = 0.0,
         planes_key: str = "planes",
         guide_key: str = "guide",
     ) -> None:
@@ -74,7 +76,7 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         self.factors, self.thickness, self.nominal = tuple(factors), tuple(thickness), nominal
         self.profiles, self.weights, self.voxel_mm = tuple(profiles), tuple(weights), voxel_mm
         self.unguided, self.grain, self.noisy, self.noiseless = unguided, grain, noisy, noiseless
-        self.level, self.planes_key, self.guide_key = level, planes_key, guide_key
+        self.level, self.highest, self.planes_key, self.guide_key = level, highest, planes_key, guide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with target, guide and class."""
@@ -127,6 +129,8 @@ class ThickenSliced(MapTransform, RandomizableTransform):
         """Return random slices on a line of voxels, of which some at the ends may be padding."""
         low, high = self.factors
         factor = low * (high / low) ** self.R.random()
+        if self.highest > 0 and self.R.random() < self.highest:
+            factor = high
         factor = min(factor, voxels / 2)
         share = 1.0 if self.R.random() < self.nominal else self.R.uniform(self.thickness[0], self.thickness[1])
         before, after = self.R.randint(0, PADDING + 1, 2) if self.R.random() < 0.5 else (0, 0)
