@@ -41,6 +41,7 @@ from scipy.optimize import brentq
 from skimage.restoration import estimate_sigma
 
 from bida.device import choose_device
+from bida.diffusion.leaning import ratio_db
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import PlanePrior
 from bida.errors import BidaError, SettingsError
@@ -53,13 +54,12 @@ from bida.mri.moments import Moments
 from bida.mri.pipeline import restore
 from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
-from bida.mri.selfcheck import Errors, chosen_indices, measure, plane_across, slice_geometry, window
+from bida.mri.selfcheck import chosen_indices, measure, plane_across, window
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, PLANES
 from bida.physics.guide import guide
-from bida.physics.interpolation import spline
 from bida.physics.operators import SliceOperator
 from bida.progress import adapt_progress
 from bida.training.dataset import load_normalised
@@ -307,7 +307,7 @@ def gains(
         geometry: how thick slices lie.
 
     Returns:
-        PSNR less that of cubic interpolation, and less that of cubic + projection.
+        PSNR in tissue less that of cubic interpolation, and less that of cubic + projection.
 
     Raises:
         SettingsError: an axis is too short for two thick slices.
@@ -315,7 +315,7 @@ def gains(
     errors = measure(sharp, geometry, restored_by(sampler, prior))
     if errors is None:
         raise SettingsError(f"--at: two slices must fit, got {geometry.factor:g} on {tuple(sharp.shape)}; lower it")
-    return psnr_of(errors, 1.0, sharp) - cubic_errors(sharp, geometry), errors.gain_db(1.0)
+    return ratio_db(float(errors.cc.sum()), errors.total(1.0)), errors.gain_db(1.0)
 
 
 def at_factor(geometry: SliceGeometry, factor: float) -> SliceGeometry:
@@ -326,21 +326,6 @@ def cut_to_stride(volume: torch.Tensor, axis: int, stride: int) -> torch.Tensor:
     for other in (other for other in range(3) if other != axis):
         volume = volume.narrow(other, 0, volume.shape[other] // stride * stride)
     return volume
-
-
-def cubic_errors(sharp: torch.Tensor, geometry: SliceGeometry) -> float:
-    """Return the PSNR of cubic interpolation along both axes, dB of the range of 2."""
-    errors = []
-    for axis in (axis for axis in range(3) if axis != geometry.axis):
-        own = slice_geometry(geometry, axis, sharp.shape[axis])
-        thick = SliceOperator.build(own).forward(sharp).cpu().numpy()
-        errors.append(np.square(spline(thick, own, 3) - sharp.cpu().numpy()).mean())
-    return float(10 * np.log10(4 / np.mean(errors)))
-
-
-def psnr_of(errors: Errors, weight: float, sharp: torch.Tensor) -> float:
-    """Return the PSNR of restored slices, dB of the range of 2."""
-    return float(10 * np.log10(4 * 2 * sharp.numel() / errors.total(weight)))
 
 
 def noise(arguments: argparse.Namespace) -> None:
