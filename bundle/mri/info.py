@@ -152,7 +152,8 @@ def time_estimate(
         total += once(slices, height, width) * math.ceil(needed / slices)
     if settings.self_check:  # one micro-batch along each of two axes
         height, width = sorted(min(size, WINDOW) for size in shape)[-2:]
-        total += 2 * once(SLICES, height, width)
+        checks = 1 if settings.adapt is None else 2  # before an adaptation and after
+        total += 2 * checks * once(SLICES, height, width)
     return total * settings.steps_taken * settings.runs + 60 * settings.adapt_minutes
 
 
