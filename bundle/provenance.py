@@ -6,6 +6,7 @@ import json
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from bida.progress import LOG
 from bida.shipped import shipped
 
 DISTRIBUTION = "bida-mri"  # the name to install; `bida` on the package index is another project
@@ -19,8 +20,9 @@ class Clock:
         self.start, self.seconds = time.perf_counter(), dict[str, float]()
 
     def lap(self, part: str) -> None:
-        """Add the time since the last lap to a part."""
+        """Add the time since the last lap to a part, and log it."""
         now = time.perf_counter()
+        LOG.info("%s: %.1f s", part.replace("_", " "), now - self.start)
         self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self.start, 3)
         self.start = now
 

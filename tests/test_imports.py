@@ -31,7 +31,7 @@ ORDER = [
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 ALONE = {  # what a room or module may import beside itself, where that is less than its row
     "bida.eval": {"bida.errors", "bida.io.claim", "bida.io.weights", "bida.physics.grid"},
-    "bida.cli.parser": {"bida.errors", "bida.provenance"},
+    "bida.cli.parser": {"bida.errors", "bida.progress", "bida.provenance"},
 }
 PASSAGES = {"bida", "bida.__main__", "bida.moved"}  # hand public names, the command and old names on
 STRANGERS = [{"microscopy", "experiment"}]  # rows apart, and yet unknown to each other

@@ -11,7 +11,7 @@ from bida.io.claim import claimed
 from bida.io.files import check_exists, check_output
 from bida.io.released import weights_file
 from bida.mri.settings import AUTO_MINUTES, Settings
-from bida.progress import adapt_progress
+from bida.progress import adapt_progress, say
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -60,5 +60,5 @@ def adapt_and_write(scans: list[str], output: Path, settings: Settings, argument
         last = sampler.check(one, prior)
         if first is not None and last is not None:
             gain = last.gain_shrunk_db - first.gain_shrunk_db
-            print(f"{scan}: {gain:+.2f} dB on slices that the priors have not seen")
-    print(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")
+            say(f"{scan}: {gain:+.2f} dB on slices that the priors have not seen")
+    say(f"{output}: adapted to {len(scans)} scan(s) in {found['steps']} steps; use it with --model {output}")

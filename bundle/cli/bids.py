@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from bida.cli.many import add_many_options, refuse, run_many
@@ -12,6 +11,7 @@ from bida.cli.options import add_settings, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
+from bida.progress import note, say
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         words = ("participant_label", "session_label", "suffix", "bids_filter_file", "combine", "report", "workers")
         refuse(arguments, (*words, "scheduler", "json", "dry_run", "overwrite"), "is for participant, got group")
         table = write_table(out)
-        print(f"{table}: one line a result; see {write_gallery(out)}")
+        say(f"{table}: one line a result; see {write_gallery(out)}")
         return 0
     settings = settings_of(arguments)
     if settings.volume == EVERY:
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     images, passed = thick_scans(layout, wanted)
     for line in passed:
-        print(f"bida: note: {line}", file=sys.stderr)
+        note(line)
     given = {"overwrite": arguments.overwrite, "report": arguments.report}
     check_derivative(out, Path(layout.root))
     jobs = jobs_of(layout, images, out, settings, arguments.combine, **given)

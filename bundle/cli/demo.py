@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bida.progress import say
+
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -18,4 +20,4 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the built-in sample through the bundle and draw what came out."""
     from bida.mri.demo import run_demo
 
-    print(run_demo(Path(arguments.output), arguments.factor, arguments.samples))
+    say(run_demo(Path(arguments.output), arguments.factor, arguments.samples))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bida.io.bids import check_data_set
 from bida.physics.slice_profile import PROFILES
+from bida.progress import note, say
 
 if TYPE_CHECKING:
     from bida.experiment.design import Experiment
@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.experiment import run
 
     for notice in filter(None, map(licence_of, experiment.strippers)):
-        print(f"bida: note: {notice}", file=sys.stderr)
-    print(run(experiment))
+        note(notice)
+    say(run(experiment))
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:

@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bida.cli.masked_options import OF_NETWORKS, frames_option, masked_options, masked_settings, note, unused_by
+from bida.cli.masked_options import OF_NETWORKS, frames_option, masked_options, masked_settings, unused_by
 from bida.errors import SettingsError
 from bida.microscopy.settings import MaskedExperiment
-from bida.progress import console_progress
+from bida.progress import console_progress, note, say
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     priors = load_priors(experiment)
     check_used(experiment, (prior.method for prior in priors.values()), given)
-    print(evaluate_masked(experiment, console_progress(), note, priors))
+    say(evaluate_masked(experiment, console_progress(), note, priors))
 
 
 def check_used(experiment: MaskedExperiment, methods: Iterable[str], given: Mapping[str, Any]) -> None:

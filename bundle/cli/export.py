@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bida.io.files import check_exists
+from bida.progress import say
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -26,4 +27,4 @@ def run(arguments: argparse.Namespace) -> None:
     from bida.diffusion.load import load_prior, prior_of
 
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
-    print(*write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite), sep="\n")
+    say("\n".join(map(str, write(prior, arguments.output, arguments.format, overwrite=arguments.overwrite))))

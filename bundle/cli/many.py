@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bida.errors import SettingsError
+from bida.progress import LOG, bar
 
 if TYPE_CHECKING:
     from bida.cohort.job import Job, Outcome
@@ -36,8 +37,6 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
         folder: Where the page goes.
         arguments: Of the command, with those of `add_many_options`.
     """
-    from tqdm import tqdm
-
     from bida.cohort.index import NAME
     from bida.cohort.job import kept
     from bida.cohort.queue import check_workers, run
@@ -56,11 +55,12 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
         return 0
     check_page(folder / NAME)
     outcomes: list[Outcome] = []
-    with tqdm(total=len(jobs), desc="scans", unit="scan", smoothing=0) as bar:
+    with bar(total=len(jobs), desc="scans", unit="scan", smoothing=0) as shown:
         for outcome in run(jobs, arguments.workers, arguments.scheduler):
             outcomes.append(outcome)
-            bar.update()
-            bar.set_postfix(failed=sum(one.error is not None for one in outcomes), refresh=False)
+            LOG.info("%s: %s, %.1f s", outcome.scan, outcome.error or outcome.state, outcome.seconds)
+            shown.update()
+            shown.set_postfix(failed=sum(one.error is not None for one in outcomes), refresh=False)
     place = {job.output: number for number, job in enumerate(jobs)}
     outcomes.sort(key=lambda one: place[one.output])
     from bida.cohort.index import write_index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from bida.cli.options import add_settings
 from bida.microscopy.settings import MaskedSettings
@@ -42,8 +41,3 @@ def masked_settings(arguments: argparse.Namespace) -> MaskedSettings:
     """Return the settings that the given options make."""
     known = options_of(MaskedSettings)
     return MaskedSettings(**{name: value for name, value in vars(arguments).items() if name in known})
-
-
-def note(warning: str) -> None:
-    """Say a warning of a run's record on the standard error."""
-    print(f"bida: note: {warning}", file=sys.stderr)

@@ -12,19 +12,23 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType, ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
+from bida.progress import LOG, QUIET, VERBOSE, log_values, loudness
 
 ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SHELLS = ("bash", "zsh", "tcsh")  # that shtab knows
+LOUDNESS = {QUIET: ("-q", "--quiet"), VERBOSE: ("-v", "--verbose")}
 EPILOG = "Research use only, not for diagnosis."
+TOP = ("command", "version", "print_completion")  # of the parser above those of commands
 COMMANDS = {  # each is a module of this package, with add_options and run
     "superres": "turn a thick-slice scan into an isotropic volume, or many scans",
     "bids": "the same for a BIDS data set, as a BIDS-App",
@@ -57,6 +61,10 @@ class Parser(argparse.ArgumentParser):
         options = re.match(r"unrecognized arguments: (.*)", message)
         if choice:
             words, known = [choice[1]], list(COMMANDS)
+        elif (
+            options and self._subparsers is not None and {*options[1].split()} & {*LOUDNESS[QUIET], *LOUDNESS[VERBOSE]}
+        ):
+            return "; it is written behind the command"
         elif options:
             words = [word.partition("=")[0] for word in options[1].split() if word.startswith("--")]
             known = [option for option in self._option_string_actions if option.startswith("--")]
@@ -83,7 +91,17 @@ def parser(named: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, epilog=EPILOG, allow_abbrev=False)
         if name in named:
             command(name).add_options(sub)
+            add_loudness(sub)
     return main
+
+
+def add_loudness(sub: argparse.ArgumentParser) -> None:
+    """Add the options of every command that say how much is printed."""
+    either = sub.add_mutually_exclusive_group()
+    how: dict[str, Any] = {"action": "store_const", "dest": "loudness", "default": argparse.SUPPRESS}
+    either.add_argument(*LOUDNESS[QUIET], const=QUIET, help="print errors alone, and what is asked for, such as "
+                        "--json; notes stay in the record", **how)  # fmt: skip
+    either.add_argument(*LOUDNESS[VERBOSE], const=VERBOSE, help="print settings and the time of each stage, too", **how)
 
 
 def command(name: str) -> ModuleType:
@@ -133,7 +151,7 @@ def run(words: Sequence[str]) -> int:
             if arguments.print_completion is not None:
                 code = print_completion(arguments.print_completion)
             else:
-                code = print_versions() if arguments.version else command(arguments.command).run(arguments) or 0
+                code = print_versions() if arguments.version else run_command(arguments)
             sys.stdout.flush()
     except BrokenPipeError:  # who read what is printed has gone; what is written to files is whole
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's own last flush goes there
@@ -142,6 +160,21 @@ def run(words: Sequence[str]) -> int:
         end_bars()
         print(f"bida: error: {error}", file=sys.stderr)
         return error.exit_code
+    return code
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the command that is named, as loud as is asked for; return its exit code."""
+    start, given = time.monotonic(), {**vars(arguments)}
+    name, wanted = given["command"], given.pop("loudness", None)
+    with loudness(wanted):
+        if wanted == VERBOSE:
+            from bida.provenance import versions
+
+            log_values("versions", versions())
+            log_values("options", {one: value for one, value in given.items() if one not in TOP})
+        code = command(name).run(arguments) or 0
+        LOG.info("%s: %.1f s in all", name, time.monotonic() - start)
     return code
 
 

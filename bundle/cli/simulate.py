@@ -11,6 +11,7 @@ from bida.cli.options import check_outputs
 from bida.errors import SettingsError
 from bida.io.files import stem
 from bida.physics.slice_profile import PROFILES
+from bida.progress import say
 
 ORIENTATIONS = {"R": "sag", "A": "cor", "S": "ax"}  # of slices across an axis, as the entity acq names them
 BEFORE = ("sub", "tpl", "ses", "sample", "task")  # entities of BIDS that come before acq
@@ -101,17 +102,15 @@ def run(arguments: argparse.Namespace) -> None:
     )
     for output, axis, one in zip(outputs, axes, made):
         geometry = one.geometry
-        print(
+        say(
             f"{output}: {geometry.slices} slices of {geometry.thickness_mm:.4g} mm every "
             f"{geometry.slice_spacing_mm:.4g} mm along {axis}, {geometry.profile} profile"
         )
         if arguments.snr is not None:
-            print(
-                f"Rician noise, standard deviation {one.noise:.4g} in intensity units: SNR {arguments.snr:g} in tissue"
-            )
+            say(f"Rician noise, standard deviation {one.noise:.4g} in intensity units: SNR {arguments.snr:g} in tissue")
         if one.motion is not None:
             turn = math.degrees(math.acos(min(1.0, max(-1.0, (float(one.motion[:3, :3].trace()) - 1) / 2))))
-            print(f"the object is turned by {turn:.2f} degrees and shifted, see motion in the .json")
+            say(f"the object is turned by {turn:.2f} degrees and shifted, see motion in the .json")
 
 
 def paths_of(output: str | Path, axes: Sequence[str]) -> list[Path]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from bida.cli.options import SCANS, add_settings, check_outputs
 from bida.errors import SettingsError
 from bida.mri.settings import Settings
+from bida.progress import note, say
 
 READ = ("volume", "scale_header", "series", "echo", "position", "subject")
 STRIPPERS = (
@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
         stripper = make_stripper(arguments.stripper)
     notice = licence_of(arguments.stripper)
     if notice:
-        print(f"bida: note: {notice}", file=sys.stderr)
+        note(notice)
     from bida.mri.strip import strip_file
 
     read = {name: given[name] for name in READ if name in given}
     found = strip_file(arguments.input, output, stripper, overwrite=arguments.overwrite, **read)
-    for note in found.warnings:
-        print(f"bida: note: {note}", file=sys.stderr)
-    print(f"{output}: brain of {found.volume_mm3:.1f} mm3, by {stripper.name}, in {time.monotonic() - start:.0f} s")
+    for warning in found.warnings:
+        note(warning)
+    say(f"{output}: brain of {found.volume_mm3:.1f} mm3, by {stripper.name}, in {time.monotonic() - start:.0f} s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from bida.io.files import check_output, discard, make_folder, recorded, result_p
 from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
-from bida.progress import adapt_progress, console_progress
+from bida.progress import adapt_progress, console_progress, note, say
 
 if TYPE_CHECKING:
     from bida.mri.result import Result
@@ -124,7 +123,7 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
 
         result = restore_combined(scans, settings, *hooks)
     for warning in result.warnings:
-        print(f"bida: note: {warning}", file=sys.stderr)
+        note(warning)
     will_write(output, [sidecar_path(output), *outputs_of(out, arguments, settings)])
     result.save(output, dtype, overwrite=overwrite)
     if uncertainty is not None and result.std is not None:
@@ -144,7 +143,7 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
 
         if is_own_page(page_of(output)):  # it shows the result that was there before
             page_of(output).unlink()
-    print(summary(output, result, settings, result.record_as(dtype)))
+    say(summary(output, result, settings, result.record_as(dtype)))
 
 
 def page_of(output: str | Path) -> Path:
@@ -171,7 +170,7 @@ def run_folder(arguments: argparse.Namespace, settings: Settings) -> int:
         refuse(arguments, ("report",), f"is for one volume, got --volume {EVERY}")
     scans = find_scans(arguments.words)
     for line in passed_over(arguments.words):
-        print(f"bida: note: {line}", file=sys.stderr)
+        note(line)
     folder = Path(arguments.out) if arguments.dry_run else make_folder(arguments.out)
     given = {"overwrite": arguments.overwrite, "report": arguments.report}
     pairs = zip(scans, name_results(scans, folder))
@@ -197,10 +196,10 @@ def put_labels(source: str, out: str, settings: Settings, arguments: argparse.Na
 
     found = labels_on_grid(source, settings)
     for warning in found.warnings:
-        print(f"bida: note: {warning}", file=sys.stderr)
+        note(warning)
     with recorded(output, found.record, overwrite=arguments.overwrite) as temporary:
         write_volume(temporary, found.data, found.affine, found.header, found.data.dtype)
-    print(f"{output}: {' x '.join(map(str, found.data.shape))} voxels, labels by nearest neighbour")
+    say(f"{output}: {' x '.join(map(str, found.data.shape))} voxels, labels by nearest neighbour")
 
 
 def scans_and_output(arguments: argparse.Namespace) -> tuple[list[str], str]:

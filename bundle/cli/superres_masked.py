@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bida.cli.masked_options import OF_GRID, OF_STACKS, frames_option, masked_options, masked_settings, note, unused_by
+from bida.cli.masked_options import OF_GRID, OF_STACKS, frames_option, masked_options, masked_settings, unused_by
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
@@ -22,7 +22,7 @@ from bida.microscopy.settings import (
     own_minutes,
 )
 from bida.microscopy.stacks.paths import check_stack, check_stack_output, split_range
-from bida.progress import adapt_progress, console_progress
+from bida.progress import adapt_progress, console_progress, log_values, note, say
 from bida.provenance import Clock
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
     inferer = inferer_of(settings, factor)
+    log_values("settings", asdict(settings) | {"factor": factor})
     prior = begun(model, settings)
     unused = unused_by(prior.method, settings, minutes > 0)
     for name in unused:
@@ -104,7 +105,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
             )
     clock.lap("read")
     isotropy = asked(stack)[1]
-    print(isotropy, flush=True)
+    say(isotropy)
     clock.lap("isotropy")
     training = trained(prior, stack, minutes, settings, clip_percentile, sidecar) if minutes else None
     clock.lap("train")
@@ -143,11 +144,11 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     sidecar.with_suffix(".ckpt").unlink(missing_ok=True)
     for warning in record["warnings"]:
         note(warning)
-    print(summary(output, result, record, settings, sum(clock.seconds.values())))
+    say(summary(output, result, record, settings, sum(clock.seconds.values())))
     if training:
-        print(f"{kept}: trained in {training['steps']} steps; for other stacks of the kind: --model {kept}")
+        say(f"{kept}: trained in {training['steps']} steps; for other stacks of the kind: --model {kept}")
     if told:
-        print(told)
+        say(told)
 
 
 def begun(model: str | None, settings: MaskedSettings) -> MaskedPrior:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from bida.errors import SettingsError
 from bida.io.bids import check_data_set
 from bida.io.files import check_exists, check_output
+from bida.progress import bar, note, say
 
 if TYPE_CHECKING:
     from bida.eval.volumetry import Atlas, Volumetry
@@ -54,7 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
     check_data_set(Path(arguments.atlas))
 
     import numpy as np
-    from tqdm import tqdm
 
     from bida.eval.volumetry import volumetry
     from bida.io.bids import find_names, read_names, subjects_of
@@ -66,19 +65,19 @@ def run(arguments: argparse.Namespace) -> None:
     names = read_names(arguments.names) if arguments.names is not None else find_names(Path(arguments.labels))
     own = subjects_of(arguments.input)
     atlases = read_atlases(Path(arguments.atlas), arguments.atlases, own, Path(arguments.labels))
-    for note in notes(scan, arguments.atlas, own, atlases):
-        print(f"bida: note: {note}", file=sys.stderr)
-    bar = tqdm(total=len(atlases), desc="registering", unit="atlas")
+    for line in notes(scan, arguments.atlas, own, atlases):
+        note(line)
+    shown = bar(total=len(atlases), desc="registering", unit="atlas")
 
     def progress(done: int, total: int) -> None:
-        bar.update(done - bar.n)
+        shown.update(done - shown.n)
 
-    with bar:
+    with shown:
         found = volumetry(scan.data, scan.affine, atlases, progress=progress)
     write_table(table, found.structures, names, overwrite=arguments.overwrite)
     if arguments.labels_out is not None:
         write_volume(arguments.labels_out, found.labels, scan.affine, dtype=np.int32, overwrite=arguments.overwrite)
-    print(summary(table, found, atlases, time.monotonic() - start))
+    say(summary(table, found, atlases, time.monotonic() - start))
 
 
 def notes(scan: Scan, data: str, own: Sequence[str], atlases: Sequence[Atlas]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bida.cohort.job import Outcome
+from bida.progress import note, say
 
 
 def tell(outcomes: Sequence[Outcome], page: Path | None = None, as_json: bool = False) -> None:
@@ -20,16 +21,16 @@ def tell(outcomes: Sequence[Outcome], page: Path | None = None, as_json: bool = 
     for one in outcomes:
         if one.error is None:
             there = " (was there)" if one.state == "kept" else ""
-            print(f"{one.output}: {one.told.get('verdict') or 'done, without a self-check'}{there}")
+            say(f"{one.output}: {one.told.get('verdict') or 'done, without a self-check'}{there}")
     for one in outcomes:
         if one.error is not None:
             print(f"failed: {one.error}", file=sys.stderr)
     noted = Counter(note for one in outcomes for note in dict.fromkeys(one.told.get("warnings") or ()))
-    for note, count in noted.most_common():
+    for told, count in noted.most_common():
         share = f", {count} of {len(outcomes)}" if page is not None else ""
-        print(f"bida: note{share}: {note}", file=sys.stderr)
+        note(told, share)
     if page is None:
         return
     counted = Counter(one.state for one in outcomes)
-    told = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
-    print(f"{len(outcomes)} scan{'s' if len(outcomes) != 1 else ''}: {told}; see {page}")
+    summed = f"{counted['done']} done, {counted['kept']} were there, {counted['failed']} failed"
+    say(f"{len(outcomes)} scan{'s' if len(outcomes) != 1 else ''}: {summed}; see {page}")

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from bida.errors import BidaError, SettingsError
 from bida.experiment.case import Case, short_hash
@@ -48,6 +47,7 @@ from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
 from bida.physics.rician import add_noise, sigma_of_snr
+from bida.progress import LOG, bar
 from bida.provenance import versions
 
 
@@ -77,18 +77,20 @@ def run_alone(experiment: Experiment) -> Path:
     truths = [Job(animal, TRUTH) for animal in animals]
     failures: list[dict[str, str]] = []
     reused = 0
-    bar = tqdm(
+    shown = bar(
         total=sum(job.cost for job in truths + jobs),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
     )
-    with bar:  # an end by Ctrl-C closes it, too
+    with shown:  # an end by Ctrl-C closes it, too
         for stage in (truths, jobs):  # the truths' masks and labels come before the jobs that are compared with them
             with closing(finish(experiment, stage)) as finished:
                 for job, outcome in finished:
                     failures += outcome.failures
+                    reason = f", {len(outcome.failures)} failed" if outcome.failures else ""
+                    LOG.info("%s %s: done%s", job.animal.subject, job.name, reason)
                     reused += outcome.reused
-                    bar.set_description_str(f"{job.animal.subject} {job.name}", refresh=False)
-                    bar.update(job.cost)
+                    shown.set_description_str(f"{job.animal.subject} {job.name}", refresh=False)
+                    shown.update(job.cost)
     write_json(output / "failures.json", {"failures": failures}, overwrite=True)
     rows = collect(experiment, truths, jobs)
     if not rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from bida.mri.settings import Settings
 from bida.mri.source import Source
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
-from bida.progress import Progress, Report
+from bida.progress import LOG, Progress, Report, log_values
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject
 from bida.transforms.base import ScanImage, VolumeStep
@@ -84,8 +84,10 @@ _READY: dict[tuple[Any, ...], PlanePrior] = {}  # the last one loaded, by file, 
 
 def ready_prior(settings: Settings, clock: Clock) -> PlanePrior:
     """Return the prior of a run, where it shall compute; one that nothing changes is kept for the next run."""
+    log_values("settings", asdict(settings))
     device = choose_device(settings.device)
     file = weights_file(settings.model)
+    LOG.info("weights: %s, on %s", file, device)
     state = (file, file.stat().st_mtime_ns if file.is_file() else None, str(device), settings.dtype)
     if settings.adapt is not None or state not in _READY:
         prior = load_prior(prior_of(settings.model), settings.model, device, settings.dtype)

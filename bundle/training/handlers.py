@@ -15,11 +15,11 @@ from ignite.handlers import Checkpoint, EMAHandler
 from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import IterationEvents
 from torch import nn
-from tqdm import tqdm
 
 from bida.errors import SettingsError
 from bida.io.files import make_folder
 from bida.io.weights import misfits, read_checkpoint, save_checkpoint, save_weights
+from bida.progress import bar, say
 from bida.training.batches import ThickBatches
 from bida.training.dataset import CountingSampler
 
@@ -249,7 +249,7 @@ class TrainingBar:
             total, unit = round(60 * self.clock.minutes), "s"
         else:
             total, unit = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0), "step"
-        self.bar = tqdm(total=total, initial=self._done(engine), desc="training", unit=unit, mininterval=1.0)
+        self.bar = bar(total=total, initial=self._done(engine), desc="training", unit=unit, mininterval=1.0)
 
     def step(self, engine: Engine) -> None:
         """Move on by one step."""
@@ -279,7 +279,7 @@ class ReportValidation:
     def __call__(self, engine: Engine) -> None:
         """Print one line."""
         value = engine.state.metrics[self.name]
-        tqdm.write(f"step {self.scheduler.last_epoch}: validation {self.name} {value:.4f}")
+        say(f"step {self.scheduler.last_epoch}: validation {self.name} {value:.4f}")
 
 
 class ExportWeights:
@@ -378,4 +378,4 @@ class Checkpoints:
             with misfits(path):
                 target.load_state_dict(checkpoint[name])
         engine.state.max_epochs = epochs
-        tqdm.write(f"resumed from {path}")
+        say(f"resumed from {path}")

@@ -13,6 +13,7 @@ import yaml
 
 from bida.errors import BidaError, SettingsError, cause_of, plain_errors
 from bida.io.claim import scratch
+from bida.progress import log_values
 from bida.shipped import shipped
 
 # what a value of the wrong kind makes of a configuration
@@ -67,6 +68,8 @@ def run_training(
         for config, content in given.items():
             check_used(config, content, whole)
         check_used("--set", overrides, whole)
+        plain = {name: value for name, value in whole.items() if not isinstance(value, dict | list)}
+        log_values("configuration", plain | overrides | dict(fixed))
         literal = {name: as_literal(value) for name, value in fixed.items()}
         with worker_errors(), plain_errors(), config_errors([*configs, *(f"--set {name}" for name in overrides)]):
             workflow = ConfigWorkflow(
