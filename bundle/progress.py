@@ -22,6 +22,7 @@ Report = Callable[[float, float, float], None]  # seconds done, seconds in all, 
 
 LOG = logging.getLogger("bida")
 QUIET, VERBOSE = "quiet", "verbose"
+TALKS = "monai.bundle.workflows"  # a logger that shows its INFO lines by itself, on the standard output
 SILENT = {"PYTHONWARNINGS": "ignore"}  # of processes that a quiet command starts
 
 
@@ -101,6 +102,11 @@ def adapt_progress(what: str = "adapting") -> Report:
     return report
 
 
+def is_warning(record: logging.LogRecord) -> bool:
+    """Return whether what is logged is a warning or worse."""
+    return record.levelno >= logging.WARNING
+
+
 class Lines(logging.Handler):
     """Shows what is logged as lines on the standard error, above the bars."""
 
@@ -117,6 +123,7 @@ def loudness(wanted: str | None) -> Iterator[None]:
     (tifffile's) are heard as before.
     """
     before, shown, last = LOG.level, LOG.propagate, logging.lastResort
+    talks = logging.getLogger(TALKS)
     lines, environment = Lines(), {name: os.environ.get(name) for name in SILENT}
     with warnings.catch_warnings():
         try:
@@ -124,13 +131,16 @@ def loudness(wanted: str | None) -> Iterator[None]:
             if wanted == VERBOSE:
                 LOG.addHandler(lines)
                 LOG.propagate = False  # else shown twice, where a training sets up the root's handler
-            elif wanted == QUIET:
+            else:
+                talks.addFilter(is_warning)
+            if wanted == QUIET:
                 warnings.simplefilter("ignore")
                 logging.lastResort = logging.NullHandler()  # of loggers without a handler
                 os.environ.update(SILENT)
             yield
         finally:
             LOG.removeHandler(lines)
+            talks.removeFilter(is_warning)
             LOG.setLevel(before)
             LOG.propagate, logging.lastResort = shown, last
             for name, value in environment.items():

@@ -17,7 +17,7 @@ from bida import superres
 from bida.cli.parser import COMMANDS, main, parser
 from bida.cohort.job import Outcome
 from bida.cohort.told import tell
-from bida.progress import LOG, QUIET, VERBOSE, bar, loudness, note, say
+from bida.progress import LOG, QUIET, TALKS, VERBOSE, Lines, bar, loudness, note, say
 
 FAST = ["--no-n4", "--self-check", "off"]
 
@@ -103,13 +103,18 @@ def test_of_many_scans_failures_alone_are_told(capsys):
     assert tuple(capsys.readouterr()) == ("", "failed: b: must exist\n")
 
 
-def test_bars_notes_and_warnings(capsys):
+def test_bars_notes_and_warnings(capsys, monkeypatch):
+    talks = logging.getLogger(TALKS)
+    monkeypatch.setattr(talks, "level", logging.INFO)
+    monkeypatch.setattr(talks, "handlers", [Lines()])
+
     def everything():
         with bar(total=2, desc="steps") as shown:
             shown.update()
             say("made")
             note("assumed", ", 1 of 2")
             logging.getLogger("somebody").warning("logged")
+            logging.getLogger(TALKS).info("logged by MONAI")
             warnings.warn("warned", UserWarning, stacklevel=1)
 
     with pytest.warns(UserWarning, match="warned"), loudness(None):
@@ -119,6 +124,9 @@ def test_bars_notes_and_warnings(capsys):
     with loudness(QUIET):
         everything()
     assert tuple(capsys.readouterr()) == ("", "")
+    with pytest.warns(UserWarning, match="warned"), loudness(VERBOSE):
+        everything()
+    assert "bida: logged by MONAI\n" in capsys.readouterr().err and "by MONAI" not in err
 
 
 def test_processes_of_a_quiet_command_are_quiet():
