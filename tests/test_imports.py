@@ -27,6 +27,7 @@ ORDER = [
     {"experiment"},
     {"cohort"},
     {"cli"},
+    {"nipype"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 ALONE = {  # what a room or module may import beside itself, where that is less than its row

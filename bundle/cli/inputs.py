@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from bida.cli.options import on_or_off
 from bida.cli.parser import COMMANDS, parser
@@ -14,7 +14,7 @@ from bida.errors import SettingsError
 # by their name in the namespace: what must be there before a run, and what a run writes
 READ = ("words", "like", "bids_dir", "bids_filter_file")
 WRITTEN = ("out", "uncertainty", "preview", "out_dir")
-FLAG, NUMBER, WHOLE, TEXT, FILE = "flag", "number", "whole", "text", "file"
+FLAG, SWITCH, NUMBER, WHOLE, MIXED, TEXT, FILE = "flag", "switch", "number", "whole", "mixed", "text", "file"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Input:
     Attributes:
         name: In the namespace, or of an option that stands for one value its own, as ``quiet``.
         flag: Its long form, such as ``--no-n4``; None where its place says which it is.
-        kind: `FLAG`, `NUMBER`, `WHOLE` (a number), `TEXT` or `FILE` (that is read).
+        kind: `FLAG`, `SWITCH` (on or off behind the flag), `NUMBER`, `WHOLE` (a number), `MIXED` (a number, or a word
+            as auto), `TEXT` or `FILE` (that is read).
         help: What it means.
         off: The flag that says no, where there is one.
         many: Whether it takes several values.
@@ -88,11 +89,17 @@ def _input(action: argparse.Action) -> Input:
 
 
 def _kind(action: argparse.Action) -> str:
-    kinds: dict[type | Callable | str | None, str] = {int: WHOLE, float: NUMBER, str: TEXT, None: TEXT, on_or_off: TEXT}
+    kinds: dict[Any, str] = {
+        int: WHOLE,
+        float: NUMBER,
+        str: TEXT,
+        None: TEXT,
+        on_or_off: SWITCH,
+    }
     if action.nargs == 0:
         return FLAG
     if action.dest in READ or (action.dest == "combine" and action.nargs == "+"):
         return FILE
-    if isinstance(action.type, partial):  # a word or a number
-        return TEXT
+    if isinstance(action.type, partial):  # of word_or_number
+        return MIXED
     return kinds[action.type]

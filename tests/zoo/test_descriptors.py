@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import load_benchmark
 
-from bida.cli.inputs import FILE, FLAG, NUMBER, TEXT, WHOLE, Input, exclusive, inputs_of
+from bida.cli.inputs import FILE, FLAG, MIXED, NUMBER, SWITCH, TEXT, WHOLE, Input, exclusive, inputs_of
 from bida.cli.parser import parser
 from bida.errors import SettingsError
 
@@ -21,8 +21,9 @@ def test_inputs_are_what_the_parser_has():
     found = {one.name: one for one in inputs_of("superres")}
     assert found["words"].many and found["words"].flag is None and found["words"].kind == FILE
     assert found["n4"] == Input("n4", "--n4", FLAG, found["n4"].help, "--no-n4")
-    assert (found["factor"].kind, found["samples"].kind, found["spacing"].kind) == (NUMBER, WHOLE, TEXT)
+    assert (found["factor"].kind, found["samples"].kind, found["spacing"].kind) == (NUMBER, WHOLE, MIXED)
     assert found["axis"].choices == ("R", "A", "S") and found["self_check"].choices == ("on", "off")
+    assert (found["self_check"].kind, found["device"].kind) == (SWITCH, TEXT)
     assert found["combine"].kind == FILE and {one.name: one for one in inputs_of("bids")}["combine"].kind == FLAG
     assert [one.name for one in found.values() if one.written] == ["out", "uncertainty", "preview"]
     assert [one.name for one in inputs_of("bids") if one.required] == ["bids_dir", "out_dir", "level"]
