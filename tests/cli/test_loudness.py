@@ -72,6 +72,12 @@ def test_a_scan(scan, tmp_path, capsys):
     lines = said["verbose"].err
     for told in ("bida: versions: bida=", "bida: settings: ", "self_check=False", "bida: preprocess: ", " s in all\n"):
         assert told in lines and told not in said["usual"].err
+
+
+def test_what_is_printed_changes_no_result(scan, tmp_path):
+    said = {"usual": [], "quiet": ["-q"], "verbose": ["-v"]}
+    for name, extra in said.items():
+        assert main(["superres", scan, str(tmp_path / f"{name}.nii"), *FAST, *extra]) == 0
     results = [(tmp_path / f"{name}.nii").read_bytes() for name in said]
     records = [json.loads((tmp_path / f"{name}.json").read_text()) for name in said]
     assert results == [results[0]] * 3
