@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import ome_zarr.writer
 import pytest
 import tifffile
 import zarr
@@ -100,7 +101,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, ending, monkeypatch)
 
     monkeypatch.setattr(tifffile, "imwrite", full)
     monkeypatch.setattr(nib, "save", full)
-    monkeypatch.setattr(zarr.Group, "create_array", full)
+    monkeypatch.setattr(ome_zarr.writer, "write_image", full)
     with pytest.raises(ScanError, match="No space left"):
         write_stack(path, replace(stack(), data=numbers() + 7), overwrite=True)
     same(read_stack(path), stack())
@@ -265,8 +266,79 @@ def test_what_is_no_ngff_image(tmp_path):
         read_stack(tmp_path / "new.zarr")
     ngff(tmp_path / "torn.zarr", "0.5")
     (tmp_path / "torn.zarr" / "0" / "zarr.json").unlink()
-    with pytest.raises(ScanError, match=r"torn\.zarr: must be OME-Zarr"):
+    with pytest.raises(ScanError, match=r"torn\.zarr: must be a whole OME-Zarr"):
         read_stack(tmp_path / "torn.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_field_of_view_of_a_plate_is_named_by_its_path(tmp_path, version):
+    plate = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=2 if version == "0.4" else 3)
+    well = plate.create_group("A/1")
+    full = ngff(tmp_path / "plate.zarr" / "A" / "1" / "0", version)
+    described = {"plate": {"version": version, "wells": [{"path": "A/1", "rowIndex": 0, "columnIndex": 0}]}}
+    plate.attrs.update(described if version == "0.4" else {"ome": {"version": version, **described}})
+    images = {"well": {"version": version, "images": [{"path": "0"}]}}
+    well.attrs.update(images if version == "0.4" else {"ome": {"version": version, **images}})
+    np.testing.assert_array_equal(read_stack(tmp_path / "plate.zarr" / "A" / "1" / "0").data, full[0])
+    with pytest.raises(ScanError, match=r"a plate of 1 well\(s\); name a field of view in it, as .*plate\.zarr/A/1/0"):
+        read_stack(tmp_path / "plate.zarr")
+    with pytest.raises(ScanError, match=r"a well of 1 field\(s\) of view; name one, as .*A/1/0"):
+        read_stack(tmp_path / "plate.zarr" / "A" / "1")
+
+
+def sharded(path):
+    """Write an image of four chunks in one shard file."""
+    group, full = zarr.open_group(path, mode="w", zarr_format=3), numbers((1, 4, 8, 8))
+    array = group.create_array("0", shape=full.shape, dtype=full.dtype, chunks=(1, 4, 4, 4), shards=(1, 4, 8, 8))
+    array[...] = full
+    scale = [{"type": "scale", "scale": [1.0, *SPACING]}]
+    axes = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space", "unit": "micrometer"} for a in "zyx")]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    return full
+
+
+def test_shards_are_read_and_a_truncated_one_is_one_line(tmp_path):
+    full = sharded(tmp_path / "a.zarr")
+    found = read_stack(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(found.data, full)
+    assert found.spacing_um == SPACING
+    (shard,) = (file for file in (tmp_path / "a.zarr" / "0").rglob("*") if file.is_file() and file.name != "zarr.json")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ScanError, match=r"a\.zarr: must be a whole OME-Zarr") as told:
+        read_stack(tmp_path / "a.zarr")
+    assert "\n" not in str(told.value)
+
+
+def test_a_truncated_chunk_is_one_line(tmp_path):
+    write_stack(tmp_path / "a.zarr", stack())
+    chunk = next(file for file in (tmp_path / "a.zarr").rglob("c/*/*/*/*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    with pytest.raises(ScanError, match=r"a\.zarr: must be a whole OME-Zarr") as told:
+        read_stack(tmp_path / "a.zarr")
+    assert "\n" not in str(told.value)
+
+
+def test_levels_of_a_pyramid_are_means_and_say_their_sizes(tmp_path):
+    one = Stack(np.random.default_rng(0).integers(0, 60000, (2, 3, 130, 70)).astype(np.uint16), SPACING, ("a", "b"))
+    write_stack(tmp_path / "a.zarr", one)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    levels = group.attrs["ome"]["multiscales"][0]["datasets"]
+    shapes = [group[level["path"]].shape for level in levels]
+    assert shapes == [(2, 3, 130, 70), (2, 3, 65, 35), (2, 3, 32, 35)]
+    means = one.data.reshape(2, 3, 65, 2, 35, 2).mean(axis=(3, 5))
+    assert np.abs(group[levels[1]["path"]][...] - means).max() <= 1  # of whole numbers
+    z, y, x = SPACING
+    assert levels[1]["coordinateTransformations"][0]["scale"] == [1.0, z, 2 * y, 2 * x]
+
+
+def test_what_is_written_is_read_by_another_library(tmp_path):
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    one = Stack(numbers((2, 3, 70, 80)), SPACING, ("a", "b"))
+    write_stack(tmp_path / "a.ome.zarr", one)
+    (image, *coarser) = ngff_zarr.from_ngff_zarr(str(tmp_path / "a.ome.zarr")).images
+    np.testing.assert_array_equal(np.asarray(image.data), one.data)
+    assert image.dims == ("c", "z", "y", "x") and [image.scale[a] for a in "zyx"] == list(SPACING) and coarser
 
 
 def test_what_is_written_follows_the_specification(tmp_path):
@@ -275,7 +347,8 @@ def test_what_is_written_follows_the_specification(tmp_path):
     assert described["version"] == "0.5"
     (image,) = described["multiscales"]
     assert [axis["name"] for axis in image["axes"]] == list("czyx")
-    assert image["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.0, *SPACING]}]
+    scale, shift = image["datasets"][0]["coordinateTransformations"]
+    assert scale == {"type": "scale", "scale": [1.0, *SPACING]} and not any(shift["translation"])
     assert all(channel.keys() >= {"color", "window"} for channel in described["omero"]["channels"])
 
 
