@@ -1,9 +1,10 @@
-"""Which device computes, and in which arithmetic."""
+"""Which device computes, in which arithmetic, and how much memory is free."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -24,6 +25,22 @@ class DtypeChoice:
     dtype: str
     how: str
     warning: str | None = None
+
+
+def available_bytes() -> int | None:
+    """Return the memory that is free for this process, as Linux and its control groups tell it; None elsewhere."""
+    found = []
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        found.append(int(rows["MemAvailable"].split()[0]) * 1024)
+        group = Path("/sys/fs/cgroup")
+        most = (group / "memory.max").read_text(encoding="ascii").strip()
+        if most != "max":
+            found.append(int(most) - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError, KeyError, IndexError):
+        pass  # another system, or no control group: what was found counts
+    return min(found, default=None)
 
 
 def usable_cores() -> int:

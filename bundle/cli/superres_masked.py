@@ -26,6 +26,7 @@ from bida.progress import adapt_progress, console_progress, log_values, note, sa
 from bida.provenance import Clock
 
 if TYPE_CHECKING:
+    from bida.microscopy.load import Seen
     from bida.microscopy.prior import MaskedPrior
     from bida.microscopy.stacks.stack import Stack
 
@@ -82,14 +83,15 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     """Restore a stack, and write it with its record; no other run writes them meanwhile."""
     given, sidecar = vars(arguments), sidecar_path(output)
     overwrite, clip_percentile, model = given.get("overwrite", False), given.get("clip_percentile"), given.get("model")
+    from bida.microscopy.blocks import check_memory, restored
     from bida.microscopy.isotropy import asked
-    from bida.microscopy.load import load_stack
-    from bida.microscopy.restore import inferer_of, restoration_record, restore_stack
+    from bida.microscopy.load import Seen, open_planes
+    from bida.microscopy.restore import check_fits, inferer_of, restoration_record
     from bida.microscopy.selfcheck import checked, verdict
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
 
     clock = Clock()
-    stack = load_stack(arguments.input, voxel_um=given.get("voxel_um"), frames_are_z=given.get("frames_are_z", False))
+    stack = open_planes(arguments.input, given.get("voxel_um"), given.get("frames_are_z", False))
     check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
     inferer = inferer_of(settings, factor)
@@ -103,22 +105,27 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
                 f"--{name.replace('_', '-')}: must not be given for {model or GENERAL}, which has no use for it "
                 f"{where}, got {given[name]}; leave it out"
             )
+    check_fits(stack, prior)
+    check_memory(stack, inferer, output)
+    for warning in absent(arguments.input):
+        note(warning)
+    seen = Seen.of(stack, clip_percentile)
     clock.lap("read")
     isotropy = asked(stack)[1]
     say(isotropy)
     clock.lap("isotropy")
-    training = trained(prior, stack, minutes, settings, clip_percentile, sidecar) if minutes else None
+    training = trained(prior, stack, minutes, settings, seen, sidecar) if minutes else None
     clock.lap("train")
     checks = settings.self_check and "self_check" not in unused
-    check = checked(stack, prior, settings, factor, clip_percentile) if checks else None
+    check = checked(stack, prior, settings, factor, seen=seen) if checks else None
     clock.lap("self_check")
     inferer.progress = console_progress()
-    result = restore_stack(stack, prior, inferer, clip_percentile, check.weights if check else None)
-    clock.lap("restore")
     kept = sidecar.with_suffix(".pt")
-    will_write(output, [output, sidecar, *([kept] if training else [])])
-    # a stack beside no record was cut off here, one beside a record is that record's, with the weights it names
-    write_stack(output, result, overwrite=overwrite, old_record=sidecar)
+    with restored(stack, prior, inferer, seen, output, check.weights if check else None) as result:
+        clock.lap("restore")
+        will_write(output, [output, sidecar, *([kept] if training else [])])
+        # a stack beside no record was cut off here, one beside a record is that record's, with the weights it names
+        write_stack(output, result, overwrite=overwrite, old_record=sidecar)
     if training:
         from bida.io.weights import save_weights, sha256
 
@@ -169,18 +176,36 @@ def trained(
     stack: Stack,
     minutes: float,
     settings: MaskedSettings,
-    clip_percentile: float | None,
+    seen: Seen,
     sidecar: Path,
 ) -> dict[str, Any]:
     """Train a network on a stack, in place, until it is what its file will hold; return what the record says of it."""
-    from bida.microscopy.own import OwnTraining, held_planes, train_on_stack
+    from bida.microscopy.own import OwnTraining, held_planes, taught_shape, train_on_stack
 
     how = OwnTraining(minutes, seed=settings.seed)
     checkpoint = sidecar.with_suffix(".ckpt")
-    steps = train_on_stack(prior, stack, how, clip_percentile, checkpoint, adapt_progress("training"))
+    clip, report = seen.clip_percentile, adapt_progress("training")
+    steps = train_on_stack(prior, stack, how, clip, checkpoint, report, seen)
     for parameter in prior.parameters():
         parameter.data = parameter.data.half().float()
-    return {"minutes": minutes, "steps": steps, "held_back": held_planes(stack.data.shape[1])}
+    return {
+        "minutes": minutes,
+        "steps": steps,
+        "held_back": held_planes(stack.data.shape[1]),
+        "pixels_yx": list(taught_shape(stack)),
+    }
+
+
+def absent(spec: str) -> list[str]:
+    """Say where chunks of an OME-Zarr image have no file: they are of one value, or were not copied."""
+    from bida.microscopy.stacks.ome_zarr import absent_chunks
+    from bida.microscopy.stacks.paths import is_zarr
+
+    path = Path(split_range(spec)[0])
+    missing, chunks = absent_chunks(path) if is_zarr(path) else (0, 0)
+    if not missing:
+        return []
+    return [f"{path}: {missing} of {chunks} chunks have no file and read as one value; copy it again if it was cut off"]
 
 
 def summary(output: Path, result: Stack, record: dict[str, Any], settings: MaskedSettings, seconds: float) -> str:

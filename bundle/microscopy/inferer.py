@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,6 +27,7 @@ from bida.microscopy.grid import (
 from bida.microscopy.prior import UNIT, MaskedPrior, guided_input, with_mask
 from bida.microscopy.settings import FUSIONS, JOINED, check_sampling
 from bida.microscopy.tiles import Tiling, tiled
+from bida.physics.grid import NORMAL
 from bida.physics.operators import MatrixOperator
 
 Z = 1  # the axis of a stack [C, Z, Y, X]
@@ -105,6 +107,16 @@ class GuidedRows:
         return from_rows(x0, self.plane).clamp(*self.limits), from_rows(e, self.plane)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is restored at once: how its planes are joined, limits of the values, the first slice, and who is told."""
+
+    fusion: str
+    limits: tuple[Tensor, Tensor]
+    first: int
+    progress: Callable[[int, int], None] | None
+
+
 class MaskedSliceInferer(Inferer):
     """Restore the voxels between the planes of a stack, slice by slice of the planes that contain z.
 
@@ -169,38 +181,63 @@ class MaskedSliceInferer(Inferer):
             raise SettingsError(
                 f"inputs: must be [1, {network.image_channels}, Z, Y, X] for this network, got {tuple(inputs.shape)}"
             )
-        grid, y = StackGrid(inputs.shape[2], self.factor), inputs[0]
-        if apart:
-            restored = self._guided(y, network, grid)
-        else:
-            restored = self._doubled(y, network, grid) if network.method == "e2e" else self._sampled(y, network, grid)
-        restored = restored[:, : grid.voxels]
+        y = inputs[0]
+        restored = self._restored(y, network, _Part(self.fusion, range_of(y), 0, self.progress))
         return (blurred(restored) if self.blur else restored)[None]
+
+    @torch.no_grad()
+    def slices(self, y: Tensor, network: MaskedPrior, plane: str, first: int, limits: tuple[Tensor, Tensor]) -> Tensor:
+        """Return what some slices of one plane become, as a part of a stack that is not at hand as a whole.
+
+        The volume of a fusion without a joined state is the average of its planes', each made of such parts; it is not
+        blurred. A result does not depend on where a stack is parted, at multiples of `micro_batch` slices.
+
+        Args:
+            y: The acquired planes of the part, [C, m, Y, X]: of ``xz`` slices all of X, of ``yz`` slices all of Y.
+            network: Weights of any method.
+            plane: ``xz`` or ``yz``.
+            first: Index in the whole stack of the first slice, a multiple of `micro_batch`.
+            limits: (lowest, highest) value of each channel of the whole stack, [C, 1, 1, 1].
+
+        Returns:
+            [C, n, Y, X].
+        """
+        axis = 2 if plane == "xz" else 3
+        parts = []
+        for start in range(0, y.shape[axis], self.micro_batch):  # alike for any part, to the last bit
+            part = _Part(f"single-{plane}", limits, first + start, None)
+            one = y.narrow(axis, start, min(self.micro_batch, y.shape[axis] - start)).contiguous()
+            parts.append(self._restored(one, network, part))
+        return torch.cat(parts, dim=axis)
+
+    def _restored(self, y: Tensor, network: MaskedPrior, part: _Part) -> Tensor:
+        grid = StackGrid(y.shape[1], self.factor)
+        made = {"guided": self._guided, "e2e": self._doubled}.get(network.method, self._sampled)
+        return made(y, network, grid, part)[:, : grid.voxels]
 
     def _tiles(self, network: MaskedPrior) -> Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]:
         tiling = Tiling(self.tile, self.overlap, network.stride)
         return partial(tiled, tiling=tiling, batch_size=self.batch_size, micro_batch=self.micro_batch)
 
-    def _sampled(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+    def _sampled(self, y: Tensor, network: MaskedPrior, grid: StackGrid, part: _Part) -> Tensor:
         """Return a stack [C, reach, Y, X] by sampling, or in one pass where the method is ``msunet``."""
         known = acquired(y, grid)
-        limits = y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
-        planes = FUSIONS[self.fusion]
-        denoisers = [RowDenoiser(network, plane, known, limits, self._tiles(network)) for plane in planes]
-        fusion = self.fusion if self.fusion in JOINED else "final"
+        planes = FUSIONS[part.fusion]
+        denoisers = [RowDenoiser(network, plane, known, part.limits, self._tiles(network)) for plane in planes]
+        fusion = part.fusion if part.fusion in JOINED else "final"
         states = fused_states(fusion, [STACK_PLANES[plane] for plane in planes], denoisers)
         alpha_bar = network.alpha_bar
         if network.method == "msunet":
-            if self.fusion == "alternate":
+            if part.fusion == "alternate":
                 raise SettingsError("fusion: must not be alternate with msunet weights, which have one turn; take step")
             pairs = [(0, -1)]
         else:
             pairs = self._pairs(network)
-        report = counted(self.progress, len(states) * len(pairs))
+        report = counted(part.progress, len(states) * len(pairs))
         shape = (y.shape[0], grid.reach, *y.shape[2:])
         total = torch.zeros(shape, device=y.device)
         for stream, plane, denoise in states:
-            drawn = partial(stack_noise, shape, plane, self.seed, 0, stream, device=y.device)
+            drawn = partial(stack_noise, shape, plane, self.seed, 0, stream, device=y.device, first=part.first)
             total += sample(drawn(INITIAL), report(denoise), pairs, alpha_bar, known, drawn, self.eta)
         return total / len(states)
 
@@ -210,42 +247,43 @@ class MaskedSliceInferer(Inferer):
         start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
         return timestep_pairs(steps_of(self.steps, network.method), len(alpha_bar), start)
 
-    def _guided(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+    def _guided(self, y: Tensor, network: MaskedPrior, grid: StackGrid, part: _Part) -> Tensor:
         """Return a stack [C, reach, Y, X], each channel by itself: its interpolation and what that lacks."""
-        planes, pairs = FUSIONS[self.fusion], self._pairs(network)
-        fusion = self.fusion if self.fusion in JOINED else "final"
+        planes, pairs = FUSIONS[part.fusion], self._pairs(network)
+        fusion = part.fusion if part.fusion in JOINED else "final"
         matrix = torch.from_numpy(voxels_from_planes(grid.positions, grid.reach)).to(y)
         guide = torch.einsum("ij,cjyx->ciyx", matrix, y)
         back = torch.einsum("ij,cjyx->ciyx", torch.from_numpy(grid.matrix()).to(y), guide)
         lacking = (y - back) / UNIT  # of the interpolation, where planes lie between voxels; zero elsewhere
         distances = torch.from_numpy(plane_distances(grid.positions, grid.reach)).to(y)
-        states = len(FUSIONS[self.fusion]) if fusion == "final" else 1
-        report = counted(self.progress, len(y) * states * len(pairs))
+        states = len(planes) if fusion == "final" else 1
+        report = counted(part.progress, len(y) * states * len(pairs))
         result = torch.empty_like(guide)
         for channel in range(len(y)):
             own = slice(channel, channel + 1)
             known, g = acquired(lacking[own], grid), guide[own]
-            limits = (y[own].amin() - g) / UNIT, (y[own].amax() - g) / UNIT
+            low, high = (end[own] for end in part.limits)
+            limits = (low - g) / UNIT, (high - g) / UNIT
             made = partial(GuidedRows, network, known=known, limits=limits, tiles=self._tiles(network), guide=g)
             denoisers = [made(plane=plane, distances=distances) for plane in planes]
             total = torch.zeros_like(g)
             for stream, plane, denoise in fused_states(fusion, [STACK_PLANES[plane] for plane in planes], denoisers):
                 stream += channel * (VOLUME_STREAM + 1)
-                drawn = partial(stack_noise, g.shape, plane, self.seed, 0, stream, device=y.device)
+                drawn = partial(stack_noise, g.shape, plane, self.seed, 0, stream, device=y.device, first=part.first)
                 first = torch.zeros_like(g) if len(pairs) == 1 else drawn(INITIAL)
                 total += sample(first, report(denoise), pairs, network.alpha_bar, known, drawn, self.eta)
             result[own] = g + UNIT * total / states
         return result
 
-    def _doubled(self, y: Tensor, network: MaskedPrior, grid: StackGrid) -> Tensor:
+    def _doubled(self, y: Tensor, network: MaskedPrior, grid: StackGrid, part: _Part) -> Tensor:
         """Return a stack [C, reach, Y, X] by doubling its planes until the factor is reached."""
         doublings = round(self.factor).bit_length() - 1
         if 2**doublings != self.factor:
             raise SettingsError(f"factor: must be a power of 2 with e2e weights, got {self.factor:g}")
-        if self.fusion in JOINED:
+        if part.fusion in JOINED:
             raise SettingsError("fusion: must be final, single-xz or single-yz with e2e weights, which have no steps")
         planes, tiles, times = (
-            FUSIONS[self.fusion],
+            FUSIONS[part.fusion],
             self._tiles(network),
             torch.zeros(1, dtype=torch.long, device=y.device),
         )
@@ -253,7 +291,7 @@ class MaskedSliceInferer(Inferer):
         def middle(pairs: Tensor) -> Tensor:
             return tiles(lambda batch: network(batch, times), pairs)
 
-        double = counted(self.progress, len(planes) * doublings)(doubled)
+        double = counted(part.progress, len(planes) * doublings)(doubled)
         total = torch.zeros((y.shape[0], grid.reach, *y.shape[2:]), device=y.device)
         for plane in planes:
             rows = to_rows(y, plane)
@@ -261,6 +299,11 @@ class MaskedSliceInferer(Inferer):
                 rows = double(rows, middle)
             total += from_rows(rows, plane)
         return total / len(planes)
+
+
+def range_of(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest value of each channel of a stack [C, Z, Y, X], each [C, 1, 1, 1]."""
+    return y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def steps_of(steps: int | None, method: str) -> int:
@@ -304,10 +347,22 @@ def blurred(volume: Tensor) -> Tensor:
 
 
 def stack_noise(
-    shape: Sequence[int], plane: str, seed: int, draw: int, stream: int, step: int, device: torch.device | str = "cpu"
+    shape: Sequence[int],
+    plane: str,
+    seed: int,
+    draw: int,
+    stream: int,
+    step: int,
+    device: torch.device | str = "cpu",
+    first: int = 0,
 ) -> Tensor:
-    """Return the noise of a microscopy stack [C, Z, Y, X], float32: `volume_noise` with a stream a channel."""
+    """Return the noise of a microscopy stack [C, Z, Y, X], float32: `volume_noise` with a stream a channel.
+
+    ``first`` is the index of the first slice of the plane in the stack that this is a part of.
+    """
     c, z, y, x = shape
+    before = [(0, 0)] * 3
+    before[NORMAL[plane]] = (-first, 0)  # slices are counted from the whole stack's
     streams = (stream + channel * (VOLUME_STREAM + 1) for channel in range(c))
-    volumes = [volume_noise((x, y, z), plane, seed, draw, own, step, device=device) for own in streams]
+    volumes = [volume_noise((x, y, z), plane, seed, draw, own, step, before, device) for own in streams]
     return torch.stack(volumes).permute(0, 3, 2, 1)

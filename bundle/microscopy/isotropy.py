@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from bida.errors import SettingsError
-from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, Isotropy, isotropy
-from bida.microscopy.load import middle
+from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, SHORTEST, Isotropy, isotropy
+from bida.microscopy.load import middle, part_of
 from bida.microscopy.stacks.stack import Stack
 
 ASKED = 512  # pixels a side that are looked at before a restoration
+MOST = 1 << 26  # voxels that are looked at then
 _NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
 
 
@@ -81,9 +83,10 @@ def asked(stack: Stack) -> tuple[dict[str, Isotropy], str]:
     """
     found: dict[str, Isotropy] = {}
     reasons: list[str] = []
-    for name, volume in zip(stack.channels, middle(stack.data, ASKED)):
+    side = min(ASKED, max(SHORTEST, math.isqrt(MOST // stack.data.shape[1])))
+    for name, volume in zip(stack.channels, middle(stack.data, side)):
         try:
-            found[name] = isotropy(volume, stack.spacing_um)
+            found[name] = isotropy(part_of(stack.path, volume), stack.spacing_um)
         except SettingsError as error:
             reasons.append(str(error).removeprefix("isotropy: "))
     return found, overall(found) if found else f"isotropy: cannot be told: {reasons[0]}"

@@ -7,6 +7,7 @@ what lies between them. Nothing is averaged or blurred; each channel is a stack 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from bida.errors import SettingsError
 from bida.microscopy.grid import STACK_PLANES
-from bida.microscopy.load import IntensityLine, clipped
+from bida.microscopy.load import Seen, middle, part_of
 from bida.microscopy.prior import MaskedPrior, RowLoss
 from bida.microscopy.stacks.stack import Stack
 from bida.microscopy.tasks import MARGIN, cut_size, row_task
@@ -27,6 +28,7 @@ from bida.training.timed import train_for
 
 HELD = 4  # planes held back, at most; and at most a quarter
 SMALLEST = 16  # pixels: a side of planes that rows can be left out of
+TAUGHT = 1 << 25  # voxels of a stack that it is trained on, at most: 128 MB on the network's scale
 WIDTH, BLOCKS = 64, 8  # of a network that begins from nothing
 
 
@@ -75,6 +77,7 @@ def train_on_stack(
     clip_percentile: float | None = None,
     checkpoint: Path | None = None,
     report: Report | None = None,
+    seen: Seen | None = None,
 ) -> int:
     """Train a guided network, in place, on the planes of a stack but for `held_planes`.
 
@@ -85,6 +88,7 @@ def train_on_stack(
         clip_percentile: See `bida.microscopy.load.clipped`.
         checkpoint: File from which a run that was cut off goes on; whoever keeps the result removes it.
         report: Called after each step with (seconds done, seconds in all, loss).
+        seen: How the network sees the stack; None: as `clip_percentile` and its own planes say.
 
     Returns:
         Number of steps.
@@ -93,7 +97,9 @@ def train_on_stack(
         SettingsError: The network is of another method, the planes are too few or too small, or the checkpoint is
             another run's.
     """
-    dataset = training_planes(stack, how, prior, clip_percentile)
+    seen = Seen.of(stack, clip_percentile) if seen is None else seen
+    stack = taught(stack)
+    dataset = training_planes(stack, how, prior, clip_percentile, seen)
     loss, found = RowLoss(squared=True), hashlib.sha256(f"{prior.weights_sha256} {clip_percentile}".encode())
     found.update(f"{replace(how, minutes=1.0, save_seconds=0.0)} {stack.data.shape} {stack.data.dtype}".encode())
     found.update(np.ascontiguousarray(stack.data).data)
@@ -104,8 +110,30 @@ def train_on_stack(
     return train_for(prior, dataset, how, loss_of, found.hexdigest(), checkpoint, report, source="stack")
 
 
+def taught_shape(stack: Stack) -> tuple[int, int]:
+    """Return how many pixels along y and x a network is trained on: all, and of large planes the middle."""
+    y, x = stack.data.shape[2:]
+    if stack.data.size <= TAUGHT:
+        return y, x
+    side = max(SMALLEST, math.isqrt(TAUGHT // (len(stack.data) * stack.data.shape[1])))
+    return min(y, side), min(x, side)
+
+
+def taught(stack: Stack) -> Stack:
+    """Return the part of a stack that is trained on, see `taught_shape`, in memory.
+
+    Raises:
+        ScanError: It cannot be read.
+    """
+    return replace(stack, data=part_of(stack.path, middle(stack.data, max(taught_shape(stack)))))
+
+
 def training_planes(
-    stack: Stack, how: OwnTraining, prior: MaskedPrior, clip_percentile: float | None = None
+    stack: Stack,
+    how: OwnTraining,
+    prior: MaskedPrior,
+    clip_percentile: float | None = None,
+    seen: Seen | None = None,
 ) -> SliceStacks:
     """Return random crops of the planes that are not held back, rows left out, with what the network predicts.
 
@@ -123,8 +151,8 @@ def training_planes(
             f"{stack.path}: planes must have {SMALLEST} x {SMALLEST} pixels or more to be trained on, got {sides[0]} x "
             f"{sides[1]}; give --minutes 0"
         )
-    seen = clipped(stack.data, clip_percentile)
-    volumes = IntensityLine.of(seen).forward(seen)[..., None]  # [C, Z, Y, X, 1]
+    seen = Seen.of(stack, clip_percentile) if seen is None else seen
+    volumes = seen.line.forward(seen.capped(stack.data))[..., None]  # [C, Z, Y, X, 1]
     free = np.setdiff1d(np.arange(planes), held_planes(planes))
     drawn: list[DrawableSlices] = []
     for volume in volumes:

@@ -48,12 +48,7 @@ def restore_stack(
         SettingsError: The stack, the factor and the weights do not fit each other, or the percentile is out of its
             range.
     """
-    if len(stack.data) != prior.image_channels and prior.method != "guided":
-        raise SettingsError(
-            f"{stack.path}: the stack must have the weights' {prior.image_channels} channel(s), got {len(stack.data)}"
-        )
-    if stack.data.shape[1] < 2:
-        raise SettingsError(f"{stack.path}: a stack must have at least 2 planes, got {stack.data.shape[1]}")
+    check_fits(stack, prior)
     seen = clipped(stack.data, clip_percentile)
     line = IntensityLine.of(seen) if line is None else line
     if weights is not None and not any(weights):
@@ -61,12 +56,39 @@ def restore_stack(
     device = next(prior.parameters()).device
     y = torch.from_numpy(line.forward(seen))[None].to(device)
     restored: NDArray = line.backward(inferer(y, prior)[0].cpu().numpy())
-    if weights is not None and min(weights) < 1:
-        exactly = replace(stack, data=stack.data.astype(np.float32))
-        interpolated = interpolate_stack(exactly, inferer.factor, "linear").data
-        for channel, weight in enumerate(weights):
-            restored[channel] = interpolated[channel] + weight * (restored[channel] - interpolated[channel])
-    return finer(restored, stack, inferer.factor, exact=not inferer.blur)
+    return finer(leaning(restored, stack, inferer.factor, weights), stack, inferer.factor, exact=not inferer.blur)
+
+
+def check_fits(stack: Stack, prior: MaskedPrior) -> None:
+    """Check that a network can restore a stack.
+
+    Raises:
+        SettingsError: The channels differ, or there is nothing between planes.
+    """
+    if len(stack.data) != prior.image_channels and prior.method != "guided":
+        raise SettingsError(
+            f"{stack.path}: the stack must have the weights' {prior.image_channels} channel(s), got {len(stack.data)}"
+        )
+    if stack.data.shape[1] < 2:
+        raise SettingsError(f"{stack.path}: a stack must have at least 2 planes, got {stack.data.shape[1]}")
+
+
+def leaning(restored: NDArray, stack: Stack, factor: float, weights: Sequence[float] | None) -> NDArray:
+    """Return a restored stack [C, n, Y, X] drawn towards its linear interpolation, channel by channel.
+
+    Args:
+        restored: In the stack's numbers; it is changed in place.
+        stack: The acquired planes.
+        factor: Plane spacing over voxel size.
+        weights: From 0, interpolation, to 1, or None, nothing changed.
+    """
+    if weights is None or min(weights) >= 1:
+        return restored
+    exactly = replace(stack, data=stack.data.astype(np.float32))
+    interpolated = interpolate_stack(exactly, factor, "linear").data
+    for channel, weight in enumerate(weights):
+        restored[channel] = interpolated[channel] + weight * (restored[channel] - interpolated[channel])
+    return restored
 
 
 def interpolate_stack(stack: Stack, factor: float, method: str) -> Stack:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bida.diffusion.leaning import WORTHWHILE_DB, best_weight, ratio_db
-from bida.microscopy.load import IntensityLine, clipped, middle
+from bida.microscopy.load import Seen, middle, part_of
 from bida.microscopy.own import held_planes
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import inferer_of, interpolate_stack, restore_stack
@@ -82,7 +82,7 @@ def check_stack_prior(stack: Stack, factor: float, restore: Callable[[Stack, flo
     """
     whole = max(2, round(factor))
     planes = held_planes(stack.data.shape[1])
-    held = middle(stack.data[:, planes], WINDOW)
+    held = part_of(stack.path, middle(stack.data[:, planes], WINDOW))
     if not planes or min(held.shape[2:]) <= whole:
         return None
     sums: list[np.ndarray] = []
@@ -133,7 +133,12 @@ def verdict(check: StackCheck | None) -> str:
 
 
 def checked(
-    stack: Stack, prior: MaskedPrior, settings: MaskedSettings, factor: float, clip_percentile: float | None = None
+    stack: Stack,
+    prior: MaskedPrior,
+    settings: MaskedSettings,
+    factor: float,
+    clip_percentile: float | None = None,
+    seen: Seen | None = None,
 ) -> StackCheck | None:
     """Check what a network's least error is worth on a stack.
 
@@ -145,12 +150,13 @@ def checked(
         settings: Of the restoration.
         factor: Plane spacing over voxel size.
         clip_percentile: See `bida.microscopy.load.clipped`.
+        seen: How the network sees the stack; None: as `clip_percentile` and its own planes say.
     """
+    seen = Seen.of(stack, clip_percentile) if seen is None else seen
+    line = seen.line
     alone = replace(settings, fusion="single-xz", blur=False, steps=None)  # other planes are no neighbours
-    seen = replace(stack, data=clipped(stack.data, clip_percentile))
-    line = IntensityLine.of(seen.data)
 
     def restore(kept: Stack, whole: float) -> Stack:
         return restore_stack(kept, prior, inferer_of(alone, whole), line=line)
 
-    return check_stack_prior(seen, factor, restore)
+    return check_stack_prior(replace(stack, data=seen.capped(stack.data)), factor, restore)

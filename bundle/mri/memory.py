@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 from contextlib import suppress
-from pathlib import Path
 
+from bida.device import available_bytes
 from bida.errors import OutOfMemoryError
 from bida.transforms.base import ScanImage, target_grids
 from bida.transforms.plan import PlanScan
@@ -49,19 +49,3 @@ def return_freed_blocks() -> None:
 def needed_bytes(voxels: int) -> float:
     """Return the memory that a run takes for a result of so many voxels, bytes."""
     return PROGRAM + BYTES * voxels
-
-
-def available_bytes() -> int | None:
-    """Return the memory that is free for this process, as Linux and its control groups tell it; None elsewhere."""
-    found = []
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        found.append(int(rows["MemAvailable"].split()[0]) * 1024)
-        group = Path("/sys/fs/cgroup")
-        most = (group / "memory.max").read_text(encoding="ascii").strip()
-        if most != "max":
-            found.append(int(most) - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError, KeyError, IndexError):
-        pass  # another system, or no control group: what was found counts
-    return min(found, default=None)

@@ -127,9 +127,9 @@ def test_every_volume_has_noise_of_its_own(monkeypatch, fusion, streams):
 
     drawn = []
 
-    def keyed(shape, plane, seed, draw, stream, step, device):
+    def keyed(shape, plane, seed, draw, stream, step, device, first):
         drawn.append((stream, step))
-        return stack_noise(shape, plane, seed, draw, stream, step, device)
+        return stack_noise(shape, plane, seed, draw, stream, step, device, first)
 
     monkeypatch.setattr(inferer, "stack_noise", keyed)
     restore(prior(), planes(), fusion=fusion, eta=0.5)

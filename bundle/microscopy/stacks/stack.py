@@ -22,7 +22,8 @@ class Stack:
     """Hold a microscopy stack.
 
     Attributes:
-        data: [C, Z, Y, X], integers or floats of the file's own type, all finite.
+        data: [C, Z, Y, X], integers or floats of the file's own type, all finite. A dask array where the stack is read
+            block by block (`open_stack`), of which whoever reads a block checks that it is finite.
         spacing_um: distance of voxel centres along z, y and x, um.
         channels: a name a channel.
         path: where it came from, as given.
@@ -44,7 +45,7 @@ class Stack:
             raise ScanError(f"{where}: a stack must be [C, Z, Y, X] and hold voxels, got shape {data.shape}")
         if data.dtype.kind not in "iuf":
             raise ScanError(f"{where}: voxels must be integers or real numbers, got {data.dtype}; convert them")
-        if data.dtype.kind == "f" and not np.isfinite(data).all():
+        if data.dtype.kind == "f" and isinstance(data, np.ndarray) and not np.isfinite(data).all():
             raise ScanError(f"{where}: intensities must be finite, got NaN or Inf; replace them")
         if len(self.channels) != len(data):
             raise ScanError(f"{where}: every channel needs a name, got {len(self.channels)} for {len(data)} channels")
@@ -104,9 +105,29 @@ def read_stack(
     return Stack(native(found.data), _sizes(path, spacing_um, found.spacing_um), names, path)
 
 
+def open_stack(path: str | Path, spacing_um: Sequence[float] | None = None, frames_are_z: bool = False) -> Stack:
+    """Open a microscopy stack as `read_stack`, but OME-Zarr so that blocks of it are read where they are asked for.
+
+    Raises:
+        ScanError: The file cannot be used.
+        SettingsError: See `read_stack`.
+    """
+    file = Path(path)
+    if not _is_zarr(file):
+        return read_stack(path, spacing_um, frames_are_z=frames_are_z)
+    found = ome_zarr.open_zarr(file, frames_are_z)
+    names = found.channels or tuple(f"channel {i}" for i in range(len(found.data)))
+    data = found.data.astype(found.data.dtype.newbyteorder("="))
+    return Stack(data, _sizes(path, spacing_um, found.spacing_um), names, path)
+
+
+def _is_zarr(file: Path) -> bool:
+    return is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ZARR_SUFFIXES))
+
+
 def _found(path: str | Path, sizes_given: bool, frames_are_z: bool) -> Found:
     file = Path(path)
-    if is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ZARR_SUFFIXES)):
+    if _is_zarr(file):
         return ome_zarr.read_zarr(file, frames_are_z)
     series = file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?"))
     if frames_are_z and (series or opensrh.is_field(path)):
