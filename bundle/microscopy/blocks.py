@@ -28,13 +28,13 @@ from bida.errors import OutOfMemoryError, ScanError
 from bida.io.claim import temporary_name
 from bida.microscopy.grid import StackGrid
 from bida.microscopy.inferer import MaskedSliceInferer, blurred
-from bida.microscopy.load import Seen, part_of
+from bida.microscopy.load import Seen
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import check_fits, finer, interpolate_stack, leaning, restore_stack
 from bida.microscopy.settings import FUSIONS, JOINED
 from bida.microscopy.stacks.ome_zarr import CHUNK
 from bida.microscopy.stacks.paths import ZARR_SUFFIXES
-from bida.microscopy.stacks.stack import Stack
+from bida.microscopy.stacks.stack import Stack, part_of
 
 SLAB = 1 << 23  # voxels of the finer grid in a slab, about: 32 MB, of which a restoration has some ten at once
 WIDEST = 256  # slices in a slab, at most: the sides of blocks on disk

@@ -11,8 +11,8 @@ import numpy as np
 
 from bida.errors import SettingsError
 from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, SHORTEST, Isotropy, isotropy
-from bida.microscopy.load import middle, part_of
-from bida.microscopy.stacks.stack import Stack
+from bida.microscopy.load import middle
+from bida.microscopy.stacks.stack import Stack, part_of
 
 ASKED = 512  # pixels a side that are looked at before a restoration
 MOST = 1 << 26  # voxels that are looked at then

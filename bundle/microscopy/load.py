@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from bida.errors import ScanError, SettingsError
 from bida.microscopy.ranks import between, percentiles
 from bida.microscopy.settings import check_percentile
-from bida.microscopy.stacks.ome_zarr import whole_zarr
 from bida.microscopy.stacks.paths import split_range
-from bida.microscopy.stacks.stack import Stack, block_mean, open_stack, read_stack
+from bida.microscopy.stacks.stack import Stack, block_mean, open_stack, part_of, read_stack
 
 Float = NDArray[np.float32]
 
@@ -120,18 +118,6 @@ def blocks_of(stack: Stack, channel: int) -> Iterator[NDArray]:
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise ScanError(f"{stack.path}: intensities must be finite, got NaN or Inf; replace them")
         yield block
-
-
-def part_of(path: str | Path, part: NDArray) -> NDArray:
-    """Return a part of a stack in memory.
-
-    Raises:
-        ScanError: It cannot be read.
-    """
-    if isinstance(part, np.ndarray):
-        return part
-    with whole_zarr(path):
-        return np.asarray(part)
 
 
 def load_stack(

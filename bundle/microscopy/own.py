@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bida.errors import SettingsError
 from bida.microscopy.grid import STACK_PLANES
-from bida.microscopy.load import Seen, middle, part_of
+from bida.microscopy.load import Seen, middle
 from bida.microscopy.prior import MaskedPrior, RowLoss
-from bida.microscopy.stacks.stack import Stack
+from bida.microscopy.stacks.stack import Stack, part_of
 from bida.microscopy.tasks import MARGIN, cut_size, row_task
 from bida.progress import Report
 from bida.training.dataset import DrawableSlices, SliceStacks

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from bida.diffusion.leaning import WORTHWHILE_DB, best_weight, ratio_db
-from bida.microscopy.load import Seen, middle, part_of
+from bida.microscopy.load import Seen, middle
 from bida.microscopy.own import held_planes
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import inferer_of, interpolate_stack, restore_stack
 from bida.microscopy.settings import MaskedSettings
-from bida.microscopy.stacks.stack import Stack
+from bida.microscopy.stacks.stack import Stack, part_of
 
 WINDOW = 256  # pixels: planes are cut down to their middle
 BETTER_DB = 0.1  # what is worth a word, as the self-check of MRI has it

@@ -13,10 +13,14 @@ from bida.io.files import NIFTI_SUFFIXES, check_output, sidecar_path
 BIG_TIFF_SUFFIXES = (".btf", ".tf8", ".tf2")  # of files beyond 4 GB, as OME and microscopes name them
 TIFF_SUFFIXES = (".tif", ".tiff", *BIG_TIFF_SUFFIXES)
 ZARR_SUFFIXES = (".zarr",)
+IMARIS_SUFFIXES = (".ims",)
+MICROSCOPE_SUFFIXES = (".czi", ".lif", ".nd2", *IMARIS_SUFFIXES)  # read alone
 SUFFIXES = (*TIFF_SUFFIXES, *ZARR_SUFFIXES, *NIFTI_SUFFIXES)
 
 # of the z-stacks of OpenSRH
 FIELD = re.compile(r"^(?P<path>.+\.pth?)(\[(?P<row>\d+), ?(?P<column>\d+)\])?$")
+# of a microscope's file, which may hold several images
+SCENE = re.compile(r"^(?P<path>.+\.(czi|lif|nd2|ims))(\[(?P<scene>\d+)\])?$", re.IGNORECASE)
 _RANGE = re.compile(r"^(?P<path>.+)\[(?P<start>\d*):(?P<stop>\d*)\]$")
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs")
 
@@ -42,7 +46,7 @@ def check_stack(spec: str) -> None:
         ScanError: There is nothing.
     """
     path = split_range(spec)[0]
-    field = FIELD.match(path)
+    field = FIELD.match(path) or SCENE.match(path)
     if not Path(field["path"] if field else path).exists() and not glob.glob(path):
         raise ScanError(f"{path}: a stack must exist, nothing is there; check the path")
 

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from bida.errors import ScanError, SettingsError
 from bida.io.files import NIFTI_SUFFIXES, atomic
-from bida.microscopy.stacks import nifti, ome_tiff, ome_zarr, opensrh
+from bida.microscopy.stacks import microscopes, nifti, ome_tiff, ome_zarr, opensrh
 from bida.microscopy.stacks.axes import Found, SizesUm, native
-from bida.microscopy.stacks.paths import SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, check_stack_output, is_zarr
+from bida.microscopy.stacks.paths import (
+    MICROSCOPE_SUFFIXES,
+    SCENE,
+    SUFFIXES,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIXES,
+    check_stack_output,
+    is_zarr,
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,10 @@ def read_stack(
     """Read a microscopy stack.
 
     OME-TIFF, ImageJ TIFF and plain TIFF; a folder or glob of single-plane TIFFs, one a z, in natural order of their
-    names; OME-Zarr 0.4 and 0.5, the highest resolution level; NIfTI, whose third axis is z; a field of view of
-    OpenSRH's z-stacks, ``FILE.pt[ROW,COLUMN]``. Axes of length 1 are dropped; longer time axes, colour samples and
-    files of several images are refused.
+    names; OME-Zarr 0.4 and 0.5, the highest resolution level; CZI, LIF, ND2 and IMS, ``FILE[SCENE]`` where a file holds
+    several images (see `microscopes`); NIfTI, whose third axis is z; a field of view of OpenSRH's z-stacks,
+    ``FILE.pt[ROW,COLUMN]``. Axes of length 1 are dropped; longer time axes, colour samples and TIFF files of several
+    images are refused.
 
     Args:
         path: file, folder or glob (with * or ?).
@@ -106,29 +115,52 @@ def read_stack(
 
 
 def open_stack(path: str | Path, spacing_um: Sequence[float] | None = None, frames_are_z: bool = False) -> Stack:
-    """Open a microscopy stack as `read_stack`, but OME-Zarr so that blocks of it are read where they are asked for.
+    """Open a microscopy stack as `read_stack`, but read blocks of OME-Zarr and of microscopes' files where asked for.
 
     Raises:
         ScanError: The file cannot be used.
         SettingsError: See `read_stack`.
     """
     file = Path(path)
-    if not _is_zarr(file):
+    if not _is_zarr(file) and not _is_microscopes(path):
         return read_stack(path, spacing_um, frames_are_z=frames_are_z)
-    found = ome_zarr.open_zarr(file, frames_are_z)
+    if _is_zarr(file):
+        found = ome_zarr.open_zarr(file, frames_are_z)
+    else:
+        found = microscopes.open_microscope(path, frames_are_z)
     names = found.channels or tuple(f"channel {i}" for i in range(len(found.data)))
     data = found.data.astype(found.data.dtype.newbyteorder("="))
     return Stack(data, _sizes(path, spacing_um, found.spacing_um), names, path)
+
+
+def part_of(path: str | Path, part: NDArray) -> NDArray:
+    """Return a part of a stack in memory, whether it is there or still in the file.
+
+    Raises:
+        ScanError: It cannot be read.
+    """
+    if isinstance(part, np.ndarray):
+        return part
+    with (ome_zarr.whole_zarr if _is_zarr(Path(path)) else microscopes.whole_file)(path):
+        return np.asarray(part)
 
 
 def _is_zarr(file: Path) -> bool:
     return is_zarr(file) or (file.is_dir() and file.name.lower().endswith(ZARR_SUFFIXES))
 
 
+def _is_microscopes(path: str | Path) -> bool:
+    """Tell whether a microscope's file is named; a glob or a folder of single planes is none."""
+    return SCENE.match(str(path)) is not None and not Path(path).is_dir()
+
+
 def _found(path: str | Path, sizes_given: bool, frames_are_z: bool) -> Found:
     file = Path(path)
     if _is_zarr(file):
         return ome_zarr.read_zarr(file, frames_are_z)
+    if _is_microscopes(path):
+        found = microscopes.open_microscope(path, frames_are_z)
+        return replace(found, data=part_of(path, found.data))
     series = file.is_dir() or (not file.exists() and any(mark in str(path) for mark in "*?"))
     if frames_are_z and (series or opensrh.is_field(path)):
         raise SettingsError(f"{path}: frames are z in a file of its own, this is none; leave --frames-are-z out")
@@ -142,7 +174,8 @@ def _found(path: str | Path, sizes_given: bool, frames_are_z: bool) -> Found:
         return ome_tiff.read_tiff(file, alone=True, frames_are_z=frames_are_z)
     if file.name.lower().endswith(NIFTI_SUFFIXES):
         return nifti.read_nifti(file, frames_are_z)
-    raise ScanError(f"{path}: a stack must end in one of {', '.join(SUFFIXES)}, got '{file.name}'; convert it")
+    endings = ", ".join((*SUFFIXES, *MICROSCOPE_SUFFIXES))
+    raise ScanError(f"{path}: a stack must end in one of {endings}, got '{file.name}'; convert it")
 
 
 def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> tuple[float, float, float]:
