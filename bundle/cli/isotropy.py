@@ -14,7 +14,8 @@ from bida.microscopy.stacks.paths import check_stack
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument("input", metavar="STACK",
-                     help="TIFF, OME-Zarr, NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]; "
+                     help="TIFF, OME-Zarr, CZI, LIF, ND2, IMS (FILE[SCENE]), NIfTI, folder or glob of TIFF planes, "
+                     "or FILE.pt[ROW,COLUMN]; "
                      "FILE[START:STOP] takes some of the planes")  # fmt: skip
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes, um; default: the file's")  # fmt: skip

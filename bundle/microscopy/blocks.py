@@ -82,7 +82,7 @@ def restored(
     try:
         chunks = tuple(min(size, most) for size, most in zip(shape, CHUNK))
         made = zarr.create_array(folder / "result", shape=shape, dtype=stack.data.dtype, chunks=chunks)
-        restore_blocks(stack, prior, inferer, seen, made, folder / "between", weights)
+        restore_blocks(stack, prior, inferer, seen, cast(Volume, made), folder / "between", weights)
         shutil.rmtree(folder / "between", ignore_errors=True)
         yield replace(stack, data=da.from_array(made, chunks=chunks, inline_array=True), spacing_um=sizes)
     except OSError as error:
@@ -164,7 +164,7 @@ def restore_blocks(
                 continue
             # one pixel more on each side, where there is one, for the blur
             more = [slice(max(side.start - 1, 0), side.stop + 1) if inferer.blur else side for side in inner]
-            values = np.asarray(total[:, :, *more]) / len(planes)
+            values = np.asarray(total[:, :, *more]) / np.float32(len(planes))
             if inferer.blur:
                 cut = [slice(one.start - by.start, one.stop - by.start) for one, by in zip(inner, more)]
                 values = blurred(torch.from_numpy(values)).numpy()[:, :, *cut]

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,16 @@ from bida.microscopy import own
 from bida.microscopy.evaluate import left_out, missing_scores
 from bida.microscopy.inferer import MaskedSliceInferer
 from bida.microscopy.isotropy import asked
-from bida.microscopy.load import load_stack
-from bida.microscopy.own import OwnTraining, held_planes, new_prior, train_on_stack, training_planes
+from bida.microscopy.load import IntensityLine, Seen, load_stack
+from bida.microscopy.own import (
+    OwnTraining,
+    held_planes,
+    new_prior,
+    taught,
+    taught_shape,
+    train_on_stack,
+    training_planes,
+)
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import interpolate_stack, restore_stack
 from bida.microscopy.selfcheck import check_stack_prior, verdict
@@ -249,3 +258,17 @@ def test_it_is_nearer_to_planes_that_it_has_not_seen_than_interpolation(shared_d
     linear = interpolate_stack(kept, factor, "linear").data
     scores = [missing_scores(data, cut.data, factor)["psnr"] for data in (found, linear)]
     assert scores[0] > scores[1] + least_db
+
+
+def test_a_large_stack_is_trained_on_by_its_middle(small, monkeypatch):
+    one = stack(side=48, channels=2)
+    assert taught_shape(one) == (48, 48) and np.array_equal(taught(one).data, one.data)
+    monkeypatch.setattr(own, "TAUGHT", 2 * 9 * 20 * 20)
+    lazy = replace(one, data=da.from_array(one.data, chunks=(1, 4, 16, 16)))
+    assert taught_shape(lazy) == (20, 20)
+    np.testing.assert_array_equal(taught(lazy).data, one.data[:, :, 14:34, 14:34])
+    # on the scale of the whole
+    line = IntensityLine.of(one.data)
+    drawn = training_planes(taught(lazy), OwnTraining(1), new_prior("float32", 0), None, Seen.of(lazy))
+    first = drawn.slices["axial"][0][0]
+    np.testing.assert_array_equal(first[..., 0], line.forward(taught(lazy).data)[0])
