@@ -52,7 +52,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "method, fusion, options, dtype", [*((*case, "uint16") for case in CASES), (*CASES[0], "float32")]
+    "method, fusion, options, dtype",
+    [
+        (*CASES[1], "uint16"),
+        *(pytest.param(*case, "uint16", marks=pytest.mark.slow) for case in (CASES[0], *CASES[2:])),
+        pytest.param(*CASES[0], "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_results_do_not_depend_on_blocks(tmp_path, method, fusion, options, dtype):
     made, how = network(method, 2 if method != "guided" else 1), inferer(fusion=fusion, **options)
@@ -137,6 +142,7 @@ def test_what_must_be_in_memory_is_refused_where_it_is_not_free(tmp_path, monkey
         blocks.check_memory(one, inferer(fusion="step"), tmp_path / "a.ome.zarr")
 
 
+@pytest.mark.slow
 def test_the_command_reads_and_writes_zarr_in_blocks_and_gives_the_same(tmp_path, monkeypatch, capsys):
     save_weights(network("guided"), tmp_path / "net.pt")
     data = np.random.default_rng(0).gamma(2, 300, (2, 6, 20, 18)).astype(np.uint16)
