@@ -36,7 +36,7 @@ from bida.microscopy.stacks.ome_zarr import CHUNK
 from bida.microscopy.stacks.paths import ZARR_SUFFIXES
 from bida.microscopy.stacks.stack import Stack, part_of
 
-SLAB = 1 << 23  # voxels of the finer grid in a slab, about: 32 MB, of which a restoration has some ten at once
+SLAB = 1 << 25  # voxels of the finer grid in a slab, about: 128 MB; a restoration has eight slices in work at once
 WIDEST = 256  # slices in a slab, at most: the sides of blocks on disk
 JOINED_BYTES = 40  # of a voxel of the result, of a fusion that needs all of it at once, about
 COLUMN = CHUNK[3]  # pixels along y and x that are finished at once
