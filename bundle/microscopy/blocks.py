@@ -164,7 +164,7 @@ def restore_blocks(
                 continue
             # one pixel more on each side, where there is one, for the blur
             more = [slice(max(side.start - 1, 0), side.stop + 1) if inferer.blur else side for side in inner]
-            values = np.asarray(total[:, :, *more]) / np.float32(len(planes))
+            values = np.asarray(total[:, :, *more], dtype=np.float32) / np.float32(len(planes))
             if inferer.blur:
                 cut = [slice(one.start - by.start, one.stop - by.start) for one, by in zip(inner, more)]
                 values = blurred(torch.from_numpy(values)).numpy()[:, :, *cut]
