@@ -232,7 +232,7 @@ class MaskedSliceInferer(Inferer):
                 raise SettingsError("fusion: must not be alternate with msunet weights, which have one turn; take step")
             pairs = [(0, -1)]
         else:
-            pairs = self._pairs(network)
+            pairs = visited_times(network, self.steps)
         report = counted(part.progress, len(states) * len(pairs))
         shape = (y.shape[0], grid.reach, *y.shape[2:])
         total = torch.zeros(shape, device=y.device)
@@ -241,15 +241,9 @@ class MaskedSliceInferer(Inferer):
             total += sample(drawn(INITIAL), report(denoise), pairs, alpha_bar, known, drawn, self.eta)
         return total / len(states)
 
-    def _pairs(self, network: MaskedPrior) -> list[tuple[int, int]]:
-        """Return the times that are visited."""
-        alpha_bar = network.alpha_bar
-        start = first_time_above(alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
-        return timestep_pairs(steps_of(self.steps, network.method), len(alpha_bar), start)
-
     def _guided(self, y: Tensor, network: MaskedPrior, grid: StackGrid, part: _Part) -> Tensor:
         """Return a stack [C, reach, Y, X], each channel by itself: its interpolation and what that lacks."""
-        planes, pairs = FUSIONS[part.fusion], self._pairs(network)
+        planes, pairs = FUSIONS[part.fusion], visited_times(network, self.steps)
         fusion = part.fusion if part.fusion in JOINED else "final"
         matrix = torch.from_numpy(voxels_from_planes(grid.positions, grid.reach)).to(y)
         guide = torch.einsum("ij,cjyx->ciyx", matrix, y)
@@ -309,6 +303,12 @@ def range_of(y: Tensor) -> tuple[Tensor, Tensor]:
 def steps_of(steps: int | None, method: str) -> int:
     """Return the sampling steps of a method: those given, or by default the mean in one step where it has one."""
     return steps if steps is not None else 1 if method == "guided" else 16
+
+
+def visited_times(network: MaskedPrior, steps: int | None) -> list[tuple[int, int]]:
+    """Return the times that sampling visits, each with the next one; steps as `MaskedSliceInferer` takes them."""
+    start = first_time_above(network.alpha_bar, EPS_FLOOR) if network.prediction == "eps" else None
+    return timestep_pairs(steps_of(steps, network.method), len(network.alpha_bar), start)
 
 
 def acquired(y: Tensor, grid: StackGrid) -> MaskedRows:
