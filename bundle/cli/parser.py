@@ -40,7 +40,7 @@ COMMANDS = {  # each is a module of this package, with add_options and run
     "demo": "run the built-in sample and draw a picture",
     "adapt": "fine-tune the priors on the sharp slices of scans",
     "train": "train the priors on a BIDS data set of isotropic scans",
-    "export": "write the priors' networks as ONNX or TorchScript",
+    "export": "write the networks as ONNX, TorchScript or a package of the BioImage Model Zoo",
     "isotropy": "say whether a microscopy stack looks alike along z, y and x",
     "train-masked": "train on the planes of microscopy stacks",
     "superres-masked": "restore an anisotropic microscopy stack",

@@ -44,8 +44,7 @@ class ScriptableMean(nn.Module):
 
         0 and 1 are the percentiles of a channel that a network knows as -1 and 1. Acquired planes come back exactly.
         """
-        batch, channels, count, height, width = planes.shape
-        y = 2 * planes - 1
+        count, y = planes.shape[2], 2 * planes - 1
         z = torch.arange((count - 1) * self.factor + 1, device=planes.device)
         below = torch.div(z, self.factor, rounding_mode="floor")
         past = z - below * self.factor

@@ -63,5 +63,5 @@ def test_a_factor_that_leaves_planes_between_voxels_is_refused(shipped, factor):
 
 
 def test_another_method_is_refused():
-    with pytest.raises(SettingsError, match="must be of method guided, .* got msunet"):
+    with pytest.raises(SettingsError, match=r"must be of method guided, .* got msunet"):
         ScriptableMean(MaskedPrior("msunet", 1, (32,), 1), 2)
