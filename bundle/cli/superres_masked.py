@@ -92,8 +92,8 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
 
     clock = Clock()
     stack = open_planes(arguments.input, given.get("voxel_um"), given.get("frames_are_z", False))
-    check_voxel_type(output, stack.data.dtype)
     factor = settings.factor_for(stack)
+    check_voxel_type(output, stack.data.dtype, round(stack.data.size * factor))
     inferer = inferer_of(settings, factor)
     log_values("settings", asdict(settings) | {"factor": factor})
     prior = begun(model, settings)

@@ -1,10 +1,15 @@
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 
 from bida.errors import ScanError, SettingsError
 from bida.microscopy.stacks.axes import to_czyx, to_um
-from bida.microscopy.stacks.stack import Stack, read_stack, write_stack
+from bida.microscopy.stacks.stack import Stack, check_voxel_type, read_stack, write_stack
 
 SPACING = (2.5, 0.65, 0.325)
 
@@ -250,3 +255,81 @@ def test_three_axes_without_names_are_asked_for(tmp_path, shape):
     for name in ("z1.tif", "z2.tif"):
         tifffile.imwrite(tmp_path / "series" / name, numbers((2, 8, 9)), imagej=True)
     assert read_stack(tmp_path / "series", SPACING).data.shape == (2, 2, 8, 9)
+
+
+JAR = Path(os.environ.get("IMAGEJ_JAR", "/usr/share/java/ij.jar"))  # where Debian's libij-java has it
+SHOW = """
+import ij.*; import ij.io.*; import ij.measure.*; import java.io.File;
+public class Show { public static void main(String[] a) {
+  ImagePlus p = new Opener().openTiff(new File(a[0]).getParent() + "/", new File(a[0]).getName());
+  Calibration c = p.getCalibration(); p.setPosition(p.getNChannels(), 2, 1);
+  System.out.println(c.pixelWidth + " " + c.pixelHeight + " " + c.pixelDepth + " " + c.getZUnit() + " "
+    + p.getNChannels() + " " + p.getNSlices() + " " + p.getNFrames() + " " + p.getProcessor().getf(3, 1));
+}}
+"""
+
+
+def written_for_imagej(tmp_path, name="a.tif"):
+    data = numbers((2, 3, 4, 5)).astype(np.uint16)
+    write_stack(tmp_path / name, Stack(data, (2.0, 0.65, 0.5), ("one", "two")))
+    return tmp_path / name, data
+
+
+def test_a_tif_tells_imagej_where_planes_and_channels_lie(tmp_path):
+    path, data = written_for_imagej(tmp_path)
+    with tifffile.TiffFile(path) as file:
+        lines = dict(line.split("=", 1) for line in file.pages.first.description.splitlines())
+        first = file.pages.first
+        assert lines["ImageJ"] and float(lines["spacing"]) == 2 and lines["unit"] == "um"
+        names = ("images", "channels", "slices", "hyperstack", "mode")
+        assert [lines[name] for name in names] == ["6", "2", "3", "true", "composite"]
+        assert first.tags["XResolution"].value[0] / first.tags["XResolution"].value[1] == pytest.approx(2, 1e-9)
+        assert first.tags["YResolution"].value[0] / first.tags["YResolution"].value[1] == pytest.approx(1 / 0.65, 1e-9)
+        # channels go fastest, whatever a description says: ImageJ has no other order
+        assert np.array_equal(file.pages[1].asarray(), data[1, 0]) and np.array_equal(
+            file.pages[2].asarray(), data[0, 1]
+        )
+    assert read_stack(path).channels == ("one", "two")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JAR.is_file() or shutil.which("java") is None, reason="needs Java and ImageJ (IMAGEJ_JAR)")
+def test_imagej_itself_reads_it(tmp_path):
+    path, data = written_for_imagej(tmp_path)
+    (tmp_path / "Show.java").write_text(SHOW)
+    words = ["java", "-Djava.awt.headless=true", "-cp", str(JAR), str(tmp_path / "Show.java")]
+    shown = subprocess.run([*words, str(path)], capture_output=True, text=True, check=True).stdout.split()
+    assert [float(size) for size in shown[:3]] == pytest.approx([0.5, 0.65, 2.0], 1e-9)
+    assert shown[3] in ("µm", "um", "?m") and shown[4:7] == ["2", "3", "1"]
+    assert float(shown[7]) == data[1, 1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "told"),
+    [
+        (
+            (1, 3, 4, 5),
+            "int16",
+            "must be one of uint8, uint16, float32, got int16; name it .ome.tif",
+        ),
+        ((2, 1, 4, 5), "uint8", "ImageJ's TIFF of channels must hold planes, got 1; name it .ome.tif"),
+    ],
+)
+def test_what_imagej_cannot_hold_is_refused(tmp_path, shape, dtype, told):
+    with pytest.raises(ScanError, match=told):
+        write_stack(tmp_path / "a.tif", Stack(numbers(shape).astype(dtype), (1, 1, 1), ("a", "b")[: shape[0]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tif_beyond_4_gb_is_refused_before_any_work():
+    check_voxel_type("a.tif", np.dtype("uint16"), 2**31 - 2**24)
+    check_voxel_type("a.ome.tif", np.dtype("uint16"), 2**31)
+    with pytest.raises(ScanError, match=r"must hold less than 4 GB, got 4\.3 GB; name it \.ome\.tif"):
+        check_voxel_type("a.tif", np.dtype("uint16"), 2**31)
+
+
+def test_labels_of_planes_are_no_names_of_channels(tmp_path):
+    labels = [f"plane {i}" for i in range(3)]
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.0, "Labels": labels}
+    tifffile.imwrite(tmp_path / "a.tif", numbers((3, 4, 5)), imagej=True, resolution=(1, 1), metadata=metadata)
+    assert read_stack(tmp_path / "a.tif").channels == ("channel 0",)

@@ -1,4 +1,8 @@
-"""Microscopy stacks as OME-TIFF, ImageJ TIFF, plain TIFF, or a series of single planes."""
+"""Microscopy stacks as OME-TIFF, ImageJ TIFF, plain TIFF, or a series of single planes.
+
+ImageJ alone, without Bio-Formats, reads of an OME-TIFF neither z nor channels, so ``.tif`` and ``.tiff`` are written as
+its own kind, and ``.ome.tif`` and ``.ome.tiff`` as OME-TIFF.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ from bida.microscopy.stacks.axes import Found, SizesUm, merge_sizes, to_czyx, to
 from bida.microscopy.stacks.paths import BIG_TIFF_SUFFIXES, TIFF_SUFFIXES
 
 OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+IMAGEJ_BYTES = 2**32 - 2**25  # of voxels: the rest of 4 GB is for what describes them
 _LOST = ("zeroed", "missing", "incomplete", "out of range")  # in warnings of planes that are read as zeros
 # what tifffile raises for damage, and for a compression whose decoder is not installed
 DAMAGE = (
@@ -58,7 +64,9 @@ def read_tiff(path: Path, alone: bool = False, frames_are_z: bool = False) -> Fo
             )
         if file.is_ome and file.ome_metadata:
             return Found(data, *_ome(file.ome_metadata, len(data), path))
-        return Found(data, _imagej_sizes(file) if file.is_imagej else _tag_sizes(file))
+        if file.is_imagej:
+            return Found(data, _imagej_sizes(file), _imagej_names(file, *data.shape[:2]))
+        return Found(data, _tag_sizes(file))
 
 
 @contextmanager
@@ -135,6 +143,15 @@ def _imagej_sizes(file: tifffile.TiffFile) -> SizesUm:
     return z, y, x
 
 
+def _imagej_names(file: tifffile.TiffFile, channels: int, planes: int) -> tuple[str, ...] | None:
+    """Return what every plane of a channel is labelled with; None where planes have labels of their own, or none."""
+    labels = (file.imagej_metadata or {}).get("Labels")
+    if planes == 1 or not isinstance(labels, list) or len(labels) != channels * planes or not all(labels):
+        return None
+    names = labels[:channels]
+    return tuple(map(str, names)) if labels == names * planes else None
+
+
 def _tag_sizes(file: tifffile.TiffFile) -> SizesUm:
     """Return the sizes y and x that the resolution tags give in inches or centimetres; a plain TIFF has no z."""
     tag = file.pages.first.tags.get("ResolutionUnit")
@@ -192,23 +209,47 @@ def read_series(path: str | Path, sizes_given: bool = False) -> Found:
     return Found(data, sizes, first.channels)
 
 
-def check_type(path: Path, dtype: np.dtype) -> None:
-    """Check that OME-TIFF has such voxels.
+def for_imagej(path: Path) -> bool:
+    """Tell whether a stack is written as ImageJ's own TIFF, by its name."""
+    return path.name.endswith((".tif", ".tiff")) and not path.name.endswith((".ome.tif", ".ome.tiff"))
+
+
+def check_type(path: Path, dtype: np.dtype, voxels: int = 0) -> None:
+    """Check that the kind of TIFF that a name asks for has such voxels, and so many.
 
     Raises:
         ScanError: it has not.
     """
-    if dtype.name not in OME_TYPES:
-        raise ScanError(f"{path}: voxels of OME-TIFF must be one of {', '.join(OME_TYPES)}, got {dtype}; convert")
+    ours, types = ("ImageJ's TIFF", IMAGEJ_TYPES) if for_imagej(path) else ("OME-TIFF", OME_TYPES)
+    if dtype.name not in types:
+        cure = "name it .ome.tif" if dtype.name in OME_TYPES else "convert"
+        raise ScanError(f"{path}: voxels of {ours} must be one of {', '.join(types)}, got {dtype}; {cure}")
+    if for_imagej(path) and voxels * dtype.itemsize > IMAGEJ_BYTES:
+        raise ScanError(
+            f"{path}: {ours} must hold less than 4 GB, got {voxels * dtype.itemsize / 1e9:.1f} GB; name it .ome.tif"
+        )
+
+
+def write_imagej(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
+    """Write [C, Z, Y, X] as ImageJ's hyperstack, deflated; its labels are the channels' names.
+
+    Sizes along y and x are kept to 9 digits, as fractions of 32 bits.
+
+    Raises:
+        ScanError: channels of one plane, which `read_tiff` could not tell from planes.
+    """
+    if data.shape[1] == 1 < len(data):
+        raise ScanError(f"{path}: ImageJ's TIFF of channels must hold planes, got 1; name it .ome.tif")
+    z, y, x = spacing_um
+    metadata: dict[str, object] = {"axes": "ZCYX", "spacing": z, "unit": "um", "Labels": list(channels) * data.shape[1]}
+    if len(channels) > 1:
+        metadata["mode"] = "composite"
+    planes = np.ascontiguousarray(data.transpose(1, 0, 2, 3))
+    tifffile.imwrite(path, planes, imagej=True, resolution=(1 / x, 1 / y), compression="zlib", metadata=metadata)
 
 
 def write_tiff(path: Path, data: NDArray, spacing_um: tuple[float, float, float], channels: tuple[str, ...]) -> None:
-    """Write [C, Z, Y, X] as OME-TIFF, deflated, with sizes in micrometres and channel names.
-
-    Raises:
-        ScanError: OME-TIFF has no such type of voxel.
-    """
-    check_type(path, data.dtype)
+    """Write [C, Z, Y, X] as OME-TIFF, deflated, with sizes in micrometres and channel names."""
     metadata: dict[str, object] = {"axes": "CZYX", "Channel": {"Name": list(channels)}}
     for axis, size in zip("ZYX", spacing_um):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}

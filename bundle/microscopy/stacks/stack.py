@@ -192,23 +192,25 @@ def _sizes(path: str | Path, given: Sequence[float] | None, found: SizesUm) -> t
     return z, y, x
 
 
-def check_voxel_type(path: str | Path, dtype: np.dtype) -> None:
-    """Check that the format of a stack to be written has voxels of a type.
+def check_voxel_type(path: str | Path, dtype: np.dtype, voxels: int = 0) -> None:
+    """Check that the format of a stack to be written has voxels of a type, and so many.
 
     Raises:
         ScanError: It has not.
     """
     path = Path(path)
-    if not path.name.endswith(ZARR_SUFFIXES):
-        (nifti if path.name.endswith(NIFTI_SUFFIXES) else ome_tiff).check_type(path, dtype)
+    if path.name.endswith(NIFTI_SUFFIXES):
+        nifti.check_type(path, dtype)
+    elif not path.name.endswith(ZARR_SUFFIXES):
+        ome_tiff.check_type(path, dtype, voxels)
 
 
 def write_stack(path: str | Path, stack: Stack, overwrite: bool = False, old_record: str | Path | None = None) -> None:
     """Write a stack, whole or not at all; read back it has the same voxels, type, sizes and channel names.
 
     Args:
-        path: ends in .ome.tif, .tif or .tiff (OME-TIFF), .zarr (OME-Zarr 0.5), .nii or .nii.gz (NIfTI, in mm; sizes to
-            7 digits).
+        path: ends in .ome.tif or .ome.tiff (OME-TIFF), .tif or .tiff (ImageJ's; sizes along y and x to 9 digits),
+            .zarr (OME-Zarr 0.5), .nii or .nii.gz (NIfTI, in mm; sizes to 7 digits).
         stack: what to write.
         overwrite: replace an existing file or zarr group.
         old_record: of what is replaced; removed before that, so that no stack stands beside the record of another.
@@ -225,7 +227,9 @@ def write_stack(path: str | Path, stack: Stack, overwrite: bool = False, old_rec
             )
             _forget(old_record)
         return
-    write = nifti.write_nifti if target.name.endswith(NIFTI_SUFFIXES) else ome_tiff.write_tiff
+    check_voxel_type(target, stack.data.dtype, stack.data.size)
+    ours = ome_tiff.write_imagej if ome_tiff.for_imagej(target) else ome_tiff.write_tiff
+    write = nifti.write_nifti if target.name.endswith(NIFTI_SUFFIXES) else ours
     with atomic(target) as temporary:
         write(temporary, stack.data, spacing, names)
         _forget(old_record)
