@@ -222,7 +222,8 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
     written = {}
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
     monkeypatch.setattr(
-        "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: written.update({path: result})
+        "bida.microscopy.stacks.stack.write_stack",
+        lambda path, result, overwrite, old_record=None: written.update({path: result}),
     )
     save_weights(prior(), tmp_path / "model.pt")
     out = tmp_path / "fine.tif"
@@ -248,7 +249,9 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
-    monkeypatch.setattr("bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr(
+        "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite, old_record=None: None
+    )
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", str(tmp_path / "fine.tif"), "--model", str(tmp_path / "model.pt"), "--factor", "2"]
     assert main(["superres-masked", *words, "--steps", "1", "--device", "cpu"]) == 0
@@ -316,7 +319,9 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
-    monkeypatch.setattr("bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite: None)
+    monkeypatch.setattr(
+        "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite, old_record=None: None
+    )
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     command = [
         "superres-masked",
