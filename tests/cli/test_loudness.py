@@ -113,6 +113,7 @@ def test_bars_notes_and_warnings(capsys, monkeypatch):
     talks = logging.getLogger(TALKS)
     monkeypatch.setattr(talks, "level", logging.INFO)
     monkeypatch.setattr(talks, "handlers", [Lines()])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # what tests of trainings have left, and pytest's
 
     def everything():
         with bar(total=2, desc="steps") as shown:

@@ -220,7 +220,7 @@ def test_an_experiment_that_cannot_be_is_refused(options, message):
 
 def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, capsys):
     written = {}
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack())
     monkeypatch.setattr(
         "bida.microscopy.stacks.stack.write_stack",
         lambda path, result, overwrite, old_record=None: written.update({path: result}),
@@ -248,7 +248,7 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
 def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
     found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack())
     monkeypatch.setattr(
         "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite, old_record=None: None
     )
@@ -263,7 +263,7 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
 def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, capsys):
     found = Found(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack(m=13))
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack(m=13))
     monkeypatch.setattr(evaluation, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", "--out", str(tmp_path), "--factors", "2", "--no-panel", "--methods"]
@@ -274,7 +274,7 @@ def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, cap
 
 
 def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack(np.float16))
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack(np.float16))
     for name in ("fine.tif", "fine.nii.gz"):
         words = ["made.tif", str(tmp_path / name), "--model", "made.tif", "--factor", "2"]
         assert main(["superres-masked", *words]) == 2
@@ -282,7 +282,7 @@ def test_a_type_of_voxel_that_cannot_be_written_is_refused_before_the_work(monke
 
 
 def test_some_planes_of_a_stack_are_restored(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack())
     save_weights(prior("e2e"), tmp_path / "e2e.pt")
     out = tmp_path / "fine.ome.tif"
     words = ["made.tif[1:4]", str(out), "--model", str(tmp_path / "e2e.pt"), "--factor", "2", "--dtype", "float32"]
@@ -318,7 +318,7 @@ def test_an_option_that_no_method_uses_is_refused(monkeypatch, tmp_path, capsys,
 
 
 def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack())
+    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack())
     monkeypatch.setattr(
         "bida.microscopy.stacks.stack.write_stack", lambda path, result, overwrite, old_record=None: None
     )
