@@ -18,6 +18,7 @@ ORDER = [
     {"io"},
     {"drawing", "cpu_speed"},
     {"device"},
+    {"parallel"},
     {"eval"},
     {"diffusion"},
     {"transforms"},

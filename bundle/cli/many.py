@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
     """
     from bida.cohort.index import NAME
     from bida.cohort.job import kept
-    from bida.cohort.queue import check_workers, run
+    from bida.cohort.queue import run
+    from bida.parallel import check_workers
     from bida.report.viewer import check_page
 
     check_workers(arguments.workers)
@@ -55,8 +57,11 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
         return 0
     check_page(folder / NAME)
     outcomes: list[Outcome] = []
-    with bar(total=len(jobs), desc="scans", unit="scan", smoothing=0) as shown:
-        for outcome in run(jobs, arguments.workers, arguments.scheduler):
+    with (
+        bar(total=len(jobs), desc="scans", unit="scan", smoothing=0) as shown,
+        closing(run(jobs, arguments.workers, arguments.scheduler)) as ended,
+    ):
+        for outcome in ended:
             outcomes.append(outcome)
             LOG.info("%s: %s, %.1f s", outcome.scan, outcome.error or outcome.state, outcome.seconds)
             shown.update()

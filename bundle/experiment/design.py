@@ -203,13 +203,6 @@ def cell_name(factor: float, snr: float, scans: str, what: str) -> str:
     return f"{factor:g}x_{noise}{'' if scans == ONE else f'{scans}_'}{what}"
 
 
-def threads_each(jobs: int) -> int:
-    """Return how many threads each of several processes takes, so that together they fill the machine."""
-    from bida.device import usable_cores
-
-    return max(1, usable_cores() // jobs)
-
-
 class Condition(NamedTuple):
     """What scans were like: slice spacing over voxel size, SNR (`CLEAN`: no noise added), and their axes (or `ONE`)."""
 

@@ -32,12 +32,11 @@ import torch
 
 from bida.errors import BidaError, SettingsError
 from bida.experiment.case import Case, short_hash
-from bida.experiment.design import CLEAN, ONE, Condition, Experiment, Job, cell_name, snr_text, threads_each
+from bida.experiment.design import CLEAN, ONE, Condition, Experiment, Job, cell_name, snr_text
 from bida.experiment.methods import METHODS, TRUTH, ThickScan
 from bida.experiment.metrics import metric, parts
 from bida.experiment.report.collect import collect, time_spent, write_outputs
 from bida.experiment.truth import Truth, choose_animals, prepare
-from bida.experiment.workers import side_by_side
 from bida.io.bids import Animal
 from bida.io.claim import claimed
 from bida.io.files import make_folder, recorded, sidecar_path, write_json
@@ -45,6 +44,7 @@ from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
 from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
+from bida.parallel import Lost, each
 from bida.physics.geometry import SliceGeometry
 from bida.physics.rician import add_noise, sigma_of_snr
 from bida.progress import LOG, bar
@@ -125,15 +125,11 @@ class Outcome(NamedTuple):
 
 def finish(experiment: Experiment, jobs: Sequence[Job]) -> Generator[tuple[Job, Outcome], None, None]:
     """Run jobs, one by one or in several processes; yield each with what came of it, as it ends."""
-    if experiment.jobs == 1:
-        for job in jobs:
-            yield job, attempt(experiment, job)
-        return
-    work, threads = partial(attempt, experiment), threads_each(experiment.jobs)
-    with closing(side_by_side(work, jobs, experiment.jobs, threads)) as ended:
+    with closing(each(partial(attempt, experiment), jobs, experiment.jobs)) as ended:
         for job, outcome in ended:
-            text = "its process died, or another one's beside it (too little memory?); give fewer --jobs"
-            yield job, outcome or Outcome([failure_of(job, "process", text)], False)
+            if isinstance(outcome, Lost):
+                outcome = Outcome([failure_of(job, "process", f"{outcome.reason}; give fewer --jobs")], False)
+            yield job, outcome
 
 
 def attempt(experiment: Experiment, job: Job) -> Outcome:

@@ -208,21 +208,6 @@ def test_workers_and_schedulers_that_cannot_be(tmp_path: Path, make_scan: MakeSc
         list(queue.run(jobs, 1, "nonsense://x"))
 
 
-def test_each_worker_has_its_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    cards = [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in queue.workers_spec(3).values()]
-    assert cards == ["0", "1", "0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in queue.workers_spec(2).values()] == ["2", "3"]
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert all(one["options"]["env"] == {} for one in queue.workers_spec(2).values())
-    monkeypatch.setattr("bida.device.usable_cores", lambda: 7)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [queue.threads_of(count) for count in (1, 2, 3, 9)] == [7, 3, 2, 1]
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert [queue.threads_of(count) for count in (1, 2, 3, 9)] == [2, 2, 2, 1]
-
-
 @pytest.fixture
 def four(tmp_path: Path) -> Iterator[list[Path]]:
     """Four scans of noise, each its own."""

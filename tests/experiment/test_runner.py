@@ -19,6 +19,7 @@ from bida.experiment.methods import METHODS, Method
 from bida.experiment.results import read_results
 from bida.experiment.runner import run
 from bida.experiment.truth import choose_animals
+from bida.parallel import Lost
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
 
@@ -129,6 +130,18 @@ def test_cdsc_of_the_truth_is_left_out_and_dice_with_its_own_mask_is_there(data,
 
 
 @pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_cell_whose_process_died_is_told(data, tmp_path, monkeypatch):
+    def stand_in(work, items, workers):
+        for item in items:
+            yield item, Lost("it died") if item.name == "2.5x_cubic" else work(item)
+
+    monkeypatch.setattr("bida.experiment.runner.each", stand_in)
+    with pytest.raises(ValueError, match=r"2 failed, the first sub-01 2.5x_cubic \(it died; give fewer --jobs"):
+        run(experiment(data, tmp_path, jobs=2))
+    assert (tmp_path / "sub-02/2.5x_nearest/cell.json").exists()
+
+
 @pytest.mark.slow
 def test_processes_side_by_side_give_the_same_table(data, tmp_path):
     run(experiment(data, tmp_path / "one"))

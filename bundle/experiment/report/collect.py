@@ -24,7 +24,6 @@ from bida.experiment.design import (
     command_line,
     snr_of,
     snr_text,
-    threads_each,
 )
 from bida.experiment.methods import METHODS, TRUTH, label_of, method, reference_of
 from bida.experiment.metrics import parts
@@ -38,6 +37,7 @@ from bida.io.files import write_json
 from bida.io.nifti import ras
 from bida.io.scan import read_scan
 from bida.io.weights import sha256, weights_file
+from bida.parallel import threads_of
 from bida.provenance import versions
 
 Row = dict[str, Any]
@@ -119,7 +119,7 @@ def time_spent(experiment: Experiment, jobs: Sequence[Job], wall_s: float, reuse
         "machine": platform.machine(),
         "cores": usable_cores(),
         "jobs": experiment.jobs,
-        "threads_each": torch.get_num_threads() if experiment.jobs == 1 else threads_each(experiment.jobs),
+        "threads_each": torch.get_num_threads() if experiment.jobs == 1 else threads_of(experiment.jobs),
         "scoring_seconds": scoring,
     }
 
