@@ -13,7 +13,7 @@ from bida import superres
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
-from bida.errors import FailuresError, ScanError, plain_errors
+from bida.errors import FailuresError, ScanError, SettingsError, plain_errors
 from bida.io.weights import save_weights
 from bida.mri.inferer import BiplanarInferer
 
@@ -133,6 +133,33 @@ def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
     workflow(**given).run()
     assert capsys.readouterr().out.splitlines()[-1].startswith("3 scans: 1 done, 2 were there, 0 failed; see ")
     assert {name: (out / f"{name}_superres.nii.gz").stat().st_mtime_ns for name in "ac"} == times
+
+
+@pytest.mark.slow
+def test_many_scans_on_two_workers(make_scan, tmp_path, capsys):
+    """Each is what one process makes of it, and a bad one is told."""
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("a", "c"):
+        make_scan((12, 5, 10), name=f"{name}.nii.gz").rename(scans / f"{name}.nii.gz")
+    (scans / "b.nii.gz").write_text("no image")
+    given = {"input": str(scans), "output_dir": str(out), "self_check": False, "workers": 2, **FAST}
+    with pytest.raises(FailuresError, match=r"1 of 3 failed, the first because of '.*b\.nii\.gz: "):
+        plain(workflow(**given).run)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 scans: 2 done, 0 were there, 1 failed; see ")
+    for name in ("a", "c"):
+        expected = superres(scans / f"{name}.nii.gz", self_check=False, **FAST)
+        np.testing.assert_allclose(nib.load(out / f"{name}_superres.nii.gz").get_fdata(), expected.data, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "workers, message",
+    [(2, "--workers: is for many scans, got 2 for one"), (0, "--workers: must be at least 1, got 0")],
+)
+def test_workers_that_cannot_be(make_scan, tmp_path, workers, message):
+    given = {"input": str(make_scan((12, 5, 10))), "output_dir": str(tmp_path), "workers": workers, **FAST}
+    with pytest.raises(SettingsError, match=message):
+        plain(workflow(**given).run)
 
 
 def test_one_scan_is_kept_by_its_settings(make_scan, tmp_path, capsys):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 from bida.cohort.index import NAME, write_index
 from bida.cohort.job import DONE, Job, Outcome, check_place, do, kept, restored, told_of
+from bida.cohort.queue import run
 from bida.cohort.told import tell
 from bida.errors import FailuresError, SettingsError, plain_errors
 from bida.io.claim import claimed
@@ -16,6 +18,7 @@ from bida.io.files import check_exists, make_folder, result_path
 from bida.mri.same import record_of
 from bida.mri.settings import EVERY, Settings
 from bida.options import yes_or_no
+from bida.parallel import check_workers
 from bida.report.viewer import check_page
 
 
@@ -26,6 +29,7 @@ def inference(
     output_dir: str | Path,
     overwrite: bool = False,
     combine: str | Sequence[str] | None = None,
+    workers: int = 1,
 ) -> list[Outcome]:
     """Restore scans into a folder, say what became of each, and write the page of many; return the outcomes.
 
@@ -39,12 +43,16 @@ def inference(
         output_dir: The folder to write to, which is made where it does not exist.
         overwrite: Replace existing files.
         combine: Instead of ``source``: scans that make one volume, a list or separated by commas.
+        workers: Of many scans: processes that restore them side by side. Above 1 each scan goes by
+            `bida.cohort.job.restored` with ``settings``, since an evaluator stays in its process.
 
     Raises:
         FailuresError: Some of many scans failed; the others are done.
         ScanError: The one scan cannot be used, or what is there is no result of it; all that can be wrong with it.
-        SettingsError: ``source`` is given beside ``combine``, or see `bida.mri.combine.restore_combined`.
+        SettingsError: ``source`` is given beside ``combine``, ``workers`` is below 1, or above it for one scan, or see
+            `bida.mri.combine.restore_combined`.
     """
+    check_workers(workers)
     folder, overwrite = make_folder(output_dir), yes_or_no(overwrite, "overwrite")
     if combine:
         named: list[Sequence[str]] = [combined(combine, source)]
@@ -57,13 +65,20 @@ def inference(
         return evaluated(evaluator, job) if by_evaluator else restored(job)
 
     if len(jobs) == 1:
+        if workers > 1:
+            raise SettingsError(f"--workers: is for many scans, got {workers} for one; leave it out")
         (job,) = jobs
         before = kept(job)
         outcome = Outcome(job.scans[0], job.output, DONE, told=told_of(make(job))) if before is None else before
         tell([outcome])
         return [outcome]
     check_page(folder / NAME)
-    outcomes = [do(job, make) for job in jobs]
+    if workers > 1:
+        with closing(run(jobs, workers)) as ended:
+            found = {outcome.output: outcome for outcome in ended}
+        outcomes = [found[job.output] for job in jobs]
+    else:
+        outcomes = [do(job, make) for job in jobs]
     page = write_index(folder, outcomes)
     tell(outcomes, page)
     failures = [one for one in outcomes if one.error is not None]
