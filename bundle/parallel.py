@@ -274,7 +274,7 @@ def scheduler_spec() -> dict[str, Any]:
     """Return how the scheduler is started: here, on loopback, without a page of its own."""
     from distributed import Scheduler
 
-    return {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    return {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": ":0"}}
 
 
 def workers_spec(workers: int) -> dict[int, dict[str, Any]]:

@@ -15,57 +15,13 @@ from typing import Any
 
 import pytest
 from fake_programs import is_gone
+from parallel_work import die_once, double, double_or_die, hang, started, threads
 
 from bida import parallel
 from bida.errors import SettingsError
-from bida.eval.external import run_external
 from bida.parallel import Lost, each, threads_of, workers_spec
 
 JOBS = 2
-SLEEP = ["sh", "-c", 'echo $$ > "$0"; sleep 100']  # a program of its own, that writes its process id first
-
-
-def double(number: int) -> int:
-    return 2 * number
-
-
-def double_or_die(number: int) -> int:
-    """Double a number; the process that does 1 dies, whenever."""
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 2 * number
-
-
-def die_once(folder: Path, number: int) -> int:
-    """Do a number; the process that does 1 for the first time dies."""
-    with (folder / str(number)).open("a") as file:
-        file.write("x")
-    if number == 1 and (folder / "1").read_text() == "x":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 2 * number
-
-
-def threads(number: int) -> list[Any]:
-    import torch
-
-    return [torch.get_num_threads(), os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]]
-
-
-def hang(folder: Path, number: int) -> None:
-    """Run a program without end, with an unfinished file; but item 0 ends once another one runs."""
-    if number:
-        unfinished = folder.parent / f"unfinished{number}"
-        unfinished.touch()
-        try:
-            run_external([*SLEEP, str(folder / str(number))], 200, "sleep")
-        finally:
-            unfinished.unlink()
-    while not started(folder):
-        time.sleep(0.05)
-
-
-def started(folder: Path) -> list[int]:
-    return [int(text) for file in folder.iterdir() if (text := file.read_text())]
 
 
 class Future:
@@ -203,7 +159,7 @@ def test_a_worker_that_is_told_to_end_ends_its_program_and_removes_its_files(tmp
     script = tmp_path / "script.py"
     script.write_text(
         "import threading; from functools import partial; from pathlib import Path\n"
-        "from bida import parallel; from test_parallel import hang\n"
+        "from bida import parallel; from parallel_work import hang\n"
         "parallel.dask_setup(None)\n"
         f"threading.Thread(target=parallel._at_work, args=(partial(hang, Path({str(marks)!r})), 1)).start()\n"
     )
@@ -266,7 +222,7 @@ import signal, sys
 from functools import partial
 from pathlib import Path
 from bida.parallel import each
-from test_parallel import hang
+from parallel_work import hang
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     list(each(partial(hang, Path(sys.argv[1])), range(1, 20), 2))
