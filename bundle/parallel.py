@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from bida.device import usable_cores
 from bida.errors import SettingsError
 
 Item = TypeVar("Item")
@@ -246,7 +245,14 @@ def client(workers: int, scheduler: str | None) -> Iterator[Any]:
         spec = workers_spec(workers)
         with same_environment():
             with _interrupts_kept_away():
-                cluster = SpecCluster(spec, scheduler_spec(), silence_logs=QUIET)
+                try:
+                    cluster = SpecCluster(spec, scheduler_spec(), silence_logs=QUIET)
+                except RuntimeError as error:
+                    reason = " ".join(str(error.__cause__ or error).split())[:200]
+                    raise SettingsError(
+                        f"--workers: {workers} processes must start, one did not ({reason or 'it died'}); "
+                        "look at memory, or give fewer"
+                    ) from error
             with cluster, Client(cluster) as connected:
                 yield connected
 
@@ -296,6 +302,8 @@ def workers_spec(workers: int) -> dict[int, dict[str, Any]]:
 
 def threads_of(workers: int) -> int:
     """Return how many threads each of some workers may use, so that they share the cores, and no more than was set."""
+    from bida.device import usable_cores  # with torch, which a worker need not have to start
+
     share = max(1, usable_cores() // workers)
     set_to = os.environ.get("OMP_NUM_THREADS", "")
     return min(share, int(set_to)) if set_to.isdigit() and int(set_to) > 0 else share

@@ -126,7 +126,7 @@ def test_each_worker_has_its_gpu_or_its_share_of_the_cores(monkeypatch: pytest.M
     assert [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in workers_spec(2).values()] == ["2", "3"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert all(one["options"]["env"] == {} for one in workers_spec(2).values())
-    monkeypatch.setattr("bida.parallel.usable_cores", lambda: 7)
+    monkeypatch.setattr("bida.device.usable_cores", lambda: 7)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_of(count) for count in (1, 2, 3, 9)] == [7, 3, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -195,10 +195,20 @@ def test_what_a_process_ran_that_died_is_done_by_another(tmp_path: Path) -> None
     assert dict(os.environ) == before
 
 
+def test_processes_that_do_not_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_in(*arguments: Any, **given: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.SpecCluster", stand_in)
+    message = r"^--workers: 2 processes must start, one did not \(Nanny failed to start.\); look at memory"
+    with pytest.raises(SettingsError, match=message):
+        list(each(double, range(3), JOBS))
+
+
 @pytest.mark.slow
 def test_processes_have_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("bida.parallel.usable_cores", lambda: 2)
+    monkeypatch.setattr("bida.device.usable_cores", lambda: 2)
     assert [result for _, result in each(threads, range(2), JOBS)] == [[1, "1"]] * 2
 
 
