@@ -41,7 +41,7 @@ def run_many(jobs: Sequence[Job], folder: Path, arguments: argparse.Namespace) -
     from bida.cohort.index import NAME
     from bida.cohort.job import kept
     from bida.cohort.queue import run
-    from bida.parallel import check_workers
+    from bida.parallel.queue import check_workers
     from bida.report.viewer import check_page
 
     check_workers(arguments.workers)

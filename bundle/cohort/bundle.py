@@ -18,7 +18,7 @@ from bida.io.files import check_exists, make_folder, result_path
 from bida.mri.same import record_of
 from bida.mri.settings import EVERY, Settings
 from bida.options import yes_or_no
-from bida.parallel import check_workers
+from bida.parallel.queue import check_workers
 from bida.report.viewer import check_page
 
 

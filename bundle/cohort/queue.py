@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bida.cohort.job import DONE, FAILED, Job, Outcome, do, kept, unreadable
 from bida.mri.same import absolute
-from bida.parallel import Lost, check_workers, each
+from bida.parallel.queue import Lost, check_workers, each
 
 
 def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> Generator[Outcome, None, None]:
@@ -25,7 +25,7 @@ def run(jobs: Sequence[Job], workers: int = 1, scheduler: str | None = None) -> 
         scheduler: Address of a Dask scheduler, whose workers see the same files, instead of processes here.
 
     Raises:
-        SettingsError: See `bida.parallel.each`.
+        SettingsError: See `bida.parallel.queue.each`.
     """
     check_workers(workers)
     ahead = []

@@ -44,7 +44,7 @@ from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
 from bida.io.weights import sha256
 from bida.mri.simulate import simulate_file
-from bida.parallel import Lost, each
+from bida.parallel.queue import Lost, each
 from bida.physics.geometry import SliceGeometry
 from bida.physics.rician import add_noise, sigma_of_snr
 from bida.progress import LOG, bar

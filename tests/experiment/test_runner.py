@@ -19,7 +19,7 @@ from bida.experiment.methods import METHODS, Method
 from bida.experiment.results import read_results
 from bida.experiment.runner import run
 from bida.experiment.truth import choose_animals
-from bida.parallel import Lost
+from bida.parallel.queue import Lost
 from bida.physics.interpolation import cubic
 from bida.physics.simulate import simulate_slices
 

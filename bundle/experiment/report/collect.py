@@ -37,7 +37,7 @@ from bida.io.files import write_json
 from bida.io.nifti import ras
 from bida.io.scan import read_scan
 from bida.io.weights import sha256, weights_file
-from bida.parallel import threads_of
+from bida.parallel.cluster import threads_of
 from bida.provenance import versions
 
 Row = dict[str, Any]

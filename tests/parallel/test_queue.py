@@ -17,9 +17,10 @@ import pytest
 from fake_programs import is_gone
 from parallel_work import die_once, double, double_or_die, hang, started, threads
 
-from bida import parallel
 from bida.errors import SettingsError
-from bida.parallel import Lost, each, threads_of, workers_spec
+from bida.parallel import worker
+from bida.parallel.cluster import threads_of, workers_spec
+from bida.parallel.queue import Lost, each, on_dask
 
 JOBS = 2
 
@@ -89,13 +90,13 @@ def fail_at_two(number: int) -> int:
 
 
 def test_no_more_is_handed_out_than_there_are_workers(here: Client) -> None:
-    results = parallel.on_dask(here, fail_at_two, range(6), JOBS)
+    results = on_dask(here, fail_at_two, range(6), JOBS)
     found = [next(results)]
     assert len(here.keys) == JOBS, "the next item is handed out when the one before was taken"
     found += results
     assert found == [(n, Lost("KeyError: 'two\\nlines'") if n == 2 else 2 * n) for n in range(6)]
     assert len(set(here.keys)) == 6 and here.waited == [JOBS] * 6
-    all_at_once = parallel.on_dask(here, double, range(6))
+    all_at_once = on_dask(here, double, range(6))
     next(all_at_once)
     assert len(set(here.keys)) == 12 and here.waited == [JOBS] * 6, "a cluster sees all of its work"
 
@@ -106,9 +107,9 @@ def test_an_item_at_which_processes_die_is_told(here: Client) -> None:
     def killed(number: int) -> int:
         raise KilledWorker("task", None, 3)
 
-    assert list(parallel.on_dask(here, killed, [5], 1)) == [(5, Lost("4 processes died at it; look at memory"))]
+    assert list(on_dask(here, killed, [5], 1)) == [(5, Lost("4 processes died at it; look at memory"))]
     with pytest.raises(SettingsError, match=r"^--workers: a process must be there to go on, none came back .*memory"):
-        list(parallel.on_dask(here, double, [5], 99))
+        list(on_dask(here, double, [5], 99))
 
 
 def test_one_worker_is_this_process() -> None:
@@ -140,13 +141,13 @@ def test_work_that_is_told_to_end_ends_its_program_and_removes_its_files(
     monkeypatch.setattr(os, "_exit", left.append)  # by which the process would end
     marks = tmp_path / "marks"
     marks.mkdir()
-    thread = threading.Thread(target=parallel._at_work, args=(partial(hang, marks), 1))
+    thread = threading.Thread(target=worker.at_work, args=(partial(hang, marks), 1))
     thread.start()
     while not started(marks):
         assert thread.is_alive()
         time.sleep(0.02)
     assert (tmp_path / "unfinished1").exists()
-    parallel._end_work()
+    worker.end_work()
     thread.join()
     assert left == [128 + signal.SIGTERM]
     assert all(is_gone(one) for one in started(marks)) and not (tmp_path / "unfinished1").exists()
@@ -159,9 +160,9 @@ def test_a_worker_that_is_told_to_end_ends_its_program_and_removes_its_files(tmp
     script = tmp_path / "script.py"
     script.write_text(
         "import threading; from functools import partial; from pathlib import Path\n"
-        "from bida import parallel; from parallel_work import hang\n"
-        "parallel.dask_setup(None)\n"
-        f"threading.Thread(target=parallel._at_work, args=(partial(hang, Path({str(marks)!r})), 1)).start()\n"
+        "from bida.parallel import worker; from parallel_work import hang\n"
+        "worker.dask_setup(None)\n"
+        f"threading.Thread(target=worker.at_work, args=(partial(hang, Path({str(marks)!r})), 1)).start()\n"
     )
     process = subprocess.Popen([sys.executable, str(script)], env=environment())
     while not started(marks):
@@ -177,7 +178,7 @@ def test_a_worker_that_is_told_to_end_ends_its_program_and_removes_its_files(tmp
 
 def environment() -> dict[str, str]:
     """Return an environment in which a script imports what this file does."""
-    paths = [str(Path(__file__).parent), str(Path(__file__).parent / "eval"), *filter(None, sys.path)]
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "eval"), *filter(None, sys.path)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
@@ -221,7 +222,7 @@ def test_an_interrupt_ends_what_runs_and_leaves_the_rest_alone(tmp_path: Path) -
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt)
-    assert time.monotonic() - start < parallel.GRACE_S, "less than the time after which processes are killed"
+    assert time.monotonic() - start < worker.GRACE_S, "less than the time after which processes are killed"
     ran = started(marks)
     assert len(ran) == 1 and is_gone(ran[0]), "the next item is handed out when the one before was taken"
     assert not list(tmp_path.glob("unfinished*"))
@@ -231,7 +232,7 @@ SCRIPT = """
 import signal, sys
 from functools import partial
 from pathlib import Path
-from bida.parallel import each
+from bida.parallel.queue import each
 from parallel_work import hang
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
