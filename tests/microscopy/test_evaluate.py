@@ -263,7 +263,7 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
 def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, capsys):
     found = Found(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
-    monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack(m=13))
+    monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack(m=13))
     monkeypatch.setattr(evaluation, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
     save_weights(prior(), tmp_path / "model.pt")
     words = ["made.tif", "--out", str(tmp_path), "--factors", "2", "--no-panel", "--methods"]
