@@ -1,13 +1,13 @@
-# make demo | test | lint | types | bundle | gates | bench; the first call makes the virtual environment
+# make demo | test | lint | types | docs | bundle | gates | bench; the first call makes the virtual environment
 VENV ?= .venv
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := bundle transforms eval configs models tests benchmarks zoo containers
+SOURCES := bundle transforms eval configs models tests benchmarks zoo containers docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench bundle bundle-check gates niivue
+.PHONY: help install demo test lint types links docs bench bundle bundle-check gates niivue
 
 help:
 	@echo "make install  make $(VENV) with everything pinned"
@@ -15,6 +15,7 @@ help:
 	@echo "make test     tests, without the slow ones"
 	@echo "make lint     style"
 	@echo "make types    types"
+	@echo "make docs     the documentation as a site, build/site/index.html"
 	@echo "make bundle   the zip for MONAI's Model Zoo, build/zoo; make bundle-check holds it to the zoo's rules"
 	@echo "make gates    what was asked of the weights, rerun, an hour and more; DATA=the folder of the data sets"
 	@echo "make bench    speed and memory on this machine, half an hour; BENCH=--quick for a trial"
@@ -39,11 +40,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check $(SOURCES)
 
 # mypy cannot follow the editable install's mapping of folders to packages, so it gets the layout of the wheel as links
-types: $(STAMP)
+types: $(STAMP) links
+	MYPYPATH=build/types $(BIN)/mypy --package bida
+
+links:
 	rm -rf build/types
 	mkdir -p build/types/bida
 	cd build/types/bida && ln -s ../../../bundle/* ../../../transforms ../../../eval ../../../configs ../../../models .
-	MYPYPATH=build/types $(BIN)/mypy --package bida
+
+docs: $(STAMP) links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # the viewer of the pages, as its authors publish it; a new version is a new figure here
 NIIVUE := 0.69.0

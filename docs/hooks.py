@@ -1,0 +1,61 @@
+"""What mkdocs needs to show files that lie outside its folder: pages of them, and links to them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {
+    "readme.md": "README.md",
+    "model_card.md": "models/MODEL_CARD.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
+MATH = "method.md"  # the page with formulas, which a browser shows by itself as MathML
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Return a page's text: of a file from outside it is that file's, with links as they are on the site."""
+    place = page.file.src_uri
+    file = PurePosixPath(PAGES.get(place, f"docs/{place}"))
+    text = (ROOT / file).read_text(encoding="utf-8") if place in PAGES else markdown
+    text = LINK.sub(lambda found: linked(found, file.parent), text)
+    return formulas(text) if place == MATH else text
+
+
+def formulas(text: str) -> str:
+    """Return a text with its LaTeX, between dollars, as MathML; code is left as it is."""
+    from latex2mathml.converter import convert
+
+    def shown(one: re.Match[str]) -> str:
+        display = one[1] is not None
+        tag, latex = (
+            ("div", one[1]) if display else ("span", one[2])
+        )  # else a line that begins with one is no paragraph
+        return f"<{tag}>{convert(latex.strip(), display='block' if display else 'inline')}</{tag}>"
+
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.DOTALL)
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"\$\$(.+?)\$\$|\$([^$]+?)\$", shown, parts[i], flags=re.DOTALL)
+    return "".join(parts)
+
+
+def linked(found: re.Match[str], folder: PurePosixPath) -> str:
+    """Return a link as the site has it; what it does not hold, such as source files, is named without one."""
+    mark, text, target = found.groups()
+    if re.match(r"[a-z]+:|#", target):
+        return found[0]
+    path, hash_, anchor = target.partition("#")
+    file = os.path.normpath(folder / path)
+    if not (ROOT / file).exists():
+        return found[0]  # mkdocs says that it leads nowhere
+    on_site = {source: page for page, source in PAGES.items()}
+    if file in on_site:
+        return f"{mark}[{text}]({on_site[file]}{hash_}{anchor})"
+    if file.startswith("docs/") and (ROOT / file).is_file():
+        return f"{mark}[{text}]({file.removeprefix('docs/')}{hash_}{anchor})"
+    return text if "`" in text or text == file else f"{text} (`{file}`)"
