@@ -150,6 +150,7 @@ def test_lines_stand_above_bars(capsys):
     assert "\rbida: half: 1.0 s\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::bida.errors.BidaWarning")
 def test_the_library_logs_settings_and_times(scan, caplog):
     with caplog.at_level(logging.INFO, "bida"):

@@ -36,6 +36,7 @@ def test_a_folder_of_scans_and_one_that_fails(scans: list[Path], tmp_path: Path,
     assert "2 scans: 0 done, 2 were there, 0 failed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_named_scans_and_json(scans: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     flags = ["-o", str(tmp_path / "out"), "--json", *FAST]
     assert main(["superres", str(scans[0]), str(scans[1]), *flags]) == 0

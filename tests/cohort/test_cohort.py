@@ -145,6 +145,7 @@ def test_pages_come_and_go_with_their_results(make_scan: MakeScan, tmp_path: Pat
         write_index(tmp_path, [])
 
 
+@pytest.mark.slow
 def test_the_page_shows_results_of_earlier_runs_and_damaged_ones(make_scan: MakeScan, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -72,6 +72,7 @@ def test_it_holds_what_it_names_whole(files, described):
     assert cover.size == (640, 320) and np.ptp(np.asarray(cover)) > 200 and len(files["cover.png"]) < 500_000
 
 
+@pytest.mark.slow
 def test_the_test_tensors_are_what_bida_makes_of_them(files):
     planes, volume = (np.load(io.BytesIO(files[f"test_{name}.npy"])) for name in ("input", "output"))
     expected, (low, high) = restored(planes[0, 0])

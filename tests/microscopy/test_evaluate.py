@@ -133,6 +133,7 @@ def test_left_out_planes():
         left_out(stack(m=12), 12)
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_once_a_run(monkeypatch, tmp_path):
     loaded, real = [], MaskedPrior.load
     monkeypatch.setattr(

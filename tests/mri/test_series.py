@@ -211,6 +211,7 @@ def test_volumes_that_do_not_fit_are_told_after_the_first(series: Path, monkeypa
         superres(series, volume="all", **FAST)
 
 
+@pytest.mark.slow
 def test_the_bundle_restores_every_volume(series: Path, tmp_path: Path) -> None:
     config = ConfigParser()
     config.read_config(ROOT / "configs" / "inference.yaml")

@@ -83,6 +83,7 @@ def test_the_residuals_of_combined_scans_are_those_of_what_was_written(tmp_path:
             assert new["residual"] == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.slow
 def test_floats_keep_their_residual(make_scan: MakeScan, tmp_path: Path) -> None:
     result = superres(make_scan(), n4=False, self_check=False, noise=0.0)
     assert result.record_as(np.float32) == {**result.record, "output_dtype": "float32"}
@@ -90,6 +91,7 @@ def test_floats_keep_their_residual(make_scan: MakeScan, tmp_path: Path) -> None
     assert result.residual(result.data) == pytest.approx(result.record["data_consistency"]["scan_residual"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_result_can_be_sent_to_another_process(make_scan: MakeScan) -> None:
     result = superres(make_scan(dtype=np.int16), n4=False, self_check=False, noise=0.0)
     assert pickle.loads(pickle.dumps(result)).record_as(np.int16) == result.record_as(np.int16)
