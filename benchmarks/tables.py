@@ -1,11 +1,13 @@
 """Write the figures of an evaluation into Markdown files, between the markers evaluation and volumes, as it has them.
 
 bida evaluate --data DATA/mouse-rtg4510 --out evaluation --jobs 2
-python benchmarks/tables.py evaluation/results.csv README.md models/MODEL_CARD.md
+python benchmarks/tables.py evaluation/results.csv models/MODEL_CARD.md docs/results.md
 
-Figures of heads go between the markers heads, of the CSV files of several data sets, one after the other:
+Figures of heads go between the markers heads, of the CSV files of several data sets, one after the other, and the few
+of both that a newcomer sees between the markers short, of the mice's results and the heads':
 
-python benchmarks/tables.py --heads rminc/results.csv sigma/results.csv -- README.md
+python benchmarks/tables.py --heads rminc/results.csv sigma/results.csv -- docs/results.md
+python benchmarks/tables.py --short docs/evaluation/results.csv docs/evaluation/heads.csv -- README.md
 """
 
 from __future__ import annotations
@@ -43,23 +45,51 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?", help="results.csv of bida evaluate")
     parser.add_argument("files", type=Path, nargs="+", help="Markdown files with the markers")
     parser.add_argument("--heads", type=Path, nargs="+", help="results.csv of each data set of heads, instead")
+    parser.add_argument("--short", type=Path, nargs=2, help="results.csv of mice and of heads, instead")
     arguments = parser.parse_args()
+    files = list(filter(None, (arguments.results, *arguments.files)))
     if arguments.heads:
-        content = tables(summarise([row for file in arguments.heads for row in read_results(file)]), OF_HEADS)
-        for file in filter(None, (arguments.results, *arguments.files)):
-            text = file.read_text(encoding="utf-8")
-            file.write_text(replaced(file, text, "heads", content), encoding="utf-8")
-        return
-    if arguments.results is None:
-        parser.error("results: a results.csv must be named, or --heads")
-    summary = summarise(read_results(arguments.results))
-    for file in arguments.files:
+        content = {
+            "heads": tables(summarise([row for file in arguments.heads for row in read_results(file)]), OF_HEADS)
+        }
+    elif arguments.short:
+        content = {"short": short(*(summarise(read_results(file)) for file in arguments.short))}
+    elif arguments.results is None:
+        parser.error("results: a results.csv must be named, or --heads or --short")
+    else:
+        files.remove(arguments.results)
+        content = of_mice(summarise(read_results(arguments.results)))
+    for file in files:
         text = file.read_text(encoding="utf-8")
-        if any(cell["metric"] == "psnr" for cell in summary["cells"]):
-            text = replaced(file, text, "evaluation", tables(summary))
-        if summary["structures"] and MARKERS[0].format(name="volumes") in text:
-            text = replaced(file, text, "volumes", volumes(summary))
+        asked = [name for name in content if MARKERS[0].format(name=name) in text] or list(content)
+        for name in asked:
+            text = replaced(file, text, name, content[name])
         file.write_text(text, encoding="utf-8")
+
+
+def of_mice(summary: dict) -> dict[str, str]:
+    """Return what goes between the markers of an evaluation's figures, by their names."""
+    content = {}
+    if any(cell["metric"] == "psnr" for cell in summary["cells"]):
+        content["evaluation"] = tables(summary)
+    if summary["structures"]:
+        content["volumes"] = volumes(summary)
+    return content
+
+
+def short(mice: dict, heads: dict) -> str:
+    """Return PSNR by cubic interpolation and by the mean, of mice in the brain and of heads in tissue: a row each."""
+    lines = ["| PSNR, dB | cubic | `bida` | gain |", "| --- | --- | --- | --- |"]
+    for label, summary, region in (("mouse brains", mice, "brain"), ("heads, mouse and rat", heads, "tissue")):
+        found = {
+            (condition_of(cell), cell["method"]): cell["mean"]
+            for cell in summary["cells"]
+            if (cell["metric"], cell["region"]) == ("psnr", region)
+        }
+        for condition in conditions_of(summary["conditions"]):
+            cubic, mean = found[condition, "cubic"], found[condition, "bida"]
+            lines.append(f"| {label}, {condition} | {cubic:.2f} | {mean:.2f} | {mean - cubic:+.2f} |")
+    return "\n".join([*lines, ""])
 
 
 def replaced(file: Path, text: str, name: str, content: str) -> str:

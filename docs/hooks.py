@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ PAGES = {
     "changelog.md": "CHANGELOG.md",
 }
 MATH = "method.md"  # the page with formulas, which a browser shows by itself as MathML
+OPTIONS = "commands.md"  # the page of every command and its options, and where on it they go
+LISTED = "<!-- every command and its options, from the parser, by docs/hooks.py -->"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -24,7 +27,51 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     file = PurePosixPath(PAGES.get(place, f"docs/{place}"))
     text = (ROOT / file).read_text(encoding="utf-8") if place in PAGES else markdown
     text = LINK.sub(lambda found: linked(found, file.parent), text)
+    if place == OPTIONS:
+        text = text.replace(LISTED, commands())
     return formulas(text) if place == MATH else text
+
+
+def commands() -> str:
+    """Return a section for every command: what it does, and a table of its options, as its parser has them.
+
+    An option that says the same as that of `superres` is named without its words.
+    """
+    from bida.cli import parser as shell
+
+    subs = shell.parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr, index]
+    parts, of_superres = [], {}
+    for name, text in shell.COMMANDS.items():
+        rows = rows_of(subs[name])  # type: ignore[index]
+        own = {option: row for option, row in rows.items() if of_superres.get(option) != row}
+        shared = [f"`{option}`" for option in rows if option not in own]
+        parts += [
+            f"### bida {name}",
+            "",
+            f"{text[0].upper()}{text[1:]}.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            *own.values(),
+            "",
+        ]
+        parts += [f"As those of `bida superres`: {', '.join(shared)}.", ""] if shared else []
+        of_superres = of_superres or {option: row for option, row in rows.items() if option.startswith("-")}
+    return "\n".join(parts)
+
+
+def rows_of(command: argparse.ArgumentParser) -> dict[str, str]:
+    """Return a command's options by their longest names, each as a row of a table: how it is given, what it does."""
+    formatter, found = command._get_formatter(), {}
+    for action in command._actions:
+        given = formatter._format_action_invocation(action)
+        does = formatter._expand_help(action)
+        for mark, shown in (("|", "&#124;"), ("{", "&#123;"), ("<", "&lt;")):  # which Markdown would take for its own
+            does = does.replace(mark, shown)
+        name = next((one for one in action.option_strings if one.startswith("--")), given)
+        found[name] = f"| `{given}` | {does} |"
+    found.pop("--help")
+    return found
 
 
 def formulas(text: str) -> str:
