@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,9 @@ PAGES = {
 MATH = "method.md"  # the page with formulas, which a browser shows by itself as MathML
 OPTIONS = "commands.md"  # the page of every command and its options, and where on it they go
 LISTED = "<!-- every command and its options, from the parser, by docs/hooks.py -->"
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|link(?! rel="canonical"))[^>]*\s(?:src|href)=["']?(?:https?:)?//[^>]*>"""
+)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -72,6 +76,13 @@ def rows_of(command: argparse.ArgumentParser) -> dict[str, str]:
         found[name] = f"| `{given}` | {does} |"
     found.pop("--help")
     return found
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Warn of what a page would fetch from elsewhere: the site is read without a network, too."""
+    for found in FETCHED.findall(output):
+        logging.getLogger("mkdocs.hooks").warning(f"{page.file.src_uri}: must fetch nothing, it has {found}")
+    return output
 
 
 def formulas(text: str) -> str:
