@@ -49,7 +49,7 @@ links:
 	cd build/types/bida && ln -s ../../../bundle/* ../../../transforms ../../../eval ../../../configs ../../../models .
 
 docs: $(STAMP) links
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # the viewer of the pages, as its authors publish it; a new version is a new figure here
 NIIVUE := 0.69.0

@@ -78,8 +78,16 @@ def test_the_five_minutes_run_as_they_stand(
     (told,) = re.findall(verdict, text, re.MULTILINE)
     gains = re.findall(verdict, printed, re.MULTILINE)
     assert float(gains[0]) == pytest.approx(float(told), abs=0.15)  # a tenth by the processor's arithmetic
+    (methods,) = re.findall(r'id="methods">(.*?)</p>', Path("demo/isotropic.html").read_text(encoding="utf-8"))
+    (quoted,) = re.findall("^> (.*)$", (ROOT / "docs" / "using.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert without_numbers(methods) == without_numbers(quoted)
     named = re.findall(r"`(demo/[\w./]+)`", text)
     assert len(named) > 3 and all((tmp_path / name).is_file() for name in named)
+
+
+def without_numbers(text: str) -> str:
+    """Return a sentence without its figures and the weights' hash, which differ from release to release."""
+    return re.sub(r"\d+(\.\d+)*", "#", re.sub(r"weights \w+", "weights", text.replace("\\", "")))
 
 
 SAMPLE = ("scan.nii.gz", "cor.nii.gz", "ax.nii.gz", "scans")  # as the pages name scans
