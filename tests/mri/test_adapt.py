@@ -151,6 +151,7 @@ def test_a_run_that_was_cut_off_goes_on(ticks, tmp_path):
             adapt(*changed, file)
 
 
+@pytest.mark.slow
 def test_the_pull_holds_the_released_weights(ticks):
     start = prior()
     free, held = copy.deepcopy(start), copy.deepcopy(start)

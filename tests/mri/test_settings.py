@@ -61,6 +61,7 @@ def test_the_bundle_takes_every_option_but_adaptation_and_holds_no_default():
     assert all(config[text.removeprefix("@")] is None for text in taken.values())
 
 
+@pytest.mark.slow
 def test_a_default_is_written_once(tmp_path: Path):
     """Change it there, in a copy of the package, and see it everywhere."""
     package = tmp_path / "bida"
