@@ -24,8 +24,9 @@ from bida.mri.result import Result
 from bida.mri.run import Prepared, finished, measured, ready_prior, slices_way, way_of
 from bida.mri.settings import EVERY, Settings
 from bida.mri.source import Source
+from bida.physics.conjugate_gradients import ITERATIONS
 from bida.physics.grid import AXES, spacing_of
-from bida.physics.joint import ITERATIONS, SAME_SIZE, LocatedScan
+from bida.physics.joint import SAME_SIZE, LocatedScan
 from bida.progress import Progress, Report
 from bida.provenance import Clock
 from bida.transforms.backproject import BackProject

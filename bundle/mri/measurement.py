@@ -24,7 +24,7 @@ from bida.physics.grid import AXES, AxisGrid, grids_from_json, planes_containing
 from bida.physics.guide import shown_parts
 from bida.physics.interpolation import filled
 from bida.physics.operators import SliceOperator
-from bida.physics.plan import ASSUMED
+from bida.physics.slice_sizes import ASSUMED
 
 # data consistency max |A x - y| / range(y), in the sampler's space and on the scan's own intensities
 RESIDUALS = ("sampler_residual", "scan_residual")

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from bida.errors import SettingsError
+from bida.physics.conjugate_gradients import TOLERANCE, conjugate_gradients
 from bida.physics.geometry import Float, SliceGeometry
 from bida.physics.operators import SliceOperator, apply_along
 from bida.physics.rigid import RigidMotion
@@ -32,7 +33,6 @@ LEAST_NOISE = 2e-3  # on the prior's scale: slices of a guide count as having so
 SEEN = 0.75  # share of a slice's profile within the volume's field of view from which its voxel counts
 FEATHER = 6  # voxels from the edge of a scan's field of view over which its share of the start rises
 SAME_SIZE = 0.01  # relative: voxels of scans and volume that differ by less are of one size
-TOLERANCE = 1e-5  # of the least squares' gradient, over what it was at first
 TURNED = 0.3  # of the largest eigenvalue: what conjugate gradients start from, where a scan is turned, has no less
 # on the prior's scale: how well the slices of a turned scan are predicted, even of the true volume; a cubic spline's
 # differ by 0.0025 in tissue of made heads, by 0.009 where there is noise in the truth
@@ -40,7 +40,6 @@ TURNED_NOISE = 0.005
 ENOUGH = 0.1  # of the noise of scans off the grid, that is left of what should be solved
 UNSEEN = 1e-4  # share of a scan below which a place was not seen
 TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
-ITERATIONS = 100  # at most; what is not found by then is left, and `JointOperator.solved` says so
 Volumes = Sequence[Tensor]
 
 
@@ -332,46 +331,6 @@ class JointOperator:
             return x
 
         return solved
-
-
-def conjugate_gradients(
-    normal: Callable[[Tensor], Tensor],
-    right: Tensor,
-    near: Callable[[Tensor], Tensor],
-    tolerance: float = TOLERANCE,
-    iterations: int = ITERATIONS,
-) -> tuple[Tensor, bool]:
-    """Return x with normal(x) = right, from near(right), for a symmetric operator that is not negative.
-
-    Args:
-        normal: the operator.
-        right: of any shape.
-        near: an inverse of an operator like it, symmetric and not negative.
-        tolerance: of the norm of what is left of ``right``.
-        iterations: at most.
-
-    Returns:
-        x, and whether the tolerance was reached.
-    """
-
-    def product(one: Tensor, other: Tensor) -> float:
-        return float((one * other).sum(dtype=torch.float64))
-
-    x = near(right)
-    r = right - normal(x)
-    z = near(r)
-    p, inner = z, product(r, z)
-    enough = tolerance**2 * product(right, right)
-    for _ in range(iterations):
-        if product(r, r) <= enough or inner <= 0:
-            break
-        q = normal(p)
-        step = inner / product(p, q)
-        x, r = x + step * p, r - step * q
-        z = near(r)
-        before, inner = inner, product(r, z)
-        p = z + (inner / before) * p
-    return x, product(r, r) <= enough or inner <= 0
 
 
 def feathered(volume: Tensor) -> Tensor:

@@ -20,17 +20,21 @@ from bida.options import documented, option
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, SAME_GRID, AxisGrid, isotropic_axis, resampled_affine, spacing_of
 from bida.physics.grid_like import ImageGrid, like_grids
-from bida.physics.slice_profile import PROFILES, measured_thickness
+from bida.physics.slice_profile import PROFILES
+from bida.physics.slice_sizes import (
+    ASSUMED,
+    EQUAL,
+    ESTIMATE,
+    from_sidecar,
+    positive_number,
+    slice_sizes,
+    wanted_thickness,
+    with_estimate,
+)
 from bida.physics.thickness import ThicknessEstimate
 
 PRIOR_RANGE_MM = (0.1, 0.25)  # voxel sizes that the released prior was trained for
 MEASURED_FACTOR = 5.0  # the largest slice spacing over voxel size in the model card's table
-EQUAL = 0.01  # relative; voxel sizes closer than this count as one size
-# A slice thickness outside these shares of the slice spacing is a header's mistake (another unit, another scale).
-THICKNESS_SHARE = (0.1, 4.0)
-ASSUMED = "assumed"
-ESTIMATE = "estimate"
-UNLIKE = 0.2  # relative; an estimated thickness that is further from the one taken is worth a note
 
 Estimator = Callable[[Sequence[float], int], ThicknessEstimate]  # of voxel sizes, mm, and the through-plane axis
 
@@ -69,9 +73,9 @@ class PlanOptions:
                 raise SettingsError(
                     f"--factor excludes --spacing, got {self.factor} and {self.spacing}; give one of them"
                 )
-            _number(self.factor, "--factor", above=1.0)
+            positive_number(self.factor, "--factor", above=1.0)
         if self.spacing not in ("auto", "inplane"):
-            _number(self.spacing, "--spacing (auto, inplane or mm)", above=0.01)
+            positive_number(self.spacing, "--spacing (auto, inplane or mm)", above=0.01)
         if self.like is not None and (self.factor is not None or self.spacing != "auto"):
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
         if self.axis is not None and str(self.axis).upper() not in tuple(AXES):
@@ -82,9 +86,9 @@ class PlanOptions:
                     f"--gap says the thickness, got {self.gap} beside --thickness {ESTIMATE}; give one of them"
                 )
         elif self.thickness is not None:
-            _number(self.thickness, "--thickness")
+            positive_number(self.thickness, "--thickness")
         if self.gap is not None:
-            _number(self.gap, "--gap", above=-math.inf)
+            positive_number(self.gap, "--gap", above=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -142,10 +146,10 @@ def plan_scan(
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     affine = np.array(affine, dtype=np.float64)
     warnings = list[str]()
-    wanted_mm = _wanted_thickness(options.thickness, profile)
-    told_mm = wanted_mm or _from_sidecar(sidecar or {}, "SliceThickness", name)
+    wanted_mm = wanted_thickness(options.thickness, profile)
+    told_mm = wanted_mm or from_sidecar(sidecar or {}, "SliceThickness", name)
     through = _through_plane_axis(spacing_of(affine), axis, factor, spacing, like, told_mm, name, warnings)
-    slice_spacing, thickness, thickness_from = _slice_sizes(
+    slice_spacing, thickness, thickness_from = slice_sizes(
         spacing_of(affine)[through], wanted_mm, options.gap, profile, sidecar or {}, name, warnings
     )
     affine = _with_slice_spacing(affine, size, through, slice_spacing)
@@ -156,7 +160,7 @@ def plan_scan(
         raise SettingsError(f"--thickness {ESTIMATE} needs the voxels of {name}, got its header alone; give mm")
     if estimate is not None and (asked or thickness_from == ASSUMED):
         found = estimate(voxels, through)
-        thickness, thickness_from = _estimated(found, asked, thickness, thickness_from, warnings)
+        thickness, thickness_from = with_estimate(found, asked, thickness, thickness_from, warnings)
     if like is not None:
         if factor is not None or spacing != "auto":
             raise SettingsError("--like brings its own grid, got --factor or --spacing too; give one of them")
@@ -188,17 +192,6 @@ def plan_scan(
         thickness_from,
         found,
     )
-
-
-def _number(value: Any, what: str, above: float = 0.0) -> float:
-    """Return a finite number above a bound."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not (math.isfinite(number) and number > above):
-        raise SettingsError(f"{what} must be a number above {above:g}, got {value!r}; give one that is")
-    return number
 
 
 def _sizes(spacing_mm: Sequence[float]) -> str:
@@ -240,122 +233,6 @@ def _through_plane_axis(
             f"{name}: a scan must have one coarsest axis, got {axes} alike in {_sizes(spacing_mm)}; give --axis"
         )
     return tied[0]
-
-
-def _wanted_thickness(thickness_mm: str | float | None, profile: str) -> float | None:
-    """Return the thickness that an option gives in mm; refuse an estimate where the profile was measured."""
-    if thickness_mm is None:
-        return None
-    if thickness_mm != ESTIMATE:
-        return float(thickness_mm)
-    measured = measured_thickness(profile)
-    if measured is not None:
-        raise SettingsError(
-            f"--thickness {ESTIMATE} must be left out with a profile file, whose thickness is {measured:.4g} mm, "
-            f"got {profile}; leave one out"
-        )
-    return None
-
-
-def _estimated(
-    found: ThicknessEstimate, asked: bool, thickness_mm: float, source: str, warnings: list[str]
-) -> tuple[float, str]:
-    """Return the thickness to use, mm, and where it is from, and note where the scan says something else."""
-    if found.thickness_mm is None:
-        if asked:
-            warnings.append(f"this scan can't tell how thick its slices are: {found.reason}")
-        elif found.high_mm is not None and thickness_mm > found.high_mm:
-            warnings.append(
-                f"the slices look thinner than {found.high_mm:.3g} mm, but are taken as {thickness_mm:.4g} mm thick: "
-                "give --thickness where it is known"
-            )
-        return thickness_mm, source
-    unlike = abs(found.thickness_mm - thickness_mm) > UNLIKE * thickness_mm
-    says = f"{found.thickness_mm:.3g} mm ({found.low_mm:.3g}-{found.high_mm:.3g} mm) by an estimate from the scan"
-    taken = "the slice spacing" if source == ASSUMED else "what the sidecar says"
-    if unlike and asked:
-        warnings.append(f"the slices are {says}, not {thickness_mm:.4g} mm, {taken}: look twice")
-    elif unlike:
-        warnings.append(
-            f"the slices are {says}, but taken as {thickness_mm:.4g} mm thick, {taken}: give --thickness {ESTIMATE}, "
-            "or the true one"
-        )
-    return (found.thickness_mm, ESTIMATE) if asked else (thickness_mm, source)
-
-
-def _slice_sizes(
-    header_mm: float,
-    thickness_mm: float | None,
-    gap_mm: float | None,
-    profile: str,
-    sidecar: Mapping[str, Any],
-    name: str,
-    warnings: list[str],
-) -> tuple[float, float, str]:
-    """Return slice spacing and slice thickness, mm, option, then sidecar, then header, and where the latter is from."""
-    measured = measured_thickness(profile)
-    if measured is not None and (thickness_mm is None) != (gap_mm is None):
-        given = "--gap" if thickness_mm is None else "--thickness"
-        raise SettingsError(
-            f"{given} must be left out with a profile file, whose thickness is {measured:.4g} mm, "
-            f"got {profile}; give --thickness and --gap together to set the slice spacing"
-        )
-    thickness, gap = thickness_mm, gap_mm
-    if thickness is not None and gap is not None:
-        spacing = _number(thickness + gap, "slice spacing, --thickness plus --gap,")
-    else:
-        spacing = _from_sidecar(sidecar, "SpacingBetweenSlices", name) or header_mm
-    if measured is not None:
-        thickness, source = measured, "profile file"
-    elif thickness is not None:
-        source = "--thickness"
-    elif gap is not None:
-        thickness, source = spacing - gap, "--gap"
-    else:
-        read = _from_sidecar(sidecar, "SliceThickness", name)
-        thickness, source = (spacing, ASSUMED) if read is None else (read, "sidecar")
-    if abs(spacing - header_mm) <= EQUAL * header_mm:
-        spacing = header_mm  # the header has more digits
-    elif not 0.5 < spacing / header_mm < 2:
-        raise ScanError(
-            f"{name}: slice spacing must be near the header's {header_mm:.4g} mm, got {spacing:.4g} mm; "
-            "correct --thickness and --gap or the sidecar's SpacingBetweenSlices, or give --scale-header"
-        )
-    else:
-        warnings.append(f"slice spacing is {spacing:.4g} mm, not the header's {header_mm:.4g} mm")
-    low, high = (share * spacing for share in THICKNESS_SHARE)
-    if not low <= thickness <= high:
-        cure = "give --thickness" if measured is None else f"correct {profile}"
-        if source == "sidecar":
-            cure = f"{_other_unit(thickness, low, high)}correct SliceThickness in the JSON sidecar, or {cure}"
-        raise ScanError(
-            f"{name}: slice thickness must be {low:.3g}-{high:.3g} mm for slices {spacing:.4g} mm apart, "
-            f"got {thickness:.4g} mm; {cure}"
-        )
-    if thickness < 0.5 * spacing:
-        warnings.append(f"slices of {thickness:.4g} mm every {spacing:.4g} mm: over half of the result lies in gaps")
-    return spacing, thickness, source
-
-
-def _other_unit(size_mm: float, low_mm: float, high_mm: float) -> str:
-    """Say which unit a size may be written in that lies out of its range as mm."""
-    for unit, factor in (("micrometres", 1e-3), ("metres", 1e3), ("cm", 10.0)):
-        if low_mm <= size_mm * factor <= high_mm:
-            return f"it looks like {unit}: "
-    return ""
-
-
-def _from_sidecar(sidecar: Mapping[str, Any], key: str, name: str) -> float | None:
-    """Return a size in a sidecar, mm; null is as not given, a list of one value over again is that value."""
-    value = sidecar.get(key)
-    if value is None:
-        return None
-    if isinstance(value, list) and value and all(one == value[0] for one in value):
-        value = value[0]
-    try:
-        return _number(value, key)
-    except SettingsError as error:
-        raise ScanError(f"{name}: sidecar: {error}, in mm; correct the JSON file") from error
 
 
 def _with_slice_spacing(affine: NDArray, shape: Sequence[int], axis: int, spacing_mm: float) -> NDArray[np.float64]:
