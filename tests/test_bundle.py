@@ -111,13 +111,19 @@ def test_missing_input_fails(tmp_path, value, message):
     assert "ERROR" not in run.stdout + run.stderr  # ignite's log of what is told once
 
 
-def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
-    """What becomes of each is told, the good ones are there, and a second run makes the new one alone."""
-    scans, out = tmp_path / "scans", tmp_path / "out"
+def three_scans(make_scan, folder):
+    """Return a folder of three scans, of which b is none."""
+    scans = folder / "scans"
     scans.mkdir()
     for name in ("a", "c"):
         make_scan((12, 5, 10), name=f"{name}.nii.gz").rename(scans / f"{name}.nii.gz")
     (scans / "b.nii.gz").write_text("no image")
+    return scans
+
+
+def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
+    """What becomes of each is told, the good ones are there, and a second run makes the new one alone."""
+    scans, out = three_scans(make_scan, tmp_path), tmp_path / "out"
     (scans / "a_mask.nii.gz").write_text("a mask is passed over")
     given = {"input": str(scans), "output_dir": str(out), "self_check": False, **FAST}
     with pytest.raises(FailuresError, match=r"1 of 3 failed, the first because of '.*b\.nii\.gz: ") as raised:
@@ -138,11 +144,7 @@ def test_many_scans_of_which_one_is_bad_and_again(make_scan, tmp_path, capsys):
 @pytest.mark.slow
 def test_many_scans_on_two_workers(make_scan, tmp_path, capsys):
     """Each is what one process makes of it, and a bad one is told."""
-    scans, out = tmp_path / "scans", tmp_path / "out"
-    scans.mkdir()
-    for name in ("a", "c"):
-        make_scan((12, 5, 10), name=f"{name}.nii.gz").rename(scans / f"{name}.nii.gz")
-    (scans / "b.nii.gz").write_text("no image")
+    scans, out = three_scans(make_scan, tmp_path), tmp_path / "out"
     given = {"input": str(scans), "output_dir": str(out), "self_check": False, "workers": 2, **FAST}
     with pytest.raises(FailuresError, match=r"1 of 3 failed, the first because of '.*b\.nii\.gz: "):
         plain(workflow(**given).run)
