@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bida import moved
 
 if TYPE_CHECKING:
+    __version__: str
     from bida import microscopy
     from bida.errors import BidaError, BidaWarning
     from bida.mri.pipeline import restore, superres
@@ -40,6 +41,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name == "microscopy":
         return import_module("bida.microscopy")
+    if name == "__version__":
+        return import_module("bida.provenance").own_version()
     if name not in _PLACES:
         raise AttributeError(f"module 'bida' has no attribute {name!r}")
     place, attribute = _PLACES[name]

@@ -20,6 +20,7 @@ import pytest
 from conftest import ROOT
 from test_imports import imported
 
+import bida
 from bida.provenance import versions
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -87,7 +88,7 @@ def test_the_distribution_is_bida_mri_and_the_command_bida():
     assert PYPROJECT["project"]["name"] == "bida-mri"
     commands = {"bida": "bida.cli.parser:main", "bida-bids": "bida.cli.bids:main"}
     assert PYPROJECT["project"]["scripts"] == commands
-    assert versions()["bida"] == version("bida-mri") == PYPROJECT["project"]["version"]
+    assert bida.__version__ == versions()["bida"] == version("bida-mri") == PYPROJECT["project"]["version"]
 
 
 def test_the_metadata_asks_for_what_the_tests_ran_with():
