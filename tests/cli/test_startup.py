@@ -58,6 +58,7 @@ def test_an_option_that_cannot_be_too(options: list[str], message: str) -> None:
     assert errors.startswith(f"bida: error: {message}") and errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_restoring_a_scan_takes_torch_alone(make_scan, tmp_path) -> None:
     scan, steps = str(make_scan((16, 4, 16))), ["--steps", "1"]
     restore = ["superres", scan, str(tmp_path / "out.nii"), "--no-n4", "--self-check", "off", *steps]

@@ -125,6 +125,7 @@ def test_and_by_thinner_ones_of_its_profile():
     assert all(one.thickness_mm == pytest.approx(one.slice_spacing_mm) and one.profile == "slr" for one in drawn)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(ticks, tmp_path):
     file = tmp_path / "run.ckpt"
 

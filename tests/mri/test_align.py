@@ -146,6 +146,7 @@ def test_missing_slices_take_no_part():
     assert mm < 0.1 * VOXEL and degrees < 0.2, (mm, degrees)
 
 
+@pytest.mark.slow
 def test_another_animal_is_refused_and_left_out():
     strange = scan_of(moved(made(5), TRUE), 2)
     scans = [scan_of(made(), 1), strange, scan_of(moved(made(), TRUE), 2)]

@@ -208,6 +208,7 @@ def test_a_scan_of_unknown_noise_does_not_overrule_noisy_ones(files):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_one_bias_field_is_taken_out_of_all(files, head):
     """The same coil: with N4 the scans agree as well as without, though each alone would get a field of its own."""
     volume, _ = head

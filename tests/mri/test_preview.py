@@ -123,6 +123,7 @@ def test_bad_requests_are_refused_and_leave_no_file(panels, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_when_drawing():
     code = "import sys, bida.mri.preview; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -127,6 +127,7 @@ def test_the_table_of_the_slr_profile_is_what_sigpy_designs():
     assert np.abs(table - designed).max() < 1e-7, np.abs(table - designed).max()
 
 
+@pytest.mark.slow
 def test_a_run_needs_neither_sigpy_nor_numba():
     code = (
         "import sys, bida.mri.pipeline\n"

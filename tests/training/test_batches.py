@@ -72,7 +72,7 @@ def test_windows_are_the_slices_and_mirrored_beyond_them():
     assert np.array_equal(far, np.pad(np.arange(7), (40, 53), mode="reflect"))
 
 
-@pytest.mark.parametrize("kind", ["clean", "grain"])
+@pytest.mark.parametrize("kind", [pytest.param("clean", marks=pytest.mark.slow), "grain"])
 def test_the_distribution_is_that_of_single_slices(kind):
     """Image, guide, target, class and time of whole batches, and of the transforms of one slice, have like moments."""
     chances = {"grain": float(kind == "grain"), "noiseless": 1.0}
