@@ -80,7 +80,9 @@ def sentences(found: SliceGains, axis: int, corrected: bool = True) -> list[str]
         which = sorted(group)
         how = f"{abs(divisor - 1):.0%} {'darker' if divisor < 1 else 'brighter'} than {_their(which)} neighbours"
         done = "brightened" if divisor < 1 else "darkened"
-        end = f"and {_was(which)} {done}; the result stays so" if corrected else "and stay so"
+        them = "it" if len(which) == 1 else "them"
+        end = f"and {_was(which)} {done}, in the result too; --correct-slices off leaves {them}"
+        end = end if corrected else "and stay so"
         told.append(f"{named(which, axis)} {_was(which)} {how} {end}")
     for lost, what in ((found.empty, "empty"), (found.corrupt, "unlike both neighbours, as if spoilt,")):
         which = list(lost)

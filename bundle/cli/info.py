@@ -20,7 +20,7 @@ from bida.mri.settings import Settings, check_alone
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.add_argument(
-        "input", nargs="*", metavar="SCAN", help=f"{SCANS}; of a folder with several scans they are listed"
+        "input", nargs="*", metavar="SCAN", help=f"{SCANS}, or a folder of scans; of a scanner's folder with several they are listed"
     )
     sub.add_argument("--combine", nargs="+", metavar="SCAN", help="several scans that would make one volume")
     add_settings(sub, Settings, (*PLAN, *STEPS, "align", *PRIOR, *MACHINE))
@@ -42,22 +42,38 @@ def run(arguments: argparse.Namespace) -> int | None:
         check_alone(settings)
         if arguments.json:
             return print_json(arguments.input, settings, arguments.check)
-        for number, scan in enumerate(arguments.input):
-            print_one(scan, settings, arguments.check, blank=number > 0)
-    else:
-        refuse(arguments, ("json",), "is for single scans, got --combine")
-        from bida.mri.info_combined import information_combined
+        return print_all(arguments.input, settings, arguments.check)
+    refuse(arguments, ("json",), "is for single scans, got --combine")
+    from bida.mri.info_combined import information_combined
 
-        print(information_combined(arguments.combine, settings, arguments.check))
+    print(information_combined(arguments.combine, settings, arguments.check))
     return None
 
 
-def print_one(scan: str, settings: Settings, checking: bool, blank: bool) -> None:
+def print_all(named: Sequence[str], settings: Settings, checking: bool) -> int:
+    """Print the plans of scans, and of those in folders; one of several that cannot be used is told, and ends none.
+
+    Raises:
+        BidaError: The only one cannot be used.
+    """
+    scans, code = find_scans(named), 0
+    for number, scan in enumerate(scans):
+        if number:
+            print()
+        try:
+            print_one(str(scan), settings, checking)
+        except BidaError as error:
+            if len(scans) == 1:
+                raise
+            print(f"failed: {' '.join(str(error).split())}")
+            code = FAILURES
+    return code
+
+
+def print_one(scan: str, settings: Settings, checking: bool) -> None:
     """Print the plan of a scan, or the scans that a study's folder has."""
     from bida.mri.info import information
 
-    if blank:
-        print()
     scans = listed(Path(scan), settings.series)
     if scans is None:
         print(information(scan, settings, checking))

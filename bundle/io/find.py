@@ -30,7 +30,10 @@ def find_scans(sources: Sequence[str | Path]) -> list[Path]:
     scans: list[Path] = []
     for path in (check_exists(source) for source in sources):
         if (path / "dataset_description.json").is_file():
-            raise ScanError(f"{path}: must be scans or a folder of them, it is a BIDS data set; bida bids restores it")
+            raise ScanError(
+                f"{path}: must be scans or a folder of them, it is a BIDS data set; bida bids {path} OUT_DIR "
+                "participant restores it"
+            )
         inside = images_in(path) if path.is_dir() else []
         if path.is_dir() and not inside and not any(one.is_file() for one in path.rglob("*")):
             raise ScanError(f"{path}: a folder must hold scans, it holds no file; check the path")

@@ -26,9 +26,8 @@ from bida.mri.selfcheck import WINDOW
 from bida.mri.series import first_volume
 from bida.mri.settings import EVERY, Settings
 from bida.physics.grid import AXES, NORMAL, planes_containing
-from bida.physics.operators import SliceOperator
 
-RELEASED = "released: mouse brains, and rat and synthetic heads; look twice at anything else"
+RELEASED = "released, trained on mouse brains, and rat and synthetic heads; look twice at anything else"
 
 
 def information(scan: str, settings: Settings, checking: bool = False) -> str:
@@ -77,7 +76,7 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         lines += self_check_lines(found)
         warnings += check_warnings(settings, found)
     table = {
-        "through-plane axis": f"{AXES[geometry.axis]}; planes sampled: {planes[0]} and {planes[1]}",
+        "through-plane axis": f"{AXES[geometry.axis]}; restored in {planes[0]} and {planes[1]} planes",
         "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick "
         f"({meta.thickness_from})"
         + (f", {len(geometry.missing)} of them without a measurement" if geometry.missing else ""),
@@ -85,7 +84,7 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         "noise": noise_line(meta.noise_level),
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
         f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",
-        "slice profile": f"{geometry.profile}, condition number {SliceOperator.build(geometry).condition_number:.2f}",
+        "slice profile": str(geometry.profile) + (" (Shinnar-Le Roux)" if geometry.profile == "slr" else ""),
         "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
         + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
         "weights": str(settings.model or RELEASED),

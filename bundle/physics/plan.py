@@ -288,4 +288,7 @@ def _check_voxel(slice_spacing_mm: float, voxel_mm: float, name: str, warnings: 
         )
     if slice_spacing_mm / voxel_mm > MEASURED_FACTOR * (1 + EQUAL):
         factor = slice_spacing_mm / voxel_mm
-        warnings.append(f"factor {factor:.3g} is above {MEASURED_FACTOR:g}, up to which the prior was measured")
+        warnings.append(
+            f"factor {factor:.3g}, slice spacing over voxel size, is above {MEASURED_FACTOR:g}, up to which bida was "
+            f"measured: look twice, or give --factor {MEASURED_FACTOR:g}"
+        )

@@ -204,8 +204,8 @@ def test_info_says_what_would_be_done(make_scan, capsys):
     path = make_scan(units="unknown")
     assert main(["info", str(path), "--dtype", "float32"]) == 0
     printed = capsys.readouterr().out
-    for text in ("through-plane axis  A; planes sampled: axial and sagittal", "8, 0.75 mm apart, 0.75 mm thick",
-                 "factor              5", "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm", "slr, condition number 1.",
+    for text in ("through-plane axis  A; restored in axial and sagittal planes", "8, 0.75 mm apart, 0.75 mm thick",
+                 "factor              5", "20 x 40 x 18 voxels of 0.15 x 0.15 x 0.15 mm", "slr (Shinnar-Le Roux)",
                  "about", "no unit of length, taken as mm"):  # fmt: skip
         assert text in printed
 

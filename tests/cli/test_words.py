@@ -29,7 +29,7 @@ def test_the_nearest_word_is_named_in_one_line(words: list[str], told: str, caps
     assert said.startswith("bida: error: ") and said.count("\n") == 1
 
 
-def test_info_of_a_folder_as_json(make_scan: MakeScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_folder_in_words_and_as_json(make_scan: MakeScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan, bad = make_scan((12, 5, 10), name="a.nii.gz"), tmp_path / "b.nii.gz"
     bad.write_text("no image")
     assert main(["info", str(tmp_path), "--json", "--no-n4", "--self-check", "--thickness", "0.6"]) == 1
@@ -38,5 +38,9 @@ def test_info_of_a_folder_as_json(make_scan: MakeScan, tmp_path: Path, capsys: p
     assert first["slices"] == "5, 0.75 mm apart, 0.6 mm thick (--thickness)"
     assert first["notes"] and "self_check" in first
     assert second["scan"] == str(bad) and second["error"].startswith(f"{bad}: ")
+    assert main(["info", str(tmp_path), "--no-n4"]) == 1
+    plan, failed = capsys.readouterr().out.split("\n\n")
+    assert plan.startswith(f"{scan}\n") and "  factor              5\n" in plan
+    assert failed.startswith(f"failed: {bad}: ") and failed.count("\n") == 1
     assert main(["info", str(scan), "--json", "--no-n4"]) == 0
     assert [one["scan"] for one in json.loads(capsys.readouterr().out)] == [str(scan)]
