@@ -197,7 +197,7 @@ def told_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "verdict": record.get("verdict"),
         "better_db": check.get("better_db"),
-        "familiarity": check.get("familiarity"),
+        "familiarity": None if record.get("scans") else check.get("familiarity"),  # of one scan alone
         "residual_over_noise": (noise.get("residual") or {}).get("over_noise"),
         "snr": noise.get("snr"),
         "warnings": list(record.get("warnings") or ()),

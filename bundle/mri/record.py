@@ -63,7 +63,7 @@ def describe(
         "verdict": verdict(meta.self_check, scans is not None),
         "warnings": [
             *meta.warnings,
-            *check_warnings(settings, meta.self_check),
+            *check_warnings(settings, meta.self_check, scans is not None),
             *([] if choice.warning is None else [choice.warning]),
         ],
         "seconds": dict(clock.seconds),
@@ -78,13 +78,19 @@ def uncertainty_of(prior: PlanePrior, mean: bool) -> dict[str, float]:
     return {f"uncertainty_{part}": round(float(getattr(prior, f"{name}_{part}")), 4) for part in parts}
 
 
-def check_warnings(settings: Settings, check: Mapping[str, Any] | None) -> list[str]:
-    """Return what the user should know of the self-check, a sentence each."""
+def check_warnings(settings: Settings, check: Mapping[str, Any] | None, several: bool = False) -> list[str]:
+    """Return what the user should know of the self-check, a sentence each.
+
+    Args:
+        settings: of the run.
+        check: what was found.
+        several: whether scans were combined: how familiar those are nobody measured, the usual gain is of one scan.
+    """
     if not settings.self_check:
         return []
     if check is None:
         return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
-    if check["familiarity"] >= UNFAMILIAR:
+    if several or check["familiarity"] >= UNFAMILIAR:
         return []
     return [
         "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt "
