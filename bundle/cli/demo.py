@@ -10,7 +10,7 @@ from bida.progress import say
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument("--output", default="demo", metavar="DIR", help="where to put the files (demo)")
+    sub.add_argument("-o", "--output", default="demo", metavar="DIR", help="where to put the files (demo)")
     sub.add_argument("--factor", type=float, default=5.0, metavar="F", help="slice spacing over voxel size (5)")
     sub.add_argument("--samples", type=int, default=0, metavar="K",
                      help="draws to average; 0: the mean in one step (0)")  # fmt: skip

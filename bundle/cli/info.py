@@ -19,9 +19,8 @@ from bida.mri.settings import Settings, check_alone
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument(
-        "input", nargs="*", metavar="SCAN", help=f"{SCANS}, or a folder of scans; of a scanner's folder with several they are listed"
-    )
+    listing = "a folder of scans; of a scanner's folder with several they are listed"
+    sub.add_argument("input", nargs="*", metavar="SCAN", help=f"{SCANS}, or {listing}")
     sub.add_argument("--combine", nargs="+", metavar="SCAN", help="several scans that would make one volume")
     add_settings(sub, Settings, (*PLAN, *STEPS, "align", *PRIOR, *MACHINE))
     preset_option(sub)

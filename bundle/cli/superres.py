@@ -288,16 +288,16 @@ def summary(output: Path, result: Result, settings: Settings, record: Mapping[st
     consistency = record["data_consistency"]
     residuals = [f"{consistency[key]:.1e} ({text})" for key, text in names.items() if consistency[key] is not None]
     left = (record["noise"] or {}).get("residual")
-    agreement = f"degraded again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
+    agreement = f"made thick again it differs from the scan by at most, as a share of its range: {', '.join(residuals)}"
     if left is not None:
-        agreement = f"degraded again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"
+        agreement = f"made thick again it differs from the scan by {left['over_noise']:.2f} of the scan's noise"
     scans = record["scans"]
     if scans is not None:
         agreement = "\n".join(scan_line(scan) for scan in scans)
     seconds, verdict = sum(result.record["seconds"].values()), result.record["verdict"]
     return (
         f"{output}: {sizes} voxels of {spacing} mm in {seconds:.0f} s\n"
-        f"it is {settings.estimate}{'; --samples K gives draws' if settings.is_mean else ''}\n"
+        f"{'' if settings.is_mean else f'it is {settings.estimate}{chr(10)}'}"
         f"{agreement}"
         f"{'' if verdict is None else chr(10) + verdict}"
     )
@@ -313,7 +313,7 @@ def scan_line(scan: Mapping[str, Any]) -> str:
     if scan["residual_over_noise"] is not None:
         differs = f"differs from it by {scan['residual_over_noise']:.2f} of its noise"
     return (
-        f"{scan['source']}: moved by {scan['shift_mm']:.3f} mm and {scan['degrees']:.2f} degrees; degraded again the "
+        f"{scan['source']}: moved by {scan['shift_mm']:.3f} mm and {scan['degrees']:.2f} degrees; made thick again the "
         f"result {differs}"
     )
 

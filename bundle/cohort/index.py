@@ -23,12 +23,14 @@ from bida.report.viewer import check_page, page, png_base64, thumbnail
 
 NAME = "index.html"
 COLUMNS = (  # key, title, digits behind the point, what it means
-    ("better_db", "better than interpolation, dB", 2, "on its own slices, made thick again; below 0.1: none"),
-    ("familiarity", "familiarity", 2, "what the priors gain over what they usually do; below 0.5 look twice"),
-    ("bricks", "brick index", 2, "steps at borders of slices beside those within; 1: none"),
-    ("residual_over_noise", "residual over noise", 2, "of the result made thick again; 1: the noise"),
+    ("better_db", "better than interpolation, dB", 2,
+     "on the scan's own slices, made thick and restored; 1 dB is an error 11% smaller; below 0.1: none"),
+    ("familiarity", "familiarity", 2, "that gain as a share of the usual one; below 0.5 look twice"),
+    ("bricks", "brick index", 2, "steps at the borders of slices, over those within; 1: no bars"),
+    ("residual_over_noise", "residual over noise", 2,
+     "how far the result, made thick again, is from the scan; 1: as far as the noise"),
     ("snr", "SNR", 1, "mean in tissue over the noise of one slice"),
-)
+)  # fmt: skip
 
 
 def write_index(folder: str | Path, outcomes: Sequence[Outcome]) -> Path:

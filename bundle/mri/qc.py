@@ -69,9 +69,10 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
     (thick, thick_mm), (cubic, cubic_mm) = restoration_panels(scan, settings)
     volume, spacing = ras(result.data, result.affine)
     window = grey_window(volume)
+    first = "" if record["scans"] is None else ", of the first scan"
     shown = {
-        "thick": Shown("thick slices, as acquired", np.asarray(thick), thick_mm, window),
-        "cubic": Shown("cubic interpolation", np.asarray(cubic), cubic_mm, window),
+        "thick": Shown(f"thick slices, as acquired{first}", np.asarray(thick), thick_mm, window),
+        "cubic": Shown(f"cubic interpolation{first}", np.asarray(cubic), cubic_mm, window),
         "result": Shown("result", volume, spacing, window),
     }
     if result.std is not None:
@@ -85,9 +86,10 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
     bricks = bricks_of(volume, geometry) if own and geometry is not None else None
     sizes, voxels = " x ".join(map(str, volume.shape)), " x ".join(f"{size:.4g}" for size in spacing)
     version = json.loads(files("bida.report").joinpath("niivue.json").read_text(encoding="utf-8"))["version"]
+    sources = [one["source"] for one in record["scans"] or [record] if one.get("joined", True)]
     methods, references = methods_of(record, settings, geometry, spacing)
     return {
-        "name": Path(record["source"]).name,
+        "name": " + ".join(Path(source).name for source in sources),
         "verdict": record["verdict"] or "not compared with interpolation: there was no self-check",
         "summary": f"{sizes} voxels of {voxels} mm (R, A, S); it is {settings.estimate}",
         "volumes": volumes,
@@ -108,7 +110,7 @@ def content(scan: str | Path, settings: Settings, result: Result) -> dict[str, A
 
 def range_of(one: Shown | None) -> list[str]:
     """Return the intensities at the two ends of a volume's colours, as text; none of no volume."""
-    return [] if one is None else [f"{limit:.3g}" for limit in one.window]
+    return [] if one is None else [f"{float(f'{limit:.3g}'):.12g}" for limit in one.window]
 
 
 def bricks_of(volume: NDArray[Any], geometry: SliceGeometry) -> float | None:
@@ -155,7 +157,8 @@ def spectrum_chart(
         )
     limit = 1 / (2 * geometry.slice_spacing_mm)
     axes.axvline(limit, color="0.3", linestyle=":", linewidth=1)
-    axes.text(limit, axes.get_ylim()[1], " finest that slices tell alone", va="top", fontsize=8, color="0.3")
+    told, place = " finest detail that slices hold", axes.get_xaxis_transform()
+    axes.text(limit, 0.03, told, transform=place, fontsize=8, color="0.3")
     axes.set(xlabel="frequency through-plane, cycles/mm", ylabel="power, dB")
     axes.legend(frameon=False)
     return Picture(
@@ -184,8 +187,8 @@ def gains_chart(slices: Mapping[str, Any]) -> Picture:
     return Picture(
         png_base64(png(figure)),
         "brightness of each slice beside its neighbours, with its uncertainty",
-        "Brightness of slices; bars are how far it is uncertain, slices with too little tissue have no point. Evened "
-        f"out, where it is certain: {evened or 'none'}.",
+        "Brightness of slices; bars are how far it is uncertain, slices with too little tissue have no point. Slices "
+        f"evened out: {evened or 'none'}.",
     )
 
 
@@ -204,13 +207,13 @@ def numbers_of(
         found.append(("noise of a slice", f"standard deviation {noise['sigma']:.4g}{snr}"))
     left = noise.get("residual")
     if left is not None:
-        found.append(("degraded again", f"the result differs from the scan by {left['over_noise']:.2f} of its noise"))
+        found.append(("made thick again", f"the result differs from the scan by {left['over_noise']:.2f} of its noise"))
     check = record["self_check"]
     if check is not None:
         found.append(("better than interpolation", f"{check['better_db']:.1f} dB, by the scan's own slices"))
-        found.append(
-            ("familiarity", f"{check['familiarity']:.2f} of the usual gain; below 0.5 the priors don't know such scans")
-        )
+        if record["scans"] is None:
+            told = f"{check['familiarity']:.2f} of the usual gain; below 0.5 the priors don't know such scans"
+            found.append(("familiarity", told))
     if bricks is not None:
         found.append(("brick index", f"{bricks:.2f}; 1 is a volume without steps at the borders of slices"))
     found.append(("weights", f"SHA-256 {record['weights_sha256'][:12]}"))

@@ -29,7 +29,9 @@ def test_the_nearest_word_is_named_in_one_line(words: list[str], told: str, caps
     assert said.startswith("bida: error: ") and said.count("\n") == 1
 
 
-def test_info_of_a_folder_in_words_and_as_json(make_scan: MakeScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_folder_in_words_and_as_json(
+    make_scan: MakeScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scan, bad = make_scan((12, 5, 10), name="a.nii.gz"), tmp_path / "b.nii.gz"
     bad.write_text("no image")
     assert main(["info", str(tmp_path), "--json", "--no-n4", "--self-check", "--thickness", "0.6"]) == 1

@@ -121,7 +121,7 @@ def test_the_command_writes_one_volume(files, tmp_path, capsys):
     words = ["superres", "--combine", str(cor), str(ax), "-o", str(out), "--no-align", "--no-n4", "--device", "cpu"]
     assert main([*words, "--uncertainty", str(tmp_path / "std.nii.gz")]) == 0
     told = capsys.readouterr().out
-    assert f"{cor}: moved by 0.000 mm and 0.00 degrees; degraded again the result differs from it by" in told
+    assert f"{cor}: moved by 0.000 mm and 0.00 degrees; made thick again the result differs from it by" in told
     assert "on these scans: " in told and "better than interpolation of the best one" in told
     record = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
     assert len(record["scans"]) == 2 and record["self_check"]["plane"] == "coronal+axial"

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_it_says_what_the_record_says(run: tuple[Path, Any]) -> None:
     assert 0.9 < float(numbers["brick index"].split(";")[0]) < 2
     assert result.record["weights_sha256"][:12] in found["methods"]
     assert len(found["references"]) == 3 and "[3]" in found["methods"] and "[4]" not in found["methods"]
+
+
+def test_it_names_the_scans_that_were_combined(run: tuple[Path, Any]) -> None:
+    scan, result = run
+    scans = [{"source": f"there/{name}.nii", "joined": name != "b"} for name in "abc"]
+    found = content(scan, SETTINGS, replace(result, record={**result.record, "scans": scans}))
+    assert found["name"] == "a.nii + c.nii"
+    assert found["volumes"]["cubic"]["title"] == "cubic interpolation, of the first scan"
+    assert "familiarity" not in dict(found["numbers"])
 
 
 def test_copies_of_slices_have_the_larger_brick_index(run: tuple[Path, Any]) -> None:
@@ -140,9 +150,10 @@ def test_a_browser_draws_and_swipes_offline(run: tuple[Path, Any], browser: Any,
     assert all(picture.std() > 20 for picture in drawn.values())
     assert np.abs(drawn["thick"] - drawn["result"]).mean() > 0.5
     low, high = (f"{limit:.3g}" for limit in np.percentile(result.std, (5, 99.5)))
-    assert browser.find_element("id", "legend").text.split() == [low, high]
-    assert browser.find_element("css selector", "#legend i").size["width"] > 50
+    assert not browser.find_element("id", "legend").is_displayed()  # while no uncertainty is
     set_to(browser, "uncertainty", 80, "input")
+    assert browser.find_element("id", "legend").text.split()[-2:] == [low, high]
+    assert browser.find_element("css selector", "#legend i").size["width"] > 50
     red_less_blue = [np.abs(one[..., 0] - one[..., 2]).mean() for one in (pixels(browser, "result"), drawn["cubic"])]
     assert red_less_blue[0] > 5 * red_less_blue[1]
     set_to(browser, "uncertainty", 0, "input")

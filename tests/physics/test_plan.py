@@ -85,7 +85,8 @@ def test_auto_clamps_to_the_prior_with_a_warning(inplane: float, wanted: float, 
 @pytest.mark.parametrize(("thick", "noted"), [(0.75, False), (0.9, True)])
 def test_a_factor_above_the_measured_ones_is_noted(thick: float, noted: bool) -> None:
     got = plan((0.15, thick, 0.15))
-    assert any("above 5, up to which bida was measured: look twice, or give --factor 5" in warning for warning in got.warnings) == noted
+    told = "above 5, up to which bida was measured: look twice, or give --factor 5"
+    assert any(told in warning for warning in got.warnings) == noted
 
 
 def test_inplane_is_not_clamped_and_rounded_headers_are_not_resampled() -> None:

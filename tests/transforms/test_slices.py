@@ -92,8 +92,10 @@ def test_words() -> None:
     nothing = (1.0,) * 8
     found = SliceGains(nothing, nothing, (1, 1, 1.2, 1, 0.8, 1, 1, 1), corrected=(2, 4), corrupt=(5, 6))
     assert sentences(found, 2) == [
-        "slice 5 (from the inferior end) was 20% darker than its neighbours and was brightened, in the result too; --correct-slices off leaves it",
-        "slice 3 (from the inferior end) was 20% brighter than its neighbours and was darkened, in the result too; --correct-slices off leaves it",
+        "slice 5 (from the inferior end) was 20% darker than its neighbours and was brightened, "
+        "in the result too; --correct-slices off leaves it",
+        "slice 3 (from the inferior end) was 20% brighter than its neighbours and was darkened, "
+        "in the result too; --correct-slices off leaves it",
         "slices 6, 7 (from the inferior end) were unlike both neighbours, as if spoilt, and were left out: what the "
         "result holds there is filled in from the neighbours and the prior",
     ]
