@@ -135,7 +135,8 @@ def figures_of(
     """Return the charts: power along the thick axis, and the slices' brightness."""
     found = []
     if geometry is not None and min(volume.shape) >= 8:
-        found.append(spectrum_chart(geometry, cubic, volume, spacing_mm))
+        others = record["scans"] is not None
+        found.append(spectrum_chart(geometry, cubic, volume, spacing_mm, "told by other scans or " if others else ""))
     gains = (record["slices"] or {}).get("gains") or []
     if any(gain is not None for gain in gains):
         found.append(gains_chart(record["slices"]))
@@ -143,9 +144,13 @@ def figures_of(
 
 
 def spectrum_chart(
-    geometry: SliceGeometry, cubic: NDArray[Any], volume: NDArray[Any], spacing_mm: tuple[float, float, float]
+    geometry: SliceGeometry,
+    cubic: NDArray[Any],
+    volume: NDArray[Any],
+    spacing_mm: tuple[float, float, float],
+    told_by: str = "",
 ) -> Picture:
-    """Draw the power of interpolation and result along the thick axis."""
+    """Draw the power of interpolation and result along the thick axis; the caption says what else tells of it."""
     figure = _figure(6.2, 3.4)
     axes = figure.subplots()
     axis = geometry.axis
@@ -164,7 +169,7 @@ def spectrum_chart(
     return Picture(
         png_base64(png(figure)),
         "power of interpolation and result by frequency along the through-plane axis",
-        f"Power along {AXES_WORDS[axis]}. What the result has right of the dotted line is filled in.",
+        f"Power along {AXES_WORDS[axis]}. What the result has right of the dotted line is {told_by}filled in.",
     )
 
 

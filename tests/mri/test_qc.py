@@ -62,6 +62,7 @@ def test_it_names_the_scans_that_were_combined(run: tuple[Path, Any]) -> None:
     assert found["name"] == "a.nii + c.nii"
     assert found["volumes"]["cubic"]["title"] == "cubic interpolation, of the first scan"
     assert "familiarity" not in dict(found["numbers"])
+    assert found["figures"][0].caption.endswith("is told by other scans or filled in.")
 
 
 def test_copies_of_slices_have_the_larger_brick_index(run: tuple[Path, Any]) -> None:
