@@ -7,22 +7,20 @@ found for.
 
 from __future__ import annotations
 
-import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from bida.errors import ScanError
-from bida.io.files import atomic
+from bida.io.kept import Kept, cache_file, kept_or_found
 
+FILE = "arithmetic.json"  # in the cache folder
 # bfloat16 must be this many times as fast as float32 to be worth its rounding.
 WORTHWHILE = 1.5
 # Where tiny problems, which overheads make alike, already run slower than this, larger ones are not tried.
@@ -56,21 +54,6 @@ class Speed:
             f"bfloat16 runs at {self.product:.2f} times the speed of float32 in products and at "
             f"{self.convolution:.2f} times in convolutions"
         )
-
-
-@dataclass(frozen=True)
-class Found:
-    """A speed, and where it comes from.
-
-    Attributes:
-        speed: the speed.
-        kept: it was measured by an earlier run.
-        problem: why it could not be kept or taken from where it is kept; None where all is well.
-    """
-
-    speed: Speed
-    kept: bool
-    problem: str | None = None
 
 
 def measured() -> Speed:
@@ -112,43 +95,18 @@ def _conv(side: int, dtype: torch.dtype) -> Callable[[], Any]:
     return run
 
 
-def bfloat16_speed() -> Found:
-    """Return the kept speed of this machine and number of threads, or measure it and keep it.
-
-    A file that cannot be read or written costs a measurement and is told of in `Found.problem`.
-    """
-    return _bfloat16_speed(cache_file(), machine())
+def bfloat16_speed() -> Kept[Speed]:
+    """Return the kept speed of this machine and number of threads, or measure it and keep it."""
+    return _bfloat16_speed(cache_file(FILE), machine())
 
 
 @lru_cache(maxsize=8)
-def _bfloat16_speed(file: Path, key: str) -> Found:
-    kept, problem = _read(file)
-    if key in kept:
-        return Found(kept[key], kept=True)
-    speed = measured()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(file) as temporary:
-            text = json.dumps({name: asdict(value) for name, value in {**kept, key: speed}.items()}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    except (OSError, ScanError) as error:  # the second is what the writer makes of the first
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        problem = f"{file}: the CPU's speed in bfloat16 cannot be kept ({reason}); every run measures it again"
-    return Found(speed, kept=False, problem=problem)
+def _bfloat16_speed(file: Path, key: str) -> Kept[Speed]:
+    return kept_or_found(file, key, measured, _speed_of, "the CPU's speed in bfloat16")
 
 
-def _read(file: Path) -> tuple[dict[str, Speed], str | None]:
-    """Return what a file keeps, and why it keeps nothing that can be used."""
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        return {key: Speed(float(row["product"]), float(row["convolution"])) for key, row in rows.items()}, None
-    except FileNotFoundError:
-        return {}, None
-    except OSError as error:
-        reason = str(error.strerror)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        reason = "it is not what bida wrote"
-    return {}, f"{file}: the kept speed of the CPU in bfloat16 cannot be read ({reason}); it was measured again"
+def _speed_of(row: Mapping[str, Any]) -> Speed:
+    return Speed(float(row["product"]), float(row["convolution"]))
 
 
 def machine() -> str:
@@ -168,8 +126,3 @@ def cpu_model() -> str:
     parts = [rows.get("model name") or platform.machine()]
     parts += [f"{name} {rows[name]}" for name in ("cpu family", "model") if name in rows]
     return ", ".join(parts + units)
-
-
-def cache_file() -> Path:
-    """Return the file in the user's cache folder, by the rules of the platform (Linux: XDG Base Directory, 0.8)."""
-    return platformdirs.user_cache_path("bida", appauthor=False, opinion=False) / "arithmetic.json"

@@ -11,7 +11,8 @@ from platformdirs.unix import Unix
 from platformdirs.windows import Windows
 
 from bida import cpu_speed
-from bida.cpu_speed import Speed, bfloat16_speed, cache_file, machine
+from bida.cpu_speed import FILE, Speed, bfloat16_speed, machine
+from bida.io.kept import cache_file
 
 FAST = Speed(3.0, 4.0)
 
@@ -28,17 +29,21 @@ def cache(tmp_path, monkeypatch):
     cpu_speed._bfloat16_speed.cache_clear()
 
 
+def kept_file():
+    return cache_file(FILE)
+
+
 def another_process():
     cpu_speed._bfloat16_speed.cache_clear()
 
 
 def test_a_machine_is_measured_once(cache):
     first = bfloat16_speed()
-    assert (first.speed, first.kept, first.problem) == (FAST, False, None)
+    assert (first.value, first.kept, first.problem) == (FAST, False, None)
     assert bfloat16_speed() is first
     another_process()
     again = bfloat16_speed()
-    assert (again.speed, again.kept, again.problem) == (FAST, True, None)
+    assert (again.value, again.kept, again.problem) == (FAST, True, None)
     assert len(cache) == 1
 
 
@@ -49,17 +54,17 @@ def test_other_threads_or_another_torch_are_measured_anew(cache, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert not bfloat16_speed().kept
     assert len(cache) == 3
-    assert len(json.loads(cache_file().read_text())) == 3  # nothing that was known is lost
+    assert len(json.loads(kept_file().read_text())) == 3  # nothing that was known is lost
     assert "61 threads" in machine() and "torch 0.0" in machine()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"product": 1}}', "\x00\xff"])
 def test_a_damaged_file_is_told_of_and_replaced(cache, text):
-    cache_file().parent.mkdir()
-    cache_file().write_bytes(text.replace("KEY", machine().replace('"', "")).encode("latin-1"))
+    kept_file().parent.mkdir()
+    kept_file().write_bytes(text.replace("KEY", machine().replace('"', "")).encode("latin-1"))
     found = bfloat16_speed()
-    assert found.speed == FAST and not found.kept
-    assert "arithmetic.json: the kept speed of the CPU in bfloat16 cannot be read (it is not what" in found.problem
+    assert found.value == FAST and not found.kept
+    assert "arithmetic.json: the CPU's speed in bfloat16 cannot be read (it is not what" in found.problem
     another_process()
     assert bfloat16_speed().kept
 
@@ -67,12 +72,12 @@ def test_a_damaged_file_is_told_of_and_replaced(cache, text):
 @pytest.mark.parametrize("blocked", ["folder", "file"])
 def test_a_cache_that_cannot_be_used_is_told_of(cache, blocked):
     if blocked == "folder":
-        cache_file().parent.write_text("a file where the folder would be")
+        kept_file().parent.write_text("a file where the folder would be")
     else:
-        cache_file().mkdir(parents=True)
+        kept_file().mkdir(parents=True)
     for _ in range(2):
         found = bfloat16_speed()
-        assert found.speed == FAST and not found.kept
+        assert found.value == FAST and not found.kept
         assert "cannot be kept" in found.problem and "measures it again" in found.problem
         another_process()
     assert len(cache) == 2
@@ -82,7 +87,7 @@ def test_a_cache_that_cannot_be_used_is_told_of(cache, blocked):
 def test_only_an_absolute_cache_folder_counts(monkeypatch, tmp_path, value):
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
+    assert kept_file() == tmp_path / ".cache" / "bida" / "arithmetic.json"
 
 
 @pytest.mark.parametrize(("system", "folder"), [(MacOS, "Library/Caches"), (Windows, "AppData/Local")])
@@ -91,7 +96,7 @@ def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: str(tmp_path / "AppData" / "Local"))
     monkeypatch.setattr("platformdirs.PlatformDirs", system)
-    assert cache_file() == tmp_path / folder / "bida" / "arithmetic.json"
+    assert kept_file() == tmp_path / folder / "bida" / "arithmetic.json"
 
 
 def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from bida import device
-from bida.cpu_speed import Found, Speed
+from bida.cpu_speed import Speed
 from bida.errors import SettingsError
+from bida.io.kept import Kept
 
 
 def test_automatic_device_is_cuda_where_there_is_one():
@@ -16,7 +17,7 @@ def test_automatic_device_is_cuda_where_there_is_one():
     [(3.4, 4.0, "bfloat16"), (1.0, 4.0, "float32"), (4.0, 1.0, "float32"), (0.1, 0.1, "float32")],
 )
 def test_the_cpu_computes_in_what_is_fast_there(monkeypatch, product, convolution, expected):
-    found = Found(Speed(product, convolution), kept=True, problem="lost")
+    found = Kept(Speed(product, convolution), kept=True, problem="lost")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     cpu = torch.device("cpu")
     choice = device.dtype_choice("auto", cpu)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bida.device import choose_device, dtype_choice
+from bida.device import choose_device, dtype_choice, notes_of
 from bida.errors import SettingsError
 from bida.eval.slices.inception import InceptionFeatures
 from bida.eval.slices.panel import PanelRow
@@ -118,7 +118,7 @@ def experiment_record(experiment: MaskedExperiment, truth: Stack, priors: Mappin
     if priors:
         device = choose_device(experiment.settings.device)
         choice = dtype_choice(experiment.settings.dtype, device)
-        notes = [] if choice.warning is None else [choice.warning]
+        notes = notes_of(experiment.settings.device, choice)
         record |= {"device": str(device), "dtype": choice.dtype, "dtype_choice": choice.how, "warnings": notes}
     return record
 

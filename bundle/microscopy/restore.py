@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bida.device import choose_device, choose_dtype, dtype_choice
+from bida.device import choose_device, choose_dtype, dtype_choice, notes_of
 from bida.errors import SettingsError
 from bida.microscopy.grid import StackGrid
 from bida.microscopy.inferer import MaskedSliceInferer
@@ -144,7 +144,7 @@ def restoration_record(
         "planes_on_grid": len(grid.on_grid),
         "shape_czyx": list(result.data.shape),
         "spacing_um_zyx": list(result.spacing_um),
-        "warnings": [] if choice.warning is None else [choice.warning],
+        "warnings": notes_of(settings.device, choice),
         "versions": versions(),
     }
 

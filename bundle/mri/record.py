@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bida.device import dtype_choice
+from bida.device import dtype_choice, notes_of
 from bida.diffusion.prior import PlanePrior
 from bida.mri.content import at_once
 from bida.mri.familiarity import UNFAMILIAR
@@ -64,7 +64,7 @@ def describe(
         "warnings": [
             *meta.warnings,
             *check_warnings(settings, meta.self_check, scans is not None),
-            *([] if choice.warning is None else [choice.warning]),
+            *notes_of(settings.device, choice),
         ],
         "seconds": dict(clock.seconds),
         "versions": versions(),

@@ -28,7 +28,7 @@ from bida.mri.moments import mean_of
 from bida.physics.consistency import TISSUE, cubic, interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import NORMAL, PLANES
-from bida.physics.operators import SliceOperator
+from bida.physics.operators import SliceOperator, exact_dtype
 
 SLICES = 4  # checked along each axis
 WINDOW = 128  # voxels: a slice is cut down to it around its content
@@ -222,13 +222,14 @@ def averaged_weight(weight: float, volumes: Sequence[Tensor], reference: Tensor)
 
 
 def _square(volume: Tensor) -> float:
-    """Return |volume|^2, summed in float64."""
-    return float(volume.square().sum(dtype=torch.float64))
+    """Return |volume|^2, summed in float64 where the device has it."""
+    return float(volume.square().sum(dtype=exact_dtype(volume.device)))
 
 
 def sums_over_slices(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    """Return the inner product of each slice of two volumes along an axis, [N], float64."""
-    return (a.double() * b.double()).movedim(axis, 0).flatten(1).sum(dim=1)
+    """Return the inner product of each slice of two volumes along an axis, [N], float64 where the device has it."""
+    exact = exact_dtype(a.device)
+    return (a.to(exact) * b.to(exact)).movedim(axis, 0).flatten(1).sum(dim=1)
 
 
 def chosen_indices(y: Tensor, axis: int, missing: Sequence[int] = ()) -> list[int]:

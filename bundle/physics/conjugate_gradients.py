@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
+
+from bida.physics.operators import exact_dtype
 
 TOLERANCE = 1e-5  # of the right side's norm
 ITERATIONS = 100  # at most; what is not found by then is left
@@ -32,7 +33,7 @@ def conjugate_gradients(
     """
 
     def product(one: Tensor, other: Tensor) -> float:
-        return float((one * other).sum(dtype=torch.float64))
+        return float((one * other).sum(dtype=exact_dtype(one.device)))
 
     x = near(right)
     r = right - normal(x)

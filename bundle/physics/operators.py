@@ -23,6 +23,7 @@ from bida.physics.slice_profile import make_profile
 
 RCOND = 1e-6  # singular values below RCOND x the largest are taken as zero, as numpy.linalg.pinv(rcond=1e-6) does
 PART = 1 << 23  # numbers that `apply_along` takes and makes at once, 64 MB of them
+NO_FLOAT64 = {"mps"}  # kinds of device
 MIN_INSIDE = 0.01  # a slice with a smaller part of its profile than this inside the field of view tells nothing of it
 
 
@@ -142,6 +143,11 @@ class SliceOperator(MatrixOperator):
         return float((again - held).abs().max() / (held.max() - held.min()).clamp(min=least))
 
 
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return float64 where a device has it, else float32: what long sums are made in."""
+    return torch.float32 if device.type in NO_FLOAT64 else torch.float64
+
+
 def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Tensor:
     """Return the product of a matrix [k, l] with axis `dim` of a tensor: [..., l, ...] -> [..., k, ...].
 
@@ -159,7 +165,7 @@ def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Ten
         raise SettingsError(f"axis {dim} must hold {matrix.shape[1]} {what}, got a tensor of shape {tuple(x.shape)}")
     # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
     # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
-    exact = torch.float32 if x.device.type == "mps" else torch.float64
+    exact = exact_dtype(x.device)
     lines = x.movedim(dim, -1)
     with torch.autocast(x.device.type, enabled=False):
         weights = torch.tensor(matrix, dtype=exact, device=x.device)

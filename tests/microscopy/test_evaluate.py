@@ -10,8 +10,9 @@ import torch
 
 from bida import device
 from bida.cli.parser import main
-from bida.cpu_speed import Found, Speed
+from bida.cpu_speed import Speed
 from bida.errors import ScanError, SettingsError
+from bida.io.kept import Kept
 from bida.io.weights import save_weights, sha256
 from bida.microscopy import evaluate as evaluation
 from bida.microscopy import load
@@ -247,7 +248,7 @@ def test_superres_masked_writes_a_stack_and_its_record(monkeypatch, tmp_path, ca
 
 
 def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys):
-    found = Found(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
+    found = Kept(Speed(4.0, 4.0), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     monkeypatch.setattr(load, "open_stack", lambda path, voxel_um, **more: stack())
     monkeypatch.setattr(
@@ -262,7 +263,7 @@ def test_the_record_says_how_the_dtype_was_chosen(monkeypatch, tmp_path, capsys)
 
 
 def test_evaluation_says_its_warnings_before_the_work(monkeypatch, tmp_path, capsys):
-    found = Found(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
+    found = Kept(Speed(0.1, 0.1), kept=False, problem="the measurement could not be kept")
     monkeypatch.setattr(device, "bfloat16_speed", lambda: found)
     monkeypatch.setattr(load, "read_stack", lambda path, voxel_um, **more: stack(m=13))
     monkeypatch.setattr(evaluation, "restore_stack", lambda *arguments: pytest.fail(capsys.readouterr().err))
