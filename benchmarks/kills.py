@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tifffile
 import torch
 from made_inputs import make_inputs
 
@@ -75,6 +77,15 @@ def adapted(folder: Path) -> None:
     assert all(value.isfinite().all() for value in state.values() if value.is_floating_point())
 
 
+def restored_stack(folder: Path) -> None:
+    """Check the stack of `superres-masked`, which trains for a time, too: its record and its weights are its own."""
+    stack, record = tifffile.imread(folder / "out.ome.tif"), json.loads((folder / "out.ome.json").read_text("utf-8"))
+    acquired = tifffile.imread(folder.parent / "inputs" / "stack.tif")
+    assert record["settings"]["factor"] == 2 and record["training"]["steps"] > 0
+    assert [list(stack.shape)] == [record["shape_czyx"][1:]] and (stack[::2] == acquired).all()
+    assert record["weights_sha256"] == hashlib.sha256((folder / "out.ome.pt").read_bytes()).hexdigest()
+
+
 def whole(folder: Path) -> None:
     """Check that the record is there, as JSON."""
     json.loads((folder / "out.json").read_text(encoding="utf-8"))
@@ -106,6 +117,11 @@ COMMANDS = {
         ("out/model.pt", "out/denoised/*"), ("out/events.*",),
     ),
     "adapt": Command(f"adapt ../inputs/mouse.nii.gz -o own.pt --minutes 0.08 --no-n4 {SMALL}", check=adapted),
+    "superres-masked": Command(
+        "superres-masked ../inputs/stack.tif out.ome.tif --factor 2 --minutes 0.08 --tile 32 --overlap 8 "
+        f"--voxel-um 1 0.5 0.5 {SMALL}",
+        check=restored_stack,
+    ),
 }  # fmt: skip
 
 

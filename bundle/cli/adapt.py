@@ -8,7 +8,7 @@ from pathlib import Path
 from bida.cli.options import MACHINE, PLAN, STEPS, add_settings, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.claim import claimed
-from bida.io.files import check_exists, check_output
+from bida.io.files import check_exists, check_output, discard_used
 from bida.io.released import weights_file
 from bida.mri.settings import AUTO_MINUTES, Settings
 from bida.progress import adapt_progress, say
@@ -29,12 +29,14 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fine-tune the priors on the slices of scans, and write the weights."""
     settings = settings_of(arguments)
-    output = check_output(arguments.output, overwrite=arguments.overwrite, suffixes=(".pt",))
+    output = check_output(arguments.output, overwrite=True, suffixes=(".pt",))
     if settings.model is not None and output.resolve() == weights_file(settings.model).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the weights of --model; rename it")
     for scan in arguments.scans:
         check_exists(scan)
     with claimed(output):
+        discard_used(output.with_suffix(".ckpt"), output)
+        check_output(output, overwrite=arguments.overwrite, suffixes=(".pt",))
         adapt_and_write(arguments.scans, output, settings, arguments)
 
 

@@ -15,7 +15,7 @@ from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, discard, make_folder, recorded, result_path, sidecar_path, stem
+from bida.io.files import check_output, discard, discard_used, make_folder, recorded, result_path, sidecar_path, stem
 from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of
@@ -98,6 +98,9 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
     kept = draw_paths(out, settings) if arguments.keep_draws else []
     if arguments.report:
         check_output(page_of(out), overwrite=overwrite, suffixes=(".html",))
+    output = Path(out)
+    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
+    discard_used(checkpoint, sidecar_path(output))
     for scan in scans:
         output = check_outputs(scan, out, overwrite, uncertainty, picture, kept, files_read(settings))
     if uncertainty is not None:
@@ -110,7 +113,6 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
     from bida.mri.pipeline import restore
 
     return_freed_blocks()
-    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")  # of an adaptation that is cut off
     if settings.adapt is not None:
         check_output(checkpoint, overwrite=True, suffixes=(".ckpt",))
     draws: list[NDArray[np.float32]] = []

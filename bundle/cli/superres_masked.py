@@ -11,7 +11,7 @@ from bida.cli.masked_options import OF_GRID, OF_STACKS, frames_option, masked_op
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, sidecar_path, write_json
+from bida.io.files import check_output, discard_used, sidecar_path, write_json
 from bida.io.released import released_path
 from bida.microscopy.settings import (
     FROM_NOTHING,
@@ -59,24 +59,35 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Restore a stack, and write it with its record and what was trained."""
     given = vars(arguments)
-    settings, overwrite = masked_settings(arguments), given.get("overwrite", False)
-    clip_percentile, model = given.get("clip_percentile"), given.get("model")
-    output, sidecar = Path(arguments.output), sidecar_path(arguments.output)
-    minutes, weights = own_minutes(model, given.get("minutes")), sidecar.with_suffix(".pt")
+    settings, model = masked_settings(arguments), given.get("model")
+    output, minutes = Path(arguments.output), own_minutes(model, given.get("minutes"))
+    check_outputs(output, arguments, minutes, overwrite=True)
+    check_percentile(given.get("clip_percentile"))
+    check_stack(arguments.input)
+    if model != FROM_NOTHING:
+        check_weights(released_path(GENERAL) if model is None else model)
+    with claimed(output):  # which clears what a run that was killed has left
+        discard_used(sidecar_path(output).with_suffix(".ckpt"), sidecar_path(output))
+        check_outputs(output, arguments, minutes, overwrite=given.get("overwrite", False))
+        restore_and_write(arguments, settings, output, minutes)
+
+
+def check_outputs(output: Path, arguments: argparse.Namespace, minutes: float, *, overwrite: bool) -> None:
+    """Check, before any work, that the stack, its record and what is trained can be written.
+
+    Raises:
+        ScanError: One of them cannot.
+        SettingsError: It would replace what is read.
+    """
+    sidecar, model = sidecar_path(output), vars(arguments).get("model")
     if output.resolve() == Path(split_range(arguments.input)[0]).resolve():
         raise SettingsError(f"{output}: output must be a file of its own, not the stack; rename it")
     check_stack_output(output, overwrite=overwrite, with_record=True)
     check_output(sidecar, overwrite=overwrite, suffixes=(".json",))
     if minutes:
-        check_output(weights, overwrite=overwrite, suffixes=(".pt",))
+        weights = check_output(sidecar.with_suffix(".pt"), overwrite=overwrite, suffixes=(".pt",))
         if model is not None and weights.resolve() == Path(model).resolve():
             raise SettingsError(f"{weights}: what is trained must be a file of its own, not --model; rename the output")
-    check_percentile(clip_percentile)
-    check_stack(arguments.input)
-    if model != FROM_NOTHING:
-        check_weights(released_path(GENERAL) if model is None else model)
-    with claimed(output):
-        restore_and_write(arguments, settings, output, minutes)
 
 
 def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, output: Path, minutes: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bida.errors import BidaError, ScanError
 from bida.io.claim import claimed
-from bida.io.files import atomic, check_output, discard, make_folder, stem
+from bida.io.files import atomic, check_output, discard, discard_used, make_folder, stem
 from bida.mri import same
 from bida.mri.same import record_of
 from bida.mri.settings import Settings
@@ -128,6 +128,7 @@ def do(job: Job, make: Callable[[Job], dict[str, Any]] | None = None) -> Outcome
     try:
         before = kept(job)
         if before is not None:
+            discard_used(checkpoint_of(job), job.output)
             return before
         record = (make or restored)(job)
     except Exception as error:
@@ -150,7 +151,7 @@ def _restored(job: Job) -> dict[str, Any]:
     output = check_place(job, overwrite)
     if job.report:
         check_page(job.page)
-    checkpoint = output.with_name(f"{stem(output)}_adapt.ckpt")
+    checkpoint = checkpoint_of(job)
     if len(job.scans) == 1:
         result = restore(job.scans[0], job.settings, checkpoint=checkpoint)
     else:
@@ -173,6 +174,11 @@ def _restored(job: Job) -> dict[str, Any]:
     elif is_own_page(job.page):  # of the result that was there before
         job.page.unlink()
     return result.record
+
+
+def checkpoint_of(job: Job) -> Path:
+    """Return where an adaptation that is cut off is kept."""
+    return Path(job.output).with_name(f"{stem(job.output)}_adapt.ckpt")
 
 
 def check_place(job: Job, overwrite: bool) -> Path:

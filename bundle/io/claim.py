@@ -90,6 +90,10 @@ def _claim(path: Path, wait: bool) -> Iterator[None]:
     try:
         clear(path, alone=True)
         yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and _held[lock].count == 1:  # stopped, as if it were killed
+            _clear_halves(lock.parent, _owner(_held[lock].file))
+        raise
     finally:
         held = _held[lock]
         held.count -= 1
@@ -206,7 +210,8 @@ def _write(file: int, content: dict[str, Any]) -> None:
 def will_write(path: Path, files: Iterable[Path]) -> None:
     """Note in a claimed file's lock which of its run's files are not there yet: all shall come, or none stay.
 
-    Where the run is killed before it has written all of them, the next one on that output removes those that came.
+    Where the run is stopped before it has written all of them, those that came are removed; where it is killed, by the
+    next one on that output.
     """
     file = _held[lock_path(path)].file
     owner = _owner(file)
@@ -215,12 +220,12 @@ def will_write(path: Path, files: Iterable[Path]) -> None:
 
 
 def _clear_halves(folder: Path, owner: dict[str, Any]) -> None:
-    """Remove what a run that was killed has written into a folder, where it did not come to write all."""
+    """Remove what a run that has not come to write all its files has written into a folder."""
     files = [Path(one) for one in owner.get("new", ())]
     if not all(file.exists() for file in files):
         for file in files:
             if Path(os.path.realpath(file.parent)) == folder:
-                file.unlink(missing_ok=True)
+                _remove(file)
 
 
 def temporary_name(path: Path, suffix: str) -> str:

@@ -206,6 +206,48 @@ def test_a_kill_between_the_moves_leaves_no_volume_with_anothers_record(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.nii.gz"]
 
 
+@pytest.mark.parametrize("how", ["kill", "stop", "error"])
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_of_files_that_belong_together_all_come_or_none(tmp_path: Path, how: str, name: str) -> None:
+    out = tmp_path / name
+    lines = [
+        "from bida.io.claim import claimed, will_write",
+        "with claimed(path):",
+        "  will_write(path, [path, path.with_suffix('.json')])",
+        "  path.mkdir() if path.suffix == '.zarr' else path.touch()",
+        "  (path / 'zarr.json').touch() if path.is_dir() else None",
+    ]
+    if how == "kill":
+        killed(other("\n".join([*lines, "  READY"]), out))
+        assert out.exists()
+        with claimed(out):
+            assert not out.exists()
+    else:
+        fault = KeyboardInterrupt if how == "stop" else ScanError
+        with pytest.raises(fault):
+            exec("\n".join([*lines, "  raise fault"]), {"path": out, "fault": fault})
+    # of an error what came stays: an hour's volume is not lost for its picture
+    assert [path.name for path in tmp_path.iterdir()] == ([name] if how == "error" else [])
+
+
+def test_checkpoint_of_a_run_that_was_killed_at_its_very_end_goes(tmp_path: Path) -> None:
+    import torch
+
+    own, foreign, output = tmp_path / "own.ckpt", tmp_path / "foreign.ckpt", tmp_path / "own.pt"
+    torch.save({"made_from": "", "step": 1}, own)
+    torch.save({"state_dict": {}}, foreign)  # of another program
+    for checkpoint in (own, foreign):
+        files.discard_used(checkpoint, output)  # it was cut off
+    output.touch()
+    os.utime(output, (0, 0))
+    files.discard_used(own, output)  # a result of an earlier run
+    assert own.exists() and foreign.exists()
+    os.utime(output)
+    for checkpoint in (own, foreign):
+        files.discard_used(checkpoint, output)
+    assert not own.exists() and foreign.exists()
+
+
 def test_a_write_that_fails_leaves_volume_and_record_as_they_were(tmp_path: Path) -> None:
     out = tmp_path / "out.nii.gz"
     written(out, 1.0)

@@ -236,6 +236,14 @@ def test_a_stack_never_stands_beside_the_record_of_another(small, tmp_path, caps
         assert f"{out}: output must not exist, it does, without a record" in capsys.readouterr().err
         assert main([*words, "--overwrite"]) == 0 and np.array_equal(read_stack(out).data, before)
 
+    there = sorted(tmp_path.iterdir())
+    out = tmp_path / f"b{suffix}"  # which nothing is in place of
+    words[2], record = str(out), sidecar_path(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(superres_masked, "write_json", killed)
+        assert main(words) == 130
+    assert sorted(tmp_path.iterdir()) == there and main(words) == 0
+
 
 def test_the_network_that_is_shipped_is_the_recorded_one():
     path = released_path("masked.pt")
