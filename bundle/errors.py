@@ -72,10 +72,16 @@ def cause_of(error: BaseException | None) -> Exception | None:
             return error
         if "allocate memory" in str(error) and error.__cause__ is None:  # torch's CPU allocator has no class for it
             return MemoryError(str(error))
+        if error.__cause__ is None and any(words in str(error) for words in _SHARED):
+            return OutOfMemoryError(
+                "/dev/shm: must hold what processes hand to each other, it is full; free it, or give a container more "
+                "(--shm-size 2g)"
+            )
         error = error.__cause__
     return None
 
 
+_SHARED = ("</torch_", "insufficient shared memory", "out of shared memory")  # what torch says of it
 _ENDS = "run is terminating due to exception"  # what ignite logs, twice, of an error that is told once it has ended
 
 

@@ -21,7 +21,7 @@ from io import TextIOWrapper
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError
+from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError, cause_of
 from bida.progress import LOG, QUIET, VERBOSE, log_values, loudness
 
 ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -267,6 +267,9 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        cause = cause_of(error)
+        if isinstance(cause, OutOfMemoryError):
+            raise cause from error
         # torch is not imported to know its classes: CUDA's is OutOfMemoryError, the CPU's allocator has none
         known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         if not (known or "allocate memory" in str(error)):

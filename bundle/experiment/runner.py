@@ -39,7 +39,7 @@ from bida.experiment.report.collect import collect, time_spent, write_outputs
 from bida.experiment.truth import Truth, choose_animals, prepare
 from bida.io.bids import Animal
 from bida.io.claim import claimed
-from bida.io.files import make_folder, recorded, sidecar_path, write_json
+from bida.io.files import make_folder, recorded, sidecar_path, unless_empty, write_json
 from bida.io.nifti import write_volume
 from bida.io.scan import read_scan
 from bida.io.weights import sha256
@@ -63,7 +63,7 @@ def run(experiment: Experiment) -> Path:
     Raises:
         SettingsError: The data do not fit the experiment, or jobs failed (after all others were done).
     """
-    with claimed(make_folder(experiment.output) / "results.csv"):
+    with unless_empty(experiment.output), claimed(make_folder(experiment.output) / "results.csv"):
         return run_alone(experiment)
 
 

@@ -51,6 +51,21 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def unless_empty(path: str | Path) -> Iterator[None]:
+    """Remove a folder for output, and its parents, where a block has made them and an error leaves nothing in them."""
+    path = Path(path)
+    new = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        yield
+    except BaseException:
+        inside = [one for one in path.rglob("*") if one.is_dir()] if new else []
+        for folder in [*sorted(inside, reverse=True), *new]:
+            with suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
+        raise
+
+
 def check_exists(path: str | Path) -> Path:
     """Check that a file or folder is there, and return its path.
 

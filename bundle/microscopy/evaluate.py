@@ -55,6 +55,8 @@ def evaluate_masked(
     seen = (experiment.block_mean, experiment.clip_percentile, experiment.voxel_um, experiment.frames_are_z)
     truth = load_stack(experiment.truth, *seen)
     crops = Crops(truth, experiment.crops, experiment.settings.seed, inception) if experiment.crops else None
+    for factor in experiment.factors:
+        left_out(truth, factor)
     folder = make_folder(experiment.output)
     experiment.check_outputs()
     record = experiment_record(experiment, truth, priors)

@@ -137,6 +137,8 @@ class ThickBatches:
         """Keep the parameters and build the geometries."""
         if len(set(crop)) != 1:
             raise SettingsError(f"crop: rows and columns must be alike, got {list(crop)}; give a square")
+        if batch_size < 1:
+            raise SettingsError(f"batch_size: must be at least 1, got {batch_size}; raise it")
         self.bank, self.batch_size, self.size = bank, batch_size, int(crop[0])
         self.vary = variation if isinstance(variation, Variation) else Variation(**(variation or {}))
         self.prediction, self.alpha_bar, self.seed = prediction, alpha_bar_of(schedule, timesteps), seed

@@ -13,6 +13,7 @@ import yaml
 
 from bida.errors import BidaError, SettingsError, cause_of, plain_errors
 from bida.io.claim import scratch
+from bida.io.files import unless_empty
 from bida.progress import log_values
 from bida.shipped import shipped
 
@@ -71,13 +72,14 @@ def run_training(
         plain = {name: value for name, value in whole.items() if not isinstance(value, dict | list)}
         log_values("configuration", plain | overrides | dict(fixed))
         literal = {name: as_literal(value) for name, value in fixed.items()}
+        logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # says that they lie in two folders
         with worker_errors(), plain_errors(), config_errors([*configs, *(f"--set {name}" for name in overrides)]):
             workflow = ConfigWorkflow(
                 [*own, *written], workflow_type="train", run_id="training",
                 logging_file=str(shipped("configs") / "logging.conf"), **overrides | literal,
             )  # fmt: skip
             logging.getLogger("ignite.engine").setLevel(logging.CRITICAL)  # what ends a run is told once, below
-            with alone(fixed["output_dir"]):
+            with unless_empty(fixed["output_dir"]), alone(fixed["output_dir"]):
                 workflow.initialize()
                 workflow.run()
                 workflow.finalize()

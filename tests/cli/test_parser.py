@@ -167,13 +167,24 @@ def test_the_scan_and_its_sidecar_are_never_overwritten(scan, tmp_path, capsys):
     assert "sr.json: output must not exist" in capsys.readouterr().err
 
 
-def test_out_of_memory_is_one_line(scan, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", "memory: the run"),
+        (
+            "Caught RuntimeError in DataLoader worker process 0.\nunable to write to file </torch_1_2_0>",
+            "/dev/shm: must",
+        ),
+    ],
+)
+def test_out_of_memory_is_one_line(scan, tmp_path, capsys, monkeypatch, said, told):
     def fail(*_, **__):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        raise RuntimeError(said)
 
     monkeypatch.setattr("bida.mri.pipeline.restore", fail)
     assert main(["superres", scan, str(tmp_path / "sr.nii.gz")]) == 2
-    assert "memory: the run must fit, it does not" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"bida: error: {told}") and error.count("\n") == 1
 
 
 def test_integer_type_is_kept_when_asked(make_scan, tmp_path):

@@ -248,6 +248,20 @@ def test_checkpoint_of_a_run_that_was_killed_at_its_very_end_goes(tmp_path: Path
     assert not own.exists() and foreign.exists()
 
 
+def test_folders_made_for_nothing_go_and_others_stay(tmp_path: Path) -> None:
+    made, there, used = tmp_path / "a" / "b", tmp_path / "there", tmp_path / "used"
+    there.mkdir()
+    for folder in (made, there, used):
+        with pytest.raises(ScanError), files.unless_empty(folder):
+            (files.make_folder(folder) / "inner").mkdir()
+            (used / "file").touch() if folder == used else None
+            raise ScanError("no")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"] and (used / "file").exists()
+    with files.unless_empty(made):
+        files.make_folder(made)
+    assert made.is_dir()
+
+
 def test_a_write_that_fails_leaves_volume_and_record_as_they_were(tmp_path: Path) -> None:
     out = tmp_path / "out.nii.gz"
     written(out, 1.0)

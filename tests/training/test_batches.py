@@ -184,6 +184,11 @@ def test_a_crop_is_a_square():
         batches(crop=(64, 32))
 
 
+def test_a_batch_is_not_empty():
+    with pytest.raises(SettingsError, match="batch_size: must be at least 1, got 0; raise it"):
+        batches(batch_size=0)
+
+
 def test_a_crop_without_a_guide_has_its_class_and_no_guide():
     batch = batches(variation=replace(STILL, unguided=1.0), batch_size=6).batch(0)
     assert not batch["image"][:, 1:].any()
