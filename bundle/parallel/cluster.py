@@ -65,8 +65,21 @@ def client(workers: int, scheduler: str | None) -> Iterator[Any]:
                         f"--workers: {workers} processes must start, one did not ({reason or 'it died'}); "
                         "look at memory, or give fewer"
                     ) from error
+                except BaseException:  # told to end
+                    _give_up()
+                    raise
             with cluster, Client(cluster) as connected:
                 yield connected
+
+
+def _give_up() -> None:
+    """End processes that are about to start, which Dask would close at the end and can't."""
+    from distributed import SpecCluster
+
+    for one in list(SpecCluster._instances):
+        one.shutdown_on_close = False
+    logging.getLogger("asyncio").setLevel(QUIET)  # told of by nobody: tasks that wait for what will not come
+    worker.end_programs()
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def at_work(work: Callable[[Item], Result], item: Item) -> Result:
     try:
         return work(item)
     except SystemExit as stopped:  # Dask would go on for a while
-        _end_programs()
+        end_programs()
         os._exit(stopped.code if isinstance(stopped.code, int) else 128 + signal.SIGTERM)
     finally:
         _working.discard(thread)
@@ -74,7 +74,7 @@ def end_work() -> None:
         time.sleep(0.02)
 
 
-def _end_programs() -> None:
+def end_programs() -> None:
     """Kill what this process started: a program whose start was cut off is watched by nobody."""
     import psutil
 

@@ -235,6 +235,7 @@ from pathlib import Path
 from bida.parallel.queue import each
 from parallel_work import hang
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 if __name__ == "__main__":
     list(each(partial(hang, Path(sys.argv[1])), range(1, 20), 2))
 """
@@ -264,6 +265,20 @@ def test_ctrl_c_while_processes_start_is_one_traceback(tmp_path: Path, seconds: 
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in said and said.count("Traceback") == 1, said
+    assert all(is_gone(one) for one in begun)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
+def test_an_end_while_processes_start_is_no_traceback(tmp_path: Path, seconds: float) -> None:
+    process, _ = run_script(tmp_path, start_new_session=True)
+    while not (begun := children_of(process.pid)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said and process.returncode == 128 + signal.SIGTERM, said
     assert all(is_gone(one) for one in begun)
 
 
