@@ -32,6 +32,7 @@ from bida.training.painting import Painting, paint
 from bida.transforms.augment.thicken import AIR
 
 SAGITTAL = PLANES.index("sagittal")
+SMALLEST_CROP = 16  # rows and columns
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class ThickBatches:
         start: The first batch; a resumed run sets it.
 
     Raises:
-        SettingsError: The crop is no square.
+        SettingsError: The crop is no square of even size, or too small, or a batch has none.
     """
 
     def __init__(
@@ -135,8 +136,11 @@ class ThickBatches:
         painting: Painting | dict[str, Any] | None = None,
     ) -> None:
         """Keep the parameters and build the geometries."""
-        if len(set(crop)) != 1:
-            raise SettingsError(f"crop: rows and columns must be alike, got {list(crop)}; give a square")
+        if len(crop) != 2 or crop[0] != crop[1] or crop[0] < SMALLEST_CROP or crop[0] % 2:
+            raise SettingsError(
+                f"crop: must be rows and columns, alike, even and at least {SMALLEST_CROP}, "
+                f"got {list(crop)}; give [64, 64]"
+            )
         if batch_size < 1:
             raise SettingsError(f"batch_size: must be at least 1, got {batch_size}; raise it")
         self.bank, self.batch_size, self.size = bank, batch_size, int(crop[0])

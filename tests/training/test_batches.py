@@ -179,9 +179,10 @@ def test_turned_slices_are_scaled_and_stay_in_their_range():
         assert len(area.unique()) > 1  # by different angles
 
 
-def test_a_crop_is_a_square():
-    with pytest.raises(SettingsError, match=r"crop: rows and columns must be alike, got \[64, 32\]; give a square"):
-        batches(crop=(64, 32))
+@pytest.mark.parametrize("crop", [(64, 32), (64,), (15, 15), (17, 17), (16, 16, 16)])
+def test_a_crop_is_a_square_of_even_size(crop):
+    with pytest.raises(SettingsError, match="crop: must be rows and columns, alike, even and at least 16, got"):
+        batches(crop=crop)
 
 
 def test_a_batch_is_not_empty():
