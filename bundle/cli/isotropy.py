@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bida.cli.masked_options import frames_option
+from bida.cli.masked_options import STACK, frames_option
 from bida.errors import SettingsError
 from bida.io.files import atomic, check_output, write_json
 from bida.microscopy.stacks.paths import check_stack
@@ -13,10 +13,7 @@ from bida.microscopy.stacks.paths import check_stack
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
-    sub.add_argument("input", metavar="STACK",
-                     help="TIFF, OME-Zarr, CZI, LIF, ND2, IMS (FILE[SCENE]), NIfTI, folder or glob of TIFF planes, "
-                     "or FILE.pt[ROW,COLUMN]; "
-                     "FILE[START:STOP] takes some of the planes")  # fmt: skip
+    sub.add_argument("input", metavar="STACK", help=STACK)
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="voxel sizes, um; default: the file's")  # fmt: skip
     sub.add_argument(

@@ -8,11 +8,19 @@ from bida.cli.options import add_settings
 from bida.microscopy.settings import MaskedSettings
 from bida.options import options_of
 
+STACK = (
+    "TIFF, OME-Zarr, CZI, LIF, ND2, IMS (FILE[SCENE]), NIfTI, folder or glob of TIFF planes, or FILE.pt[ROW,COLUMN]; "
+    "FILE[START:STOP] takes some of the planes"
+)
 OF_GRID = ("factor", "spacing_um")
 OF_STACKS = (*OF_GRID, "self_check")  # of stacks without truth alone
 OF_NETWORKS = tuple(name for name in options_of(MaskedSettings) if name not in OF_STACKS)
 # options that a method has no use for: it takes no steps, or has no least error; interpolation has use for none
-UNUSED = {"msunet": ("steps", "eta"), "e2e": ("steps", "eta", "seed"), "diffusion": ("self_check",)}
+UNUSED = {
+    "msunet": ("steps", "eta", "as_factor"),
+    "e2e": ("steps", "eta", "seed", "as_factor"),
+    "diffusion": ("self_check", "as_factor"),
+}
 
 
 def unused_by(method: str, settings: MaskedSettings, trains: bool = False) -> tuple[str, ...]:
@@ -24,6 +32,8 @@ def unused_by(method: str, settings: MaskedSettings, trains: bool = False) -> tu
         trains: The network is trained first, by the seed.
     """
     one_step = method == "guided" and settings.steps in (None, 1)  # which has no noise
+    if method == "guided" and not one_step:
+        return ("as_factor",)
     return (*UNUSED.get(method, ()), *(("eta",) if trains else ("eta", "seed")) * one_step)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bida.cli.masked_options import OF_GRID, OF_STACKS, frames_option, masked_options, masked_settings, unused_by
+from bida.cli.masked_options import OF_GRID, OF_STACKS, STACK, frames_option, masked_options, masked_settings, unused_by
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
 from bida.io.claim import claimed, will_write
@@ -36,7 +36,7 @@ GENERAL = "masked.pt"  # the weights that are shipped
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options."""
     sub.argument_default = argparse.SUPPRESS  # not given: the default of the settings
-    sub.add_argument("input", metavar="STACK", help="the stack, as for isotropy")
+    sub.add_argument("input", metavar="STACK", help=STACK)
     sub.add_argument("output", metavar="OUT",
                      help="stack to write; a .json beside it is the record, a .pt what was trained")  # fmt: skip
     sub.add_argument("--model", metavar="FILE",
@@ -44,7 +44,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      "is shipped")  # fmt: skip
     sub.add_argument("--minutes", type=float, metavar="M",
                      help=f"training on the stack's own planes ({OWN_MINUTES:g}; with --model FILE 0)")  # fmt: skip
-    add_settings(sub.add_mutually_exclusive_group(required=True), MaskedSettings, OF_GRID)
+    add_settings(sub.add_mutually_exclusive_group(), MaskedSettings, OF_GRID)
     sub.add_argument("--voxel-um", type=float, nargs=3, metavar=("Z", "Y", "X"),
                      help="z, y and x voxel size of the stack; default: the file's")  # fmt: skip
     sub.add_argument("--clip-percentile", type=float, metavar="P",
@@ -97,7 +97,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     from bida.microscopy.blocks import check_memory, restored
     from bida.microscopy.isotropy import asked
     from bida.microscopy.load import Seen, open_planes
-    from bida.microscopy.restore import check_fits, inferer_of, restoration_record
+    from bida.microscopy.restore import check_fits, fitting_factor, inferer_of, restoration_record
     from bida.microscopy.selfcheck import checked, verdict
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
 
@@ -105,22 +105,24 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     stack = open_planes(arguments.input, given.get("voxel_um"), given.get("frames_are_z", False))
     factor = settings.factor_for(stack)
     check_voxel_type(output, stack.data.dtype, round(stack.data.size * factor))
-    inferer = inferer_of(settings, factor)
     log_values("settings", asdict(settings) | {"factor": factor})
     prior = begun(model, settings)
     unused = unused_by(prior.method, settings, minutes > 0)
     for name in unused:
         if name in given:
-            where = "in one step" if prior.method == "guided" else f"of method {prior.method}"
+            steps = "one step" if settings.steps in (None, 1) else f"{settings.steps} steps"
+            where = f"in {steps}" if prior.method == "guided" else f"of method {prior.method}"
             raise SettingsError(
                 f"--{name.replace('_', '-')}: must not be given for {model or GENERAL}, which has no use for it "
                 f"{where}, got {given[name]}; leave it out"
             )
     check_fits(stack, prior)
-    check_memory(stack, inferer, output)
     for warning in absent(arguments.input):
         note(warning)
     seen = Seen.of(stack, clip_percentile)
+    made_at = fitting_factor(stack, prior, settings, factor, seen)
+    inferer = inferer_of(settings, factor, made_at)
+    check_memory(stack, inferer, output)
     clock.lap("read")
     isotropy = asked(stack)[1]
     say(isotropy)
@@ -128,7 +130,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     training = trained(prior, stack, minutes, settings, seen, sidecar) if minutes else None
     clock.lap("train")
     checks = settings.self_check and "self_check" not in unused
-    check = checked(stack, prior, settings, factor, seen=seen) if checks else None
+    check = checked(stack, prior, settings, made_at, seen=seen) if checks else None
     clock.lap("self_check")
     inferer.progress = console_progress()
     kept = sidecar.with_suffix(".pt")
@@ -144,7 +146,8 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
         training |= {"from_sha256": prior.weights_sha256 or None, "weights": str(kept)}
         prior.weights_sha256 = sha256(kept)
     clock.lap("write")
-    used = {name: value for name, value in (asdict(settings) | {"factor": factor}).items() if name not in unused}
+    told_of = asdict(settings) | {"factor": factor, "as_factor": made_at}
+    used = {name: value for name, value in told_of.items() if name not in unused}
     told = verdict(check) if checks else None
     record = {
         "source": str(arguments.input),

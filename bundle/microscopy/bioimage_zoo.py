@@ -45,8 +45,9 @@ Planes of a microscopy stack in, an isotropic volume out: {factor} x finer along
 - Output: (planes - 1) x {factor} + 1 voxels along z, float32, on that scale: multiply by the difference of the two
   percentiles and add the lower one to have the stack's own numbers. Acquired planes come back as they are.
 - The network sees XZ and YZ slices of the linear interpolation and tells what that lacks; the volume is the mean of
-  both, that of `bida superres-masked --minutes 0 --self-check off --factor {factor}`. Near the border in y and
-  x the two differ a little, for bioimageio.core continues a stack there by its mirror image.
+  both, that of `bida superres-masked --minutes 0 --self-check off --factor {factor} --as-factor {factor}`. Near the
+  border in y and x the two differ a little, for bioimageio.core continues a stack there by its mirror image. By default
+  the command restores the stack finer than asked, as far as its planes differ, which has a lower error.
 - It learned from XY planes: it is for stacks that look alike along z, y and x. It was not trained on your stack, as
   the command does for some minutes, and nothing here says whether it beats interpolation on it.
 

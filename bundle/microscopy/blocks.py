@@ -100,10 +100,11 @@ def check_memory(stack: Stack, inferer: MaskedSliceInferer, output: Path) -> Non
         OutOfMemoryError: It has not, and the fusion or the format of the output wants the whole result.
     """
     voxels = int(np.prod(finer_shape(stack, inferer.factor)))
+    made = int(np.prod(finer_shape(stack, inferer.as_factor)))
     joined = inferer.fusion in JOINED
     if not joined and output.name.endswith(ZARR_SUFFIXES):
         return
-    needed = voxels * (JOINED_BYTES if joined else 4 + stack.data.dtype.itemsize)
+    needed = made * JOINED_BYTES if joined else voxels * (4 + stack.data.dtype.itemsize)
     free = available_bytes()
     if free is not None and needed > free:
         what, cure = (f"--fusion {inferer.fusion}", "take final") if joined else (output.name, "write OME-Zarr (.zarr)")
@@ -178,7 +179,8 @@ def _averaged(
     """Return the sum over the planes of what their slices become, on the network's scale, [C, n, Y, X] float32."""
     planes, shape = FUSIONS[inferer.fusion], finer_shape(stack, inferer.factor)
     sides = {"xz": 2, "yz": 3}
-    widths = {plane: slab_width(shape, axis, inferer.micro_batch, slab) for plane, axis in sides.items()}
+    made_shape = finer_shape(stack, inferer.as_factor)
+    widths = {plane: slab_width(made_shape, axis, inferer.micro_batch, slab) for plane, axis in sides.items()}
     total = _blank(scratch, shape, widths)
     device = next(prior.parameters()).device
     low, high = (torch.from_numpy(end).to(device) for end in seen.limits())

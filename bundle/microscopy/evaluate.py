@@ -19,7 +19,7 @@ from bida.io.files import atomic, make_folder, write_json
 from bida.microscopy.crops import Crops
 from bida.microscopy.load import PERCENTILES, IntensityLine, load_stack
 from bida.microscopy.prior import MaskedPrior
-from bida.microscopy.restore import inferer_of, interpolate_stack, load_masked, restore_stack
+from bida.microscopy.restore import fitting_factor, inferer_of, interpolate_stack, load_masked, restore_stack
 from bida.microscopy.settings import TRUTH, MaskedExperiment, MaskedSettings
 from bida.microscopy.slice_scores import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.microscopy.stacks.stack import Stack
@@ -170,7 +170,7 @@ def run_method(
     name = method.partition("=")[0]
     if priors is None or name not in priors:
         return name, interpolate_stack(kept, factor, name)
-    inferer = inferer_of(settings, factor)
+    inferer = inferer_of(settings, factor, fitting_factor(kept, priors[name], settings, factor))
     inferer.progress = progress
     return name, restore_stack(kept, priors[name], inferer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from bida.microscopy.grid import (
 from bida.microscopy.prior import UNIT, MaskedPrior, guided_input, with_mask
 from bida.microscopy.settings import FUSIONS, JOINED, check_sampling
 from bida.microscopy.tiles import Tiling, tiled
-from bida.physics.grid import NORMAL
+from bida.physics.grid import NORMAL, ROUNDING
 from bida.physics.operators import MatrixOperator
 
 Z = 1  # the axis of a stack [C, Z, Y, X]
@@ -135,6 +136,8 @@ class MaskedSliceInferer(Inferer):
         batch_size: Tiles gathered at once; the result does not depend on it.
         micro_batch: Tiles that the network sees at once.
         progress: Called with (calls done, calls in all) after each pass over a volume.
+        as_factor: Restore at this factor, at least F, and bring the volume to F by linear interpolation; None: F. Of
+            ``guided`` weights in one step alone, see `bida.microscopy.likeness`.
 
     Raises:
         SettingsError: An argument is out of its range.
@@ -153,12 +156,16 @@ class MaskedSliceInferer(Inferer):
         batch_size: int = 16,
         micro_batch: int = 8,
         progress: Callable[[int, int], None] | None = None,
+        as_factor: float | None = None,
     ) -> None:
         """Check the settings."""
         super().__init__()
         counts = {} if steps is None else {"steps": steps}
         check_sampling(fusion, eta, seed, **counts, batch_size=batch_size, micro_batch=micro_batch)
         StackGrid(1, factor)  # checks it
+        if as_factor is not None and not factor <= as_factor < math.inf:
+            raise SettingsError(f"as_factor: must be at least the factor of {factor:g}, got {as_factor:g}")
+        self.as_factor = factor if as_factor is None else as_factor
         self.factor, self.steps, self.fusion, self.eta, self.seed = factor, steps, fusion, eta, seed
         self.tile, self.overlap, self.blur = tile, overlap, blur
         self.batch_size, self.micro_batch, self.progress = batch_size, micro_batch, progress
@@ -211,9 +218,16 @@ class MaskedSliceInferer(Inferer):
         return torch.cat(parts, dim=axis)
 
     def _restored(self, y: Tensor, network: MaskedPrior, part: _Part) -> Tensor:
-        grid = StackGrid(y.shape[1], self.factor)
+        grid, finer = (StackGrid(y.shape[1], factor) for factor in (self.factor, self.as_factor))
+        if finer != grid and (network.method != "guided" or steps_of(self.steps, network.method) > 1):
+            raise SettingsError(
+                f"as_factor: must be left out but for guided weights in one step, got {self.as_factor:g}"
+            )
         made = {"guided": self._guided, "e2e": self._doubled}.get(network.method, self._sampled)
-        return made(y, network, grid, part)[:, : grid.voxels]
+        volume = made(y, network, finer, part)
+        if finer != grid:
+            volume = resampled(volume, self.as_factor / self.factor, grid.voxels)
+        return volume[:, : grid.voxels]
 
     def _tiles(self, network: MaskedPrior) -> Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]:
         tiling = Tiling(self.tile, self.overlap, network.stride)
@@ -317,6 +331,18 @@ def acquired(y: Tensor, grid: StackGrid) -> MaskedRows:
     if len(grid.on_grid) < grid.planes:
         between = DDNM(MatrixOperator(grid.matrix(), Z), y)
     return MaskedRows(grid.rows, y[:, torch.as_tensor(grid.on_grid, device=y.device)], Z, between)
+
+
+def resampled(volume: Tensor, step: float, voxels: int) -> Tensor:
+    """Return a stack [C, Z, Y, X] at voxels 0, step, 2 step ... along z, by linear interpolation, [C, voxels, Y, X]."""
+    place = torch.arange(voxels, dtype=torch.float64, device=volume.device) * step
+    near = place.round()
+    place = torch.where((place - near).abs() <= ROUNDING * near.clamp(min=1), near, place)
+    below = place.floor().clamp(max=volume.shape[1] - 1)
+    share = (place - below).to(volume)[:, None, None]
+    lower = below.long()
+    upper = (lower + 1).clamp(max=volume.shape[1] - 1)
+    return volume.index_select(1, lower) * (1 - share) + volume.index_select(1, upper) * share
 
 
 def doubled(rows: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bida.errors import SettingsError
 from bida.eval.slices.isotropy import AXES, LARGEST_DB, MEAN_DB, SHORTEST, Isotropy, isotropy
@@ -16,6 +17,9 @@ from bida.microscopy.stacks.stack import Stack, part_of
 
 ASKED = 512  # pixels a side that are looked at before a restoration
 MOST = 1 << 26  # voxels that are looked at then
+TINY = np.finfo(np.float64).tiny
+JUMP, UNUSUAL = 0.2, 4.0  # of the brightness of two planes; of the usual difference
+MOST_JUMPS = 8  # that are named
 _NOTED_DB = 3.0  # an octave that differs by more is named beside a "yes"
 
 
@@ -38,7 +42,7 @@ def table(stack: Stack, found: Mapping[str, Isotropy]) -> str:
             limits = f"{octave.low:.4g} - {octave.high:.4g}"
             lines.append(f"    {limits:<19} {octave.z_minus_xy_db:+9.2f} dB {octave.y_minus_x_db:+10.2f} dB")
         lines.append(verdict(one))
-    lines += ["", overall(found)]
+    lines += ["", overall(found, sorted({jump for volume in stack.data for jump in brightness_jumps(volume)}))]
     return "\n".join(lines)
 
 
@@ -54,8 +58,13 @@ def verdict(one: Isotropy) -> str:
     return f"XY looks like XZ and YZ: yes; {figures}{note}"
 
 
-def overall(found: Mapping[str, Isotropy]) -> str:
-    """Return one verdict over all channels, that of the one that differs most, and what to do about it."""
+def overall(found: Mapping[str, Isotropy], jumps: Sequence[int] = ()) -> str:
+    """Return one verdict over all channels, that of the one that differs most, and what to do about it.
+
+    Args:
+        found: Of each channel.
+        jumps: Planes at which the brightness jumps, from `brightness_jumps`.
+    """
 
     def excess(one: Isotropy) -> float:
         return max(one.mean_db / MEAN_DB, abs(one.largest_db) / LARGEST_DB)
@@ -67,9 +76,11 @@ def overall(found: Mapping[str, Isotropy]) -> str:
     if worst.isotropic:
         return f"isotropy: yes, {figures}; planes XY can teach what lies between them"
     if worst.largest_db > 0:
+        named = ", ".join(map(str, jumps[:MOST_JUMPS]))
+        where = f"; brightness jumps at plane {named}, counted from 0" if jumps else ""
         advice = (
             "planes may jump against each other or differ in brightness: align them and make them alike first, "
-            "or average (block mean)"
+            f"or average (block mean){where}"
         )
     else:
         advice = "z is blurred beyond the distance of its planes: deconvolve the stack first, or look at XZ with care"
@@ -83,13 +94,29 @@ def asked(stack: Stack) -> tuple[dict[str, Isotropy], str]:
     """
     found: dict[str, Isotropy] = {}
     reasons: list[str] = []
+    jumps: set[int] = set()
     side = min(ASKED, max(SHORTEST, math.isqrt(MOST // stack.data.shape[1])))
     for name, volume in zip(stack.channels, middle(stack.data, side)):
+        planes = part_of(stack.path, volume)
+        jumps.update(brightness_jumps(planes))
         try:
-            found[name] = isotropy(part_of(stack.path, volume), stack.spacing_um)
+            found[name] = isotropy(planes, stack.spacing_um)
         except SettingsError as error:
             reasons.append(str(error).removeprefix("isotropy: "))
-    return found, overall(found) if found else f"isotropy: cannot be told: {reasons[0]}"
+    return found, overall(found, sorted(jumps)) if found else f"isotropy: cannot be told: {reasons[0]}"
+
+
+def brightness_jumps(planes: NDArray) -> list[int]:
+    """Return the planes whose median differs from that of the plane before as it does from few others.
+
+    That is by more than `JUMP` of the larger of both, and by more than `UNUSUAL` times the median difference.
+
+    Args:
+        planes: [Z, Y, X].
+    """
+    medians = np.median(planes.reshape(len(planes), -1), axis=1).astype(np.float64)
+    steps = np.abs(np.diff(medians)) / np.maximum(np.maximum(*np.abs([medians[1:], medians[:-1]])), TINY)
+    return [int(i) + 1 for i in np.flatnonzero((steps > JUMP) & (steps > UNUSUAL * np.median(steps)))]
 
 
 def record(stack: Stack, found: Mapping[str, Isotropy]) -> dict[str, Any]:

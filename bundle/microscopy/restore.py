@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from bida.device import choose_device, choose_dtype, dtype_choice, notes_of
 from bida.errors import SettingsError
 from bida.microscopy.grid import StackGrid
-from bida.microscopy.inferer import MaskedSliceInferer
-from bida.microscopy.load import PERCENTILES, IntensityLine, clipped
+from bida.microscopy.inferer import MaskedSliceInferer, steps_of
+from bida.microscopy.likeness import alike_distance, finer_factor
+from bida.microscopy.load import PERCENTILES, IntensityLine, Seen, clipped
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.settings import INTERPOLATIONS, MaskedSettings
 from bida.microscopy.stacks.stack import Stack
@@ -149,8 +150,8 @@ def restoration_record(
     }
 
 
-def inferer_of(settings: MaskedSettings, factor: float) -> MaskedSliceInferer:
-    """Return the inferer of settings."""
+def inferer_of(settings: MaskedSettings, factor: float, as_factor: float | None = None) -> MaskedSliceInferer:
+    """Return the inferer of settings; `as_factor` of `fitting_factor`, None: the factor."""
     return MaskedSliceInferer(
         factor,
         settings.steps,
@@ -161,7 +162,35 @@ def inferer_of(settings: MaskedSettings, factor: float) -> MaskedSliceInferer:
         settings.overlap,
         settings.blur,
         settings.batch_size,
+        as_factor=as_factor,
     )
+
+
+def fitting_factor(
+    stack: Stack, prior: MaskedPrior, settings: MaskedSettings, factor: float, seen: Seen | None = None
+) -> float:
+    """Return the factor that a stack is restored at, before it is brought to the one asked for.
+
+    Args:
+        stack: The acquired planes.
+        prior: The network.
+        settings: Of the restoration.
+        factor: Plane spacing over voxel size.
+        seen: How the network sees the stack; None: by its own planes.
+
+    Returns:
+        The factor, or, of a network's mean in one step, that of the settings or of `bida.microscopy.likeness`.
+
+    Raises:
+        SettingsError: That of the settings is below the factor.
+    """
+    if prior.method != "guided" or steps_of(settings.steps, prior.method) > 1:
+        return factor
+    if settings.as_factor is None:
+        return finer_factor(factor, alike_distance(stack, factor, seen))
+    if settings.as_factor < factor:
+        raise SettingsError(f"as_factor: must be at least the factor of {factor:g}, got {settings.as_factor:g}")
+    return settings.as_factor
 
 
 def load_masked(weights: str, settings: MaskedSettings) -> MaskedPrior:

@@ -36,10 +36,20 @@ CROP_SIDE = 48  # pixels; at 2x, 4x and 8x 24, 36 and 42 rows are masked
 class MaskedSettings:
     """Every choice of a restoration; see `MaskedSliceInferer`."""
 
-    factor: float | None = option(None, "plane spacing over voxel size, any number from 1 on", "F")
-    spacing_um: float | None = option(None, "voxel size along z of the result, um", "UM", flag="spacing")
+    factor: float | None = option(
+        None, "plane spacing over voxel size, any number from 1 on; default: isotropic voxels", "F"
+    )
+    spacing_um: float | None = option(
+        None, "voxel size along z of the result, um; in place of --factor", "UM", flag="spacing"
+    )
     steps: int | None = option(
         None, "sampling steps; guided: 1, the default, is the mean, more are a draw; diffusion: 16 by default", "N"
+    )
+    as_factor: float | None = option(
+        None,
+        "restore as of planes so many voxels apart, at least the factor, and bring that to the factor; guided in one "
+        "step alone; default: measured on the stack, one more than the factor or above, up to 8",
+        "F",
     )
     fusion: str = option(
         "final",
@@ -70,29 +80,38 @@ class MaskedSettings:
             raise SettingsError(f"factor: must be a number >= 1, got {self.factor}")
         if self.spacing_um is not None and not 0 < self.spacing_um < math.inf:
             raise SettingsError(f"spacing: must be above 0 um, got {self.spacing_um:g}")
+        if self.as_factor is not None and not max(1, self.factor or 1) <= self.as_factor < math.inf:
+            raise SettingsError(
+                f"as_factor: must be at least the factor of {self.factor or 1:g}, got {self.as_factor:g}"
+            )
         counts = {} if self.steps is None else {"steps": self.steps}
         check_sampling(self.fusion, self.eta, self.seed, **counts, batch_size=self.batch_size)
         check_tile(self.tile, self.overlap)
 
     def factor_for(self, stack: Stack) -> float:
-        """Return the factor for a stack.
+        """Return the factor for a stack: as asked for, or that of voxels as long along z as pixels are.
 
         Raises:
-            SettingsError: Neither or both of factor and spacing are given, or the spacing does not make planes.
+            SettingsError: Both factor and spacing are given, or the spacing, or that of the pixels, makes no planes.
         """
-        if (self.factor is None) == (self.spacing_um is None):
+        if self.factor is not None and self.spacing_um is not None:
             raise SettingsError(
-                f"factor: either it or the spacing must be given, got {self.factor} and {self.spacing_um}"
+                f"factor: it or the spacing must be given, not both, got {self.factor:g} and {self.spacing_um:g}"
             )
         if self.factor is not None:
             return float(self.factor)
-        assert self.spacing_um is not None
-        if self.spacing_um > stack.spacing_um[0]:
+        z, *sides = stack.spacing_um
+        if self.spacing_um is not None and self.spacing_um > z:
             raise SettingsError(
                 f"{stack.path}: the spacing must be above 0 and at most that of the planes, "
-                f"{stack.spacing_um[0]:g} um, got {self.spacing_um:g}"
+                f"{z:g} um, got {self.spacing_um:g}"
             )
-        return stack.spacing_um[0] / self.spacing_um
+        if self.spacing_um is None and not min(sides) < z:
+            raise SettingsError(
+                f"{stack.path}: planes must be farther apart than pixels to be brought to isotropic voxels, got {z:g} "
+                f"and {min(sides):g} um; give --factor, or --voxel-um where the file's sizes are wrong"
+            )
+        return z / (min(sides) if self.spacing_um is None else self.spacing_um)
 
 
 def check_sampling(fusion: str, eta: float, seed: int, **counts: int) -> None:

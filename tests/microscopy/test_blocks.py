@@ -44,6 +44,7 @@ CASES = [
     ("guided", "final", {}),
     ("guided", "single-yz", {"steps": 2, "eta": 0.5}),
     ("guided", "final", {"factor": 2.5, "blur": True}),
+    ("guided", "final", {"factor": 2.5, "as_factor": 4.0}),
     ("diffusion", "final", {"steps": 2, "eta": 1.0}),
     ("msunet", "single-xz", {"factor": 1.5}),
     ("e2e", "final", {"factor": 4.0}),

@@ -107,9 +107,11 @@ def test_interpolation(method, m, factor):
 def test_factor_or_spacing():
     assert MaskedSettings(spacing_um=2.4).factor_for(stack()) == pytest.approx(2.5)
     assert MaskedSettings(factor=3).factor_for(stack()) == 3
+    assert MaskedSettings().factor_for(replace(stack(), spacing_um=(6.0, 2.0, 2.4))) == 3  # isotropic voxels
+    with pytest.raises(SettingsError, match=r"must be farther apart than pixels .* got 2 and 2 um; give --factor"):
+        MaskedSettings().factor_for(large())
     for settings, message in [
-        (MaskedSettings(), "either it or the spacing"),
-        (MaskedSettings(factor=2, spacing_um=3.0), "either it or the spacing"),
+        (MaskedSettings(factor=2, spacing_um=3.0), "factor: it or the spacing must be given, not both, got 2 and 3"),
         (MaskedSettings(spacing_um=7.0), "at most that of the planes, 6 um, got 7"),
     ]:
         with pytest.raises(SettingsError, match=message):

@@ -273,3 +273,29 @@ def test_the_mean_of_a_guided_network_has_no_noise_and_its_draws_have():
     draws = [restore(guided(), y, steps=4, seed=seed) for seed in (0, 5)]
     assert not torch.equal(*draws)
     assert not torch.equal(draws[0][:, 0], restore(guided(), y.flip(1), steps=4)[:, 1])  # noise of its own each
+
+
+@pytest.mark.parametrize("factor, finer", [(2.0, 3), (2.5, 4), (3.0, 6)])
+def test_a_finer_restoration_is_brought_to_the_factor(factor, finer):
+    given = planes()
+    whole = restore(NETWORKS["guided"], given, float(finer), steps=1)[0]
+    found = restore(NETWORKS["guided"], given, factor, steps=1, as_factor=finer)[0]
+    grid = StackGrid(M, factor)
+    assert found.shape == (C, grid.voxels, Y, X)
+    places = np.arange(grid.voxels) * finer / factor
+    expected = np.apply_along_axis(lambda column: np.interp(places, np.arange(len(column)), column), 1, whole.numpy())
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert torch.equal(found[:, grid.rows], given[0][:, grid.on_grid])
+    assert torch.equal(restore(NETWORKS["guided"], given, factor, steps=1, as_factor=factor)[0],
+                       restore(NETWORKS["guided"], given, factor, steps=1)[0])  # fmt: skip
+
+
+@pytest.mark.parametrize("network, steps", [("v", 3), ("guided", 3), ("msunet", 1)])
+def test_only_the_mean_is_restored_finer(network, steps):
+    with pytest.raises(SettingsError, match="as_factor: must be left out but for guided weights in one step, got 4"):
+        restore(NETWORKS[network], planes(), steps=steps, as_factor=4)
+
+
+def test_a_coarser_restoration_is_refused():
+    with pytest.raises(SettingsError, match=r"as_factor: must be at least the factor of 3, got 2\.5"):
+        MaskedSliceInferer(3, as_factor=2.5)

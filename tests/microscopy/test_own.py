@@ -175,6 +175,10 @@ def test_isotropy_is_asked_of_all_channels_and_answered_once():
     assert list(found) == ["a", "b"] and found["a"].isotropic
     assert told.startswith("isotropy: no, z differs from x and y by ") and "in b, the worst of 2 channels" in told
     assert "make them alike" in told
+    data[1] = 100 + rng.normal(size=data[1].shape) + np.linspace(0, 30, 24)[:, None, None]
+    data[1, 9:12] *= 0.5
+    told = asked(Stack(data, (1.0, 1.0, 1.0), ("a", "b"), "made.tif"))[1]
+    assert told.startswith("isotropy: no") and told.endswith("; brightness jumps at plane 9, 12, counted from 0")
     assert asked(Stack(data[:1], (1.0, 1.0, 1.0), ("a",), "made.tif"))[1].startswith("isotropy: yes, z differs")
     assert "cannot be told: every axis must have 16 voxels" in asked(stack(planes=9))[1]
 
@@ -191,6 +195,8 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
     assert record["training"]["steps"] > 0 and record["training"]["held_back"] == [2, 6]
     assert record["weights_sha256"] == sha256(kept) and record["weights"] == "none"
     assert set(record["self_check"]["channels"]) == {"a", "b"}
+    # planes have as little in common as pixels of two blocks, three apart: one more than the factor; so for the check
+    assert record["settings"]["as_factor"] == record["self_check"]["factor"] == 5
     assert np.array_equal(read_stack(out).data[:, ::4], stack(channels=2).data)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ome.json", "a.ome.pt", "a.ome.tif", "made.ome.tif"]
 
@@ -202,6 +208,8 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
         (["--model", str(kept), "--eta", "0.5", "--overwrite"], "which has no use for it in one step, got 0.5"),
         (["--model", str(kept), "--minutes", "1", "--overwrite"], "must be a file of its own, not --model"),
         (["--model", "none"], "give --overwrite"),
+        (["--as-factor", "3", "--overwrite"], "as_factor: must be at least the factor of 4, got 3"),
+        (["--as-factor", "5", "--steps", "3", "--overwrite"], "which has no use for it in 3 steps, got 5"),
     ):
         assert main([*words, str(out), *options]) == 2
         assert message in capsys.readouterr().err

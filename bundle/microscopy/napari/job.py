@@ -85,7 +85,7 @@ class Job:
         from bida.io.released import released_path
         from bida.microscopy.isotropy import asked
         from bida.microscopy.own import OwnTraining, train_on_stack
-        from bida.microscopy.restore import inferer_of, load_masked, restore_stack
+        from bida.microscopy.restore import fitting_factor, inferer_of, load_masked, restore_stack
         from bida.microscopy.selfcheck import checked, verdict
 
         prior = load_masked(str(released_path(SHIPPED)), self.settings)
@@ -94,8 +94,9 @@ class Job:
         if self.minutes:
             train_on_stack(prior, self.stack, OwnTraining(self.minutes), report=self.trained)
         self.step(0, "comparing with interpolation")
-        check = checked(self.stack, prior, self.settings, self.factor)
-        inferer = inferer_of(self.settings, self.factor)
+        made_at = fitting_factor(self.stack, prior, self.settings, self.factor)
+        check = checked(self.stack, prior, self.settings, made_at)
+        inferer = inferer_of(self.settings, self.factor, made_at)
         inferer.progress = self.restored
         self.step(0, "restoring")
         stack = restore_stack(self.stack, prior, inferer, weights=check.weights if check else None)
