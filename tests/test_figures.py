@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import ROOT, load_benchmark
 
@@ -43,6 +45,33 @@ def test_the_tables_are_those_of_the_evaluation(
     text = (ROOT / file).read_text(encoding="utf-8")
     for name in names:
         assert tables.replaced(ROOT / file, text, name, found[name]) == text, name
+
+
+@pytest.fixture(scope="module")
+def masked_tables() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")  # it takes from its neighbour there how tables are put into a page
+        yield load_benchmark("masked_tables")
+
+
+def test_the_tables_of_stacks_are_those_of_their_evaluation(masked_tables: ModuleType) -> None:
+    page = ROOT / "docs" / "microscopy.md"
+    rows, text = pd.read_csv(ROOT / "docs" / "microscopy.csv"), page.read_text(encoding="utf-8")
+    assert set(rows["stack"]) == set(masked_tables.STACKS)
+    for name in masked_tables.STACKS:
+        assert masked_tables.replaced(page, text, name, masked_tables.table(rows, name)) == text, name
+
+
+def test_a_cell_is_the_mean_over_seeds_and_their_deviation(masked_tables: ModuleType) -> None:
+    def row(method: str, seed: int, value: float) -> tuple[str, int, str, int, str, str, float]:
+        return "brain", 4, method, seed, "3D", "psnr", value
+
+    rows = pd.DataFrame(
+        [row("draw", 0, 20.0), row("draw", 1, 20.5), row("draw", 2, 21.0), row("linear", 0, 19.125)],
+        columns=masked_tables.COLUMNS,
+    )
+    cells = [line.split(" | ")[:2] for line in masked_tables.table(rows, "brain").splitlines()[2:]]
+    assert cells == [["| 4x `linear`", "19.12"], ["| 4x `draw`", "20.50 ± 0.5"]]
 
 
 def test_a_short_row_is_the_mean_of_the_animals(tables: ModuleType) -> None:
