@@ -3,7 +3,7 @@
     python benchmarks/noisy.py gain TRUTH ... [--before TREE] [--known] [--selfsr] [--csv gain.csv]
     python benchmarks/noisy.py lesions TRUTH ... [--before TREE] [--rounds 2] [--csv lesions.csv]
     python benchmarks/noisy.py kept TRUTH ... [--rounds 2] [--csv kept.csv]
-    python benchmarks/noisy.py coverage TRUTH ... [--fit] [--write models/model.pt]
+    python benchmarks/noisy.py coverage TRUTH ... [--csv coverage.csv] [--fit] [--write models/model.pt]
 
 TRUTH are isotropic volumes, in whose tissue (`bida.physics.rician.tissue`) results are compared with the volume itself,
 without the noise that its slices get (Rician, each slice its own; SNR: mean in tissue over sigma of one slice). TREE is
@@ -323,8 +323,11 @@ def coverage(arguments: argparse.Namespace, work: Path) -> None:
     prior.set_uncertainty(1.0, 0.0, drawn=False)
     bare = work / "bare.pt"  # gives what the network tells, which any of them can be put to
     save_weights(prior, bare)
-    rows, cells = Rows(COVERAGE), dict[str, Interval]()
+    rows, cells = Rows(COVERAGE, arguments.csv), dict[str, Interval]()
     for truth, factor, snr in conditions(arguments, work):
+        key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr)}
+        if rows.has(**key) and not arguments.fit:
+            continue
         scan = thick_scan(truth, truth.data, factor, noise_of(truth, factor, snr), work / "slices.nii.gz")
         settings = Settings.of(like=str(truth.path), model=str(bare), dtype=arguments.dtype)
         result = restore(scan.path, settings)
@@ -337,9 +340,10 @@ def coverage(arguments: argparse.Namespace, work: Path) -> None:
         mean, told = (ras(values, result.affine)[0][truth.inside] for values in (result.data, result.std))
         cell = Interval(np.abs(mean - truth.data[truth.inside]) / unit, told / unit, float(meta["noise"]) / unit)
         cells[f"{truth.name} {factor:g}x {snr_name(snr)}"] = cell
-        key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr)}
-        rows.add(key | {"held": cell.held(*stored)})
-    shares = {name: cell.held(*stored) for name, cell in cells.items()}
+        if not rows.has(**key):
+            rows.add(key | {"held": cell.held(*stored)})
+    held = rows.frame()
+    shares = {f"{row.volume} {row.factor:g}x {row.snr}": row.held for row in held.itertuples()}
     print(f"\n{numbers(stored)}: a 90% interval, {Z90} of the map, holds {spread(shares)}")
     if not arguments.fit:
         return

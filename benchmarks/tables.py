@@ -1,20 +1,16 @@
-"""Write the figures of an evaluation into Markdown files, between the markers evaluation and volumes, as it has them.
+"""Write the figures of docs/ into the pages of this repository, between markers named for the tables: no arguments.
 
-bida evaluate --data DATA/mouse-rtg4510 --out evaluation --jobs 2
-python benchmarks/tables.py evaluation/results.csv models/MODEL_CARD.md docs/results.md
+    python benchmarks/tables.py
 
-Figures of heads go between the markers heads, of the CSV files of several data sets, one after the other, and the few
-of both that a newcomer sees between the markers short, of the mice's results and the heads':
-
-python benchmarks/tables.py --heads rminc/results.csv sigma/results.csv -- docs/results.md
-python benchmarks/tables.py --short docs/evaluation/results.csv docs/evaluation/heads.csv -- README.md
+The files are those that `benchmarks/figures.py` makes.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from page_tables import of_benchmarks
 
 from bida.experiment.methods import METHODS, TRUTH, label_of
 from bida.experiment.report.tables import limits
@@ -35,46 +31,39 @@ COLUMNS = (  # metric, region, decimals, heading
 OF_HEADS = (
     ("psnr", "tissue", 2, "PSNR in tissue, dB"),
     ("ssim", "tissue", 3, "SSIM in tissue"),
+    ("cdsc", "builtin", 3, "cDSC"),
     ("bricks", "", 2, "brick index"),
     ("cpu_seconds", "", 0, "CPU seconds"),
 )
+OF_SECOND_STRIPPER = (("cdsc", "seg4", 3, "cDSC, seg4"), ("hd95", "seg4", 2, "HD95, mm"))
+PAGES = ("README.md", "models/MODEL_CARD.md", "docs/results.md", "docs/prior.md", "docs/several.md")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="?", help="results.csv of bida evaluate")
-    parser.add_argument("files", type=Path, nargs="+", help="Markdown files with the markers")
-    parser.add_argument("--heads", type=Path, nargs="+", help="results.csv of each data set of heads, instead")
-    parser.add_argument("--short", type=Path, nargs=2, help="results.csv of mice and of heads, instead")
-    arguments = parser.parse_args()
-    files = list(filter(None, (arguments.results, *arguments.files)))
-    if arguments.heads:
-        content = {
-            "heads": tables(summarise([row for file in arguments.heads for row in read_results(file)]), OF_HEADS)
-        }
-    elif arguments.short:
-        content = {"short": short(*(summarise(read_results(file)) for file in arguments.short))}
-    elif arguments.results is None:
-        parser.error("results: a results.csv must be named, or --heads or --short")
-    else:
-        files.remove(arguments.results)
-        content = of_mice(summarise(read_results(arguments.results)))
-    for file in files:
+def write_pages(root: Path) -> None:
+    """Write the tables into every page of a checkout that has their markers."""
+    content = contents(root / "docs")
+    for file in (root / page for page in PAGES):
         text = file.read_text(encoding="utf-8")
-        asked = [name for name in content if MARKERS[0].format(name=name) in text] or list(content)
-        for name in asked:
-            text = replaced(file, text, name, content[name])
+        for name in content:
+            if MARKERS[0].format(name=name) in text:
+                text = replaced(file, text, name, content[name])
         file.write_text(text, encoding="utf-8")
 
 
-def of_mice(summary: dict) -> dict[str, str]:
-    """Return what goes between the markers of an evaluation's figures, by their names."""
-    content = {}
-    if any(cell["metric"] == "psnr" for cell in summary["cells"]):
-        content["evaluation"] = tables(summary)
-    if summary["structures"]:
-        content["volumes"] = volumes(summary)
-    return content
+def contents(docs: Path) -> dict[str, str]:
+    """Return what goes between the markers of each name, of the files in docs."""
+    mice, heads, structures = (
+        summarise(read_results(docs / "evaluation" / f"{name}.csv")) for name in ("results", "heads", "volumes")
+    )
+    second = docs / "evaluation" / "heads_seg4.csv"
+    return {
+        "evaluation": tables(mice),
+        "heads": tables(heads, OF_HEADS),
+        **({"second": tables(summarise(read_results(second)), OF_SECOND_STRIPPER)} if second.exists() else {}),
+        "volumes": volumes(structures),
+        "short": short(mice, heads),
+        **of_benchmarks(docs),
+    }
 
 
 def short(mice: dict, heads: dict) -> str:
@@ -155,4 +144,4 @@ def entry(mean: float, sd: float | None, decimals: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write_pages(Path(__file__).resolve().parent.parent)
