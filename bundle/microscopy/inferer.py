@@ -335,12 +335,12 @@ def acquired(y: Tensor, grid: StackGrid) -> MaskedRows:
 
 def resampled(volume: Tensor, step: float, voxels: int) -> Tensor:
     """Return a stack [C, Z, Y, X] at voxels 0, step, 2 step ... along z, by linear interpolation, [C, voxels, Y, X]."""
-    place = torch.arange(voxels, dtype=torch.float64, device=volume.device) * step
+    place = torch.arange(voxels, dtype=torch.float64) * step  # here: not every device has float64
     near = place.round()
     place = torch.where((place - near).abs() <= ROUNDING * near.clamp(min=1), near, place)
     below = place.floor().clamp(max=volume.shape[1] - 1)
     share = (place - below).to(volume)[:, None, None]
-    lower = below.long()
+    lower = below.long().to(volume.device)
     upper = (lower + 1).clamp(max=volume.shape[1] - 1)
     return volume.index_select(1, lower) * (1 - share) + volume.index_select(1, upper) * share
 
