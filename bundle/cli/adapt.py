@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bida.cli.options import MACHINE, PLAN, STEPS, add_settings, preset_option, settings_of
 from bida.errors import SettingsError
+from bida.io.checkpoints import discard_used
 from bida.io.claim import claimed
-from bida.io.files import check_exists, check_output, discard_used
+from bida.io.files import check_exists, check_output
 from bida.io.released import weights_file
 from bida.mri.settings import AUTO_MINUTES, Settings
 from bida.progress import adapt_progress, say

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from bida.cli.many import add_many_options, refuse, run_many
 from bida.cli.options import PLAN, SCANS, add_settings, check_outputs, preset_option, settings_of
 from bida.errors import SettingsError
+from bida.io.checkpoints import discard_used
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, discard, discard_used, make_folder, recorded, result_path, sidecar_path, stem
+from bida.io.files import check_output, discard, make_folder, recorded, result_path, sidecar_path, stem
 from bida.io.find import SCANS as SUFFIXES
 from bida.mri.settings import EVERY, Settings
 from bida.options import options_of

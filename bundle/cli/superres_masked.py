@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bida.cli.masked_options import OF_GRID, OF_STACKS, STACK, frames_option, masked_options, masked_settings, unused_by
 from bida.cli.options import add_settings
 from bida.errors import SettingsError
+from bida.io.checkpoints import discard_used
 from bida.io.claim import claimed, will_write
-from bida.io.files import check_output, discard_used, sidecar_path, write_json
+from bida.io.files import check_output, sidecar_path, write_json
 from bida.io.released import released_path
 from bida.microscopy.settings import (
     FROM_NOTHING,

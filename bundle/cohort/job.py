@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bida.errors import BidaError, ScanError
+from bida.io.checkpoints import discard_used
 from bida.io.claim import claimed
-from bida.io.files import atomic, check_output, discard, discard_used, make_folder, stem
+from bida.io.files import atomic, check_output, discard, make_folder, stem
 from bida.mri import same
 from bida.mri.same import record_of
 from bida.mri.settings import Settings

@@ -126,20 +126,6 @@ def discard(path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def discard_used(checkpoint: str | Path, output: str | Path) -> None:
-    """Remove the checkpoint of a training for a time that was killed when its output was written; a newer one stays.
-
-    Raises:
-        WeightsError: It is damaged.
-    """
-    times = [os.stat(one).st_mtime_ns for one in (checkpoint, output) if os.path.isfile(one)]
-    if len(times) == 2 and times[0] <= times[1]:
-        from bida.io.weights import read_checkpoint  # torch, where there is one
-
-        if "made_from" in read_checkpoint(checkpoint):  # and no other program's
-            discard(checkpoint)
-
-
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, moved to `path` when the block ends well, else removed.

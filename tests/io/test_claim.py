@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bida.errors import ScanError, SettingsError
-from bida.io import claim, files
+from bida.io import checkpoints, claim, files
 from bida.io.claim import claimed, lock_path, scratch, undisturbed
 from bida.io.files import atomic, recorded, write_json
 from bida.io.nifti import write_volume
@@ -237,14 +237,14 @@ def test_checkpoint_of_a_run_that_was_killed_at_its_very_end_goes(tmp_path: Path
     torch.save({"made_from": "", "step": 1}, own)
     torch.save({"state_dict": {}}, foreign)  # of another program
     for checkpoint in (own, foreign):
-        files.discard_used(checkpoint, output)  # it was cut off
+        checkpoints.discard_used(checkpoint, output)  # it was cut off
     output.touch()
     os.utime(output, (0, 0))
-    files.discard_used(own, output)  # a result of an earlier run
+    checkpoints.discard_used(own, output)  # a result of an earlier run
     assert own.exists() and foreign.exists()
     os.utime(output)
     for checkpoint in (own, foreign):
-        files.discard_used(checkpoint, output)
+        checkpoints.discard_used(checkpoint, output)
     assert not own.exists() and foreign.exists()
 
 
