@@ -92,7 +92,7 @@ def unpromising(check: SelfCheck | None, slices: Sequence[Measurement], settings
 
     if check is None:
         return "the slices are too small or too empty for a self-check, which would tell whether that helps"
-    if check.weight == 0 and check.familiarity == 0:
+    if check.familiarity == 0:
         return "the slices hold hardly more than noise"
     if check.familiarity >= KNOWN:
         return "the priors know such scans, on which hardly anything is gained"

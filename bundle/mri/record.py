@@ -111,6 +111,8 @@ def verdict(check: Mapping[str, Any] | None, several: bool = False) -> str | Non
         if round(check["better_db"], 1) < BETTER_DB:
             return "on these scans: no better than interpolation of one of them; look at the result"
         return f"on these scans: {check['better_db']:.1f} dB better than interpolation of the best one, by their slices"
+    if check["weight"] > 0 and check.get("familiarity") == 0:
+        return "on this scan: its slices hold hardly more than noise, which is smoothed; nothing more can be promised"
     if check["weight"] > 0 and round(check["better_db"], 1) >= BETTER_DB:
         return f"on this scan: {check['better_db']:.1f} dB better than interpolation, by its own slices"
     return "on this scan: no better than interpolation; the result is interpolation made to agree with the slices"

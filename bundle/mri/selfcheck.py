@@ -145,10 +145,11 @@ def check_of(
         parts: how many of them each way of making them thick has.
         plane, slices: see `SelfCheck`.
         kind: of the scan, see `bida.mri.familiarity`.
-        mere_noise: whether the slices hold hardly more than noise, which tells nothing of anatomy.
+        mere_noise: whether the slices hold hardly more than noise: nothing is promised then, since to smooth it is no
+            sign of anatomy, but the weight stays: interpolation would keep all of the noise.
     """
     weight = best_weight(errors.rr, errors.xr)
-    if mere_noise or errors.gain_db(weight) < WORTHWHILE_DB:
+    if errors.gain_db(weight) < WORTHWHILE_DB:
         weight = 0.0
     gain, better = errors.gain_db(1.0), errors.better_db(weight, parts)
     known = 0.0 if mere_noise else familiarity(gain, kind)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import inferer_of
 
+import bida
 from bida.diffusion.leaning import best_weight
 from bida.diffusion.schedule import cosine_alpha_bar
 from bida.mri.familiarity import USUAL_DB, familiarity, is_mere_noise, kind_of_scan
@@ -23,10 +24,15 @@ from bida.mri.selfcheck import (
     window,
 )
 from bida.mri.settings import Settings
+from bida.mri.synthetic_brain import synthetic_brain
 from bida.physics.consistency import TISSUE, interpolated
 from bida.physics.geometry import SliceGeometry
+from bida.physics.grid import AxisGrid, resampled_affine
 from bida.physics.guide import guide
+from bida.physics.interpolation import cubic
 from bida.physics.operators import SliceOperator
+from bida.physics.rician import tissue
+from bida.physics.simulate import simulate_slices
 
 GEOMETRY = SliceGeometry(1, 12, 0.75, 0.75, 60, 0.15)
 
@@ -288,5 +294,19 @@ def test_noise_is_no_anatomy_whatever_is_gained_by_smoothing_it():
     assert is_mere_noise(torch.full((4, 4), -1.0), 0.1)
     errors = Errors(*(torch.tensor([v, v]) for v in (4.0, 1.0, 2.0, 4.0)))
     found = check_of(errors, [1, 1], "coronal", 1, "head", mere_noise=True)
-    assert (found.weight, found.familiarity, found.better_db) == (0, 0, 0)
-    assert verdict(found.record()).startswith("on this scan: no better than interpolation")
+    assert (found.familiarity, found.better_db) == (0, 0)
+    assert found.weight == check_of(errors, [1, 1], "coronal", 1, "head").weight > 0, "interpolation keeps the noise"
+    assert verdict(found.record()).startswith("on this scan: its slices hold hardly more than noise")
+
+
+@pytest.mark.slow
+def test_anatomy_under_strong_noise_comes_out_better_than_by_interpolation() -> None:
+    truth, affine = synthetic_brain(0.25)
+    slices, geometry = simulate_slices(truth, 0.25, 1, 2.5, snr=2.5)
+    grids = [AxisGrid(size, 0.25) for size in truth.shape]
+    grids[1] = AxisGrid(geometry.slices, geometry.slice_spacing_mm)
+    found = bida.superres(slices, affine=resampled_affine(affine, truth.shape, (0.25,) * 3, grids), n4=False)
+    inside = tissue(truth, 1)
+    errors = [float(np.square(one - truth)[inside].mean()) for one in (found.data, cubic(slices, geometry))]
+    assert found.record["self_check"]["familiarity"] == 0, "the case that was taken for noise alone"
+    assert errors[0] < 0.7 * errors[1]
