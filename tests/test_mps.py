@@ -56,6 +56,7 @@ def off_by(share, index):
 
 
 def refuse(parts):
+    """Fail as PyTorch does where mps lacks an operator."""
     raise NotImplementedError("The operator 'aten::x' is not\nimplemented for the MPS device")
 
 

@@ -254,14 +254,20 @@ def test_ctrl_c_at_the_terminal_does_so_too(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("unfinished*"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.3, 1.0])
-def test_ctrl_c_while_processes_start_is_one_traceback(tmp_path: Path, seconds: float) -> None:
+def starting(tmp_path: Path, seconds: float) -> tuple[subprocess.Popen[str], list[int]]:
+    """Return a run, alone in its group, so long after its processes began to start, and these."""
     process, _ = run_script(tmp_path, start_new_session=True)
     while not (begun := children_of(process.pid)):
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(seconds)
+    return process, begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_ctrl_c_while_processes_start_is_one_traceback(tmp_path: Path, seconds: float) -> None:
+    process, begun = starting(tmp_path, seconds)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in said and said.count("Traceback") == 1, said
@@ -271,11 +277,7 @@ def test_ctrl_c_while_processes_start_is_one_traceback(tmp_path: Path, seconds: 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
 def test_an_end_while_processes_start_is_no_traceback(tmp_path: Path, seconds: float) -> None:
-    process, _ = run_script(tmp_path, start_new_session=True)
-    while not (begun := children_of(process.pid)):
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(seconds)
+    process, begun = starting(tmp_path, seconds)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert "Traceback" not in said and process.returncode == 128 + signal.SIGTERM, said
