@@ -92,6 +92,8 @@ def parsed(file: Path) -> Any:
         ScanError: brukerapi is not installed, or the file is missing or damaged.
     """
     parse = parser(file)
+    if not file.is_file():
+        raise ScanError(f"{file}: a reconstruction must have its parameters, got none; copy the study again")
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
         if max((int(count) for count in _REPEATED.findall(text)), default=0) > _MOST_VALUES:

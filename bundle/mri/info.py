@@ -80,7 +80,7 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         "slices": f"{geometry.slices}, {geometry.slice_spacing_mm:.4g} mm apart, {geometry.thickness_mm:.4g} mm thick "
         f"({meta.thickness_from})"
         + (f", {len(geometry.missing)} of them without a measurement" if geometry.missing else ""),
-        "factor": f"{geometry.factor:.4g}",
+        "factor": f"{geometry.factor:.4g}, the slice spacing over the voxel size of the result",
         "noise": noise_line(meta.noise_level),
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
         f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",

@@ -46,7 +46,7 @@ def information_combined(scans: Sequence[str], settings: Settings, checking: boo
     rows += [
         ("result", f"{' x '.join(str(grid.voxels) for grid in first.grids)} voxels of "
          f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in first.grids)} mm (R, A, S)"),
-        ("planes sampled", ", ".join(dict.fromkeys(plane for plane, *_ in passes(measurement.axes)))),
+        ("restored in", f"{', '.join(dict.fromkeys(plane for plane, *_ in passes(measurement.axes)))} planes"),
         *(("note", note) for note in (*first.warnings, *joined.notes)),
     ]  # fmt: skip
     return "\n".join(["combined", *(f"  {name:<18}  {text}" for name, text in rows)])

@@ -90,7 +90,7 @@ def check_warnings(settings: Settings, check: Mapping[str, Any] | None, several:
         return []
     if check is None:
         return ["the slices are too small or too empty for a self-check: compare the result with interpolation"]
-    if several or check["familiarity"] >= UNFAMILIAR:
+    if several or round(check["familiarity"], 2) >= UNFAMILIAR:  # as it is shown
         return []
     return [
         "the scan is unlike what the priors know: look at the result, and adapt the priors to it (superres --adapt "

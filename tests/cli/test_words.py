@@ -36,13 +36,13 @@ def test_info_of_a_folder_in_words_and_as_json(
     bad.write_text("no image")
     assert main(["info", str(tmp_path), "--json", "--no-n4", "--self-check", "--thickness", "0.6"]) == 1
     first, second = json.loads(capsys.readouterr().out)
-    assert (first["scan"], first["factor"]) == (str(scan), "5")
+    assert (first["scan"], first["factor"]) == (str(scan), "5, the slice spacing over the voxel size of the result")
     assert first["slices"] == "5, 0.75 mm apart, 0.6 mm thick (--thickness)"
     assert first["notes"] and "self_check" in first
     assert second["scan"] == str(bad) and second["error"].startswith(f"{bad}: ")
     assert main(["info", str(tmp_path), "--no-n4"]) == 1
     plan, failed = capsys.readouterr().out.split("\n\n")
-    assert plan.startswith(f"{scan}\n") and "  factor              5\n" in plan
+    assert plan.startswith(f"{scan}\n") and "  factor              5, the slice spacing over the voxel size of the result\n" in plan
     assert failed.startswith(f"failed: {bad}: ") and failed.count("\n") == 1
     assert main(["info", str(scan), "--json", "--no-n4"]) == 0
     assert [one["scan"] for one in json.loads(capsys.readouterr().out)] == [str(scan)]

@@ -306,7 +306,7 @@ def uneven(folder: Path) -> None:
     ("damage", "pieces"),
     [
         (cut_pixels, ("2dseq", "must be 8640 bytes, got 8638", "copy")),
-        (lost("visu_pars"), ("visu_pars",)),
+        (lost("visu_pars"), ("visu_pars: a reconstruction must have its parameters, got none",)),
         (lost("2dseq"), ("reconstructed",)),
         (uneven, ("evenly spaced", "frame 4")),
         (with_visu(VisuCoreUnits="( 2, 65 )\n<ppm> <mm>"), ("VisuCoreUnits must be mm, got mm, ppm",)),

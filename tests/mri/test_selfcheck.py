@@ -169,7 +169,8 @@ def test_the_verdict_is_one_sentence_with_one_number(weight, better, said):
 def test_a_scan_on_which_less_than_half_of_the_usual_is_gained_is_warned_of():
     strange = SelfCheck(-0.5, 0.0, 0.0, "coronal", 4, -0.7, 0.02)
     assert "unlike what the priors know" in check_warnings(Settings(), strange.record())[0]
-    assert not check_warnings(Settings(), replace(strange, familiarity=0.5).record())
+    assert check_warnings(Settings(), replace(strange, familiarity=0.494).record())
+    assert not check_warnings(Settings(), replace(strange, familiarity=0.496).record())  # it is shown as 0.50
     assert not check_warnings(Settings(), strange.record(), several=True)  # the usual gain is that of one scan
     assert "too small or too empty" in check_warnings(Settings(), None)[0]
 
