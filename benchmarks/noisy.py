@@ -20,9 +20,11 @@ the slices with and without, of one noise, and tells which share of the contrast
 than 10 voxels away from them: root mean square over the contrast.
 `kept` shows what noise that is kept costs and saves: for several shares of it (`bida.physics.consistency.KEPT_LEAST`)
 the gain, and the contrast that comes back of the lesions of each radius, beside cubic interpolation's.
-`coverage` tells which share of the tissue's voxels has an error within 1.645 of the uncertainty of the mean; with --fit
-also with the scale, the floor and the part of the noise that bring it nearest to 90% for every volume, factor and SNR,
-which --write stores with the weights: fit them on animals for tuning alone.
+`coverage` tells which share of the tissue's voxels has an error within 1.645 of the uncertainty of the mean. A volume's
+own noise is counted: of its variance, estimated as a scan's, what slices of that factor do not show, 1 - 1 / factor, is
+added to that of the map (held), or is not (plain). With --fit it gives instead the scale, the floor and the part of the
+noise that bring the share nearest to 90% for every volume, factor and SNR where there is no self-check to tell, which
+--write stores with the weights: fit them on animals for tuning alone.
 """
 
 from __future__ import annotations
@@ -85,11 +87,13 @@ from bida.io.files import sidecar_path, stem
 from bida.io.nifti import ras
 from bida.io.weights import save_weights
 from bida.mri.pipeline import restore
+from bida.mri.result import Result
 from bida.mri.run import way_of
 from bida.mri.settings import Settings
 from bida.physics import consistency
 from bida.physics.grid import AXES
 from bida.physics.interpolation import cubic
+from bida.physics.noise_level import estimate_noise
 
 CONTRAST = 0.35  # of lesions, over the tissue's mean
 SHARES = (0.3, 0.55, 0.75, 0.9, 1.0)  # of the noise that is kept
@@ -318,40 +322,57 @@ def kept_share(arguments: argparse.Namespace, truth: Truth, share: float | None,
 
 
 def coverage(arguments: argparse.Namespace, work: Path) -> None:
+    if arguments.fit:
+        fit_uncertainty(arguments, work)
+        return
+    rows = Rows(COVERAGE, arguments.csv)
+    for truth, factor, snr in conditions(arguments, work):
+        key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr)}
+        if rows.has(**key):
+            continue
+        scan = thick_scan(truth, truth.data, factor, noise_of(truth, factor, snr), work / "slices.nii.gz")
+        result = told(scan, arguments, arguments.model)
+        mean, std = (ras(values, result.affine)[0][truth.inside] for values in (result.data, result.std))
+        level = estimate_noise(truth.data, truth.axis)
+        own = 0.0 if level is None else level.sigma
+        error, unseen = np.abs(mean - truth.data[truth.inside]), own * math.sqrt(1 - 1 / factor)
+        held, plain = (float(np.mean(error <= Z90 * np.hypot(std, noise))) for noise in (unseen, 0.0))
+        rows.add(key | {"held": held, "plain": plain, "own_noise": own / float(truth.data[truth.inside].mean())})
+    found = rows.frame()
+    shares = {f"{row.volume} {row.factor:g}x {row.snr}": row.held for row in found.itertuples()}
+    print(f"\na 90% interval, {Z90} of the map, holds {spread(shares)}")
+
+
+def told(scan: ThickScan, arguments: argparse.Namespace, model: str | Path | None, **options: Any) -> Result:
+    """Restore a scan on its truth's grid by weights that tell their error."""
+    settings = Settings.of(like=str(scan.truth), model=model and str(model), dtype=arguments.dtype, **options)
+    result = restore(scan.path, settings)
+    if result.std is None:
+        raise SystemExit(f"--model: the weights must tell the error of the mean, got {model}; give others")
+    return result
+
+
+def fit_uncertainty(arguments: argparse.Namespace, work: Path) -> None:
+    """Print, and write, the numbers of `PlanePrior.uncertainty`, by which errors are told without a self-check."""
     prior = load_prior(prior_of(arguments.model), arguments.model, torch.device("cpu"), "float32")
     stored = tuple(float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise"))
     prior.set_uncertainty(1.0, 0.0, drawn=False)
     bare = work / "bare.pt"  # gives what the network tells, which any of them can be put to
     save_weights(prior, bare)
-    rows, cells = Rows(COVERAGE, arguments.csv), dict[str, Interval]()
+    cells = dict[str, Interval]()
     for truth, factor, snr in conditions(arguments, work):
-        key = {"volume": truth.name, "factor": factor, "snr": snr_name(snr)}
-        if rows.has(**key) and not arguments.fit:
-            continue
         scan = thick_scan(truth, truth.data, factor, noise_of(truth, factor, snr), work / "slices.nii.gz")
+        result = told(scan, arguments, bare, self_check=False)
         settings = Settings.of(like=str(truth.path), model=str(bare), dtype=arguments.dtype)
-        result = restore(scan.path, settings)
-        if result.std is None:
-            raise SystemExit(
-                f"--model: the weights must tell the error of the mean, got {arguments.model}; give others"
-            )
         meta = way_of(settings, prior.stride).there(scan.path)[0].meta
         unit = (meta["intensity_high"] - meta["intensity_low"]) / 2
-        mean, told = (ras(values, result.affine)[0][truth.inside] for values in (result.data, result.std))
-        cell = Interval(np.abs(mean - truth.data[truth.inside]) / unit, told / unit, float(meta["noise"]) / unit)
+        mean, std = (ras(values, result.affine)[0][truth.inside] for values in (result.data, result.std))
+        cell = Interval(np.abs(mean - truth.data[truth.inside]) / unit, std / unit, float(meta["noise"]) / unit)
         cells[f"{truth.name} {factor:g}x {snr_name(snr)}"] = cell
-        if not rows.has(**key):
-            rows.add(key | {"held": cell.held(*stored)})
-    held = rows.frame()
-    shares = {f"{row.volume} {row.factor:g}x {row.snr}": row.held for row in held.itertuples()}
-    print(f"\n{numbers(stored)}: a 90% interval, {Z90} of the map, holds {spread(shares)}")
-    if not arguments.fit:
-        return
     best = fitted(list(cells.values()))
-    shares = {name: cell.held(*best) for name, cell in cells.items()}
-    print(f"{numbers(best)} make it {spread(shares)}")
-    for name, share in shares.items():
-        print(f"{name}: with them {share:.1%}")
+    for values in (stored, best):
+        shares = {name: cell.held(*values) for name, cell in cells.items()}
+        print(f"{numbers(values)}: a 90% interval, {Z90} of the map, holds {spread(shares)}")
     if arguments.write:
         prior.set_uncertainty(best[0], best[1], drawn=False, noise=best[2])
         save_weights(prior, arguments.write)

@@ -17,7 +17,7 @@ LESIONS = {"volume": "", "factor": "g", "snr": "", "round": "", "method": "", "r
            "recovered": ".3f", "far": ".5f", "noise": ".3f"}  # fmt: skip
 KEPT = {"volume": "", "factor": "g", "snr": "", "kept": "", "gain": "+.2f", "radius_4.5": ".2f", "radius_3": ".2f",
         "radius_2": ".2f", "radius_1.5": ".2f", "radius_1": ".2f"}  # fmt: skip
-COVERAGE = {"volume": "", "factor": "g", "snr": "", "held": ".3f"}
+COVERAGE = {"volume": "", "factor": "g", "snr": "", "held": ".3f", "plain": ".3f", "own_noise": ".3f"}
 
 
 class Rows:

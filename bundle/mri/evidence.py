@@ -12,13 +12,13 @@ from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition
-from bida.mri.selfcheck import SelfCheck
+from bida.mri.selfcheck import Restored, SelfCheck
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import TISSUE
 from bida.physics.grid import NORMAL
 
 Padding = Sequence[tuple[int, int]]
-Restore = Callable[["Evidence", str], Tensor]
+Restore = Callable[["Evidence", str], Restored]
 
 
 @dataclass(frozen=True)

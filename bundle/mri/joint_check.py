@@ -13,13 +13,13 @@ from bida.mri.evidence import Evidence, Restore
 from bida.mri.familiarity import is_mere_noise, kind_of_scan
 from bida.mri.selfcheck import (
     Errors,
+    Restored,
     SelfCheck,
     check_of,
     chosen_indices,
     denoised,
     plane_across,
     slice_geometry,
-    sums_over_slices,
     window,
 )
 from bida.mri.settings import SamplerOptions
@@ -67,9 +67,8 @@ def several_check(
         count += len(chosen)
     if not parts:
         return None
-    joined = Errors(*(torch.cat(rows) for rows in zip(*((e.xx, e.rr, e.xr, e.cc) for e in parts))))
     sizes = [len(one.xx) for one in parts]
-    return check_of(joined, sizes, "+".join(planes), count, kind_of_scan(scans[0].y), noisy)
+    return check_of(Errors.joined(parts), sizes, "+".join(planes), count, kind_of_scan(scans[0].y), noisy)
 
 
 def layouts(
@@ -120,7 +119,7 @@ def stack_errors(
     """
     if any(geometry.slices < 2 for geometry, _ in layout):
         return None
-    inside = (truth > TISSUE).to(truth.dtype)
+    inside = truth > TISSUE
     located, interpolations = [], []
     for number, (geometry, noise) in enumerate(layout):
         thick = SliceOperator.build(geometry).forward(truth)
@@ -132,6 +131,7 @@ def stack_errors(
         interpolations.append(truth - cubic(thick, geometry))
     stack = make(located, stride, 1)
     g = stack.cropped(stack.reference(stack.noise_of(SamplerOptions())))
-    x, r = truth - g, stack.cropped(restore(stack, plane_across(axis))) - g
+    volume, told = restore(stack, plane_across(axis))
+    added = Restored(stack.cropped(volume) - g, None if told is None else stack.cropped(told))
     c = min(interpolations, key=lambda one: float((inside * one.square()).sum()))
-    return Errors(*(sums_over_slices(inside * a, b, axis) for a, b in ((x, x), (r, r), (x, r), (c, c))))
+    return Errors.of(truth - g, added, c, inside, axis)

@@ -16,7 +16,7 @@ from bida.diffusion.sampling import DDNM, Condition, NoisyScan
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT, content
 from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
-from bida.mri.selfcheck import SelfCheck, self_check
+from bida.mri.selfcheck import Restored, SelfCheck, self_check
 from bida.mri.settings import SamplerOptions
 from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
@@ -190,7 +190,7 @@ class Measurement(Evidence):
     def self_check(self, network: SlicePrior, restore: Restore, noise: float) -> SelfCheck | None:
         """Return what `bida.mri.selfcheck.self_check` finds."""
 
-        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Tensor:
+        def restored(thick: Tensor, own: SliceGeometry, plane: str) -> Restored:
             return restore(Measurement(thick, own, noise=noise), plane)
 
         return self_check(self.inside(), self.geometry, network, restored, noise)

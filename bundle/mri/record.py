@@ -57,7 +57,7 @@ def describe(
         "grid_ras": [asdict(grid) for grid in meta.grids],
         "noise": meta.noise_level,
         "data_consistency": meta.residuals,
-        **uncertainty_of(prior, settings.is_mean),
+        **uncertainty_of(prior, settings.is_mean, meta.self_check),
         "adapted": adapted,
         "self_check": meta.self_check,
         "verdict": verdict(meta.self_check, scans is not None),
@@ -71,11 +71,21 @@ def describe(
     }
 
 
-def uncertainty_of(prior: PlanePrior, mean: bool) -> dict[str, float]:
-    """Return the numbers of `PlanePrior.uncertainty` that count in a run."""
+def uncertainty_of(prior: PlanePrior, mean: bool, check: Mapping[str, Any] | None) -> dict[str, str | float]:
+    """Return what the uncertainty of a run is made by.
+
+    Args:
+        prior: whose numbers count (`PlanePrior.uncertainty`) where the scan's own slices did not tell.
+        mean: whether it is that of the mean in one step.
+        check: what the self-check found.
+    """
+    scale = None if check is None else check["spread_scale"]
+    if mean and scale is not None:
+        return {"uncertainty_from": "self-check", "uncertainty_scale": scale}
+    found: dict[str, str | float] = {"uncertainty_from": "weights"}
     parts = ("scale", "floor", "noise") if mean else ("scale", "floor")
     name = "spread" if mean else "uncertainty"
-    return {f"uncertainty_{part}": round(float(getattr(prior, f"{name}_{part}")), 4) for part in parts}
+    return found | {f"uncertainty_{part}": round(float(getattr(prior, f"{name}_{part}")), 4) for part in parts}
 
 
 def check_warnings(settings: Settings, check: Mapping[str, Any] | None, several: bool = False) -> list[str]:

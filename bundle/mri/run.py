@@ -149,10 +149,14 @@ def finished(
     if found.std is not None:
         unit = (meta.intensity_range[1] - meta.intensity_range[0]) / 2
         noise = part.scan.noise_of(settings) * unit
+        scale = None if found.check is None else found.check.spread_scale  # measured on this very scan
         told = draws.moments.std if settings.samples > 1 else spread_of(found.std.cpu(), image, records, settings.like)
         std, most = np.empty(told.shape, np.float32), np.ptp(draws.moments.mean)  # no error is larger than the range
         for one, made in zip(told, std):
-            wide = prior.uncertainty(one.astype(np.float64), unit, drawn=not settings.is_mean, noise=noise)
+            if scale is None:
+                wide = prior.uncertainty(one.astype(np.float64), unit, drawn=not settings.is_mean, noise=noise)
+            else:
+                wide = scale * one
             made[:] = np.minimum(wide, most)
         del told, found
     meta = replace(meta, warnings=(*meta.warnings, *part.notes, *ready.notes))

@@ -18,7 +18,7 @@ from bida.errors import SettingsError
 from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.evidence import Evidence, Leftover
 from bida.mri.moments import Moments, mean_of
-from bida.mri.selfcheck import SelfCheck, averaged_weight
+from bida.mri.selfcheck import Restored, SelfCheck, averaged_weight
 from bida.mri.settings import SamplerOptions
 from bida.physics.grid import axis_within
 
@@ -179,7 +179,7 @@ class BiplanarSampler:
             if shares is not None:
                 x = scan.agreeing(x)
             del volumes
-            spread = mean_of([one.square_() for one in told], shares).sqrt_() if told else None
+            spread = root_mean_square(told, shares)
             told.clear()
             if reference is not None and averaged < 1:
                 away = (x - reference).mul_(1 - averaged)  # of the prior's result, which may be right
@@ -193,11 +193,11 @@ class BiplanarSampler:
         if not self.options.self_check:
             return None
 
-        def restored(thick: Evidence, plane: str) -> Tensor:
-            moments = Moments()
-            for volumes in self.sampled(thick, network, (plane,)):
+        def restored(thick: Evidence, plane: str) -> Restored:
+            moments, told = Moments(), list[Tensor]()
+            for volumes in self.sampled(thick, network, (plane,), told=told):
                 moments.add(mean_of(volumes))
-            return moments.mean
+            return Restored(moments.mean, root_mean_square(told))
 
         return scan.self_check(network, restored, scan.noise_of(self.options))
 
@@ -253,3 +253,13 @@ class BiplanarSampler:
             if draw + 1 == chain.runs:  # what takes memory goes before the result is taken on
                 del views, denoisers, states, denoise, held, seen, one
             yield [volumes.pop(0) for _ in range(len(volumes))]
+
+
+def root_mean_square(told: Sequence[Tensor], shares: Sequence[Tensor] | None = None) -> Tensor | None:
+    """Return the root mean square of deviations [R, A, S], each voxel by shares where they are given, in their memory.
+
+    Args:
+        told: Of each view; none where nothing is told.
+        shares: Of each view, see `bida.mri.evidence.Evidence.shares`.
+    """
+    return mean_of([one.square_() for one in told], shares).sqrt_() if told else None

@@ -145,6 +145,7 @@ def test_the_mean_comes_with_how_large_its_error_is(make_scan):
     load_weights(prior)
     expected = [float(getattr(prior, f"spread_{part}")) for part in ("scale", "floor", "noise")]
     assert numbers == pytest.approx(expected, abs=1e-4) and numbers[0] > 1
+    assert result.record["uncertainty_from"] == "weights"  # the self-check is off
     assert superres(path, model="0.1", **FAST).std is None  # weights that tell none
     shaded = superres(path, **{**FAST, "n4": True})
     assert shaded.std.shape == shaded.data.shape

@@ -13,9 +13,14 @@ from bida.mri.familiarity import USUAL_DB, familiarity, is_mere_noise, kind_of_s
 from bida.mri.measurement import Measurement
 from bida.mri.record import check_warnings, verdict
 from bida.mri.selfcheck import (
+    ACROSS,
+    LEAST_VOXELS,
     SLICES,
+    Z90,
     Errors,
+    Restored,
     SelfCheck,
+    Voxels,
     averaged_weight,
     check_of,
     chosen_indices,
@@ -69,13 +74,19 @@ class BlockPrior(FlatPrior):
         return x0, (x - math.sqrt(ab) * x0) / math.sqrt(1 - ab)
 
 
+def thickened(y):
+    """Return what the self-check makes of slices of `GEOMETRY`, along both axes, and how it lies."""
+    own = [slice_geometry(GEOMETRY, axis, truth_of(y).shape[axis]) for axis in (0, 2)]
+    return [(SliceOperator.build(one).forward(truth_of(y)), one) for one in own]
+
+
 def truth_of(y):
     return window(y[:, chosen_indices(y, 1)], 1, 8)
 
 
 def test_a_prior_that_knows_the_truth_gets_all_the_weight():
     y = scan()
-    check = self_check(y, GEOMETRY, FlatPrior(), lambda thick, own, plane: truth_of(y))
+    check = self_check(y, GEOMETRY, FlatPrior(), lambda thick, own, plane: Restored(truth_of(y)))
     assert check.weight == 1
     assert check.gain_db > 60 and check.gain_shrunk_db == check.gain_db
     assert check.plane == "coronal" and check.slices == SLICES
@@ -86,7 +97,7 @@ def test_a_prior_that_paints_noise_gets_none():
 
     def painting(thick, own, plane):
         A = SliceOperator.build(own)
-        return A.project(guide(thick, own) + 0.5 * noise, thick)
+        return Restored(A.project(guide(thick, own) + 0.5 * noise, thick))
 
     check = self_check(scan(), GEOMETRY, FlatPrior(), painting)
     assert check.gain_db < -1
@@ -100,7 +111,8 @@ def test_half_of_the_way_is_found():
 
     def noisy(thick, own, plane):
         reference = guide(thick, own)
-        return truth_of(y) + (truth_of(y) - reference)[truth_of(y) > TISSUE].square().mean().sqrt() * noise
+        size = (truth_of(y) - reference)[truth_of(y) > TISSUE].square().mean().sqrt()
+        return Restored(truth_of(y) + size * noise)
 
     check = self_check(y, GEOMETRY, FlatPrior(), noisy)
     assert check.weight == pytest.approx(0.5, abs=0.05)
@@ -112,7 +124,11 @@ def test_half_of_the_way_is_found():
 def test_a_prior_that_hardly_gains_is_not_worth_a_risk(share, weight):
     """Of the way to the truth it goes 0.4% or 1%: 0.03 or 0.09 dB, without any risk here."""
     y = scan()
-    check = self_check(y, GEOMETRY, FlatPrior(), lambda thick, own, plane: guide(thick, own).lerp(truth_of(y), share))
+
+    def nearer(thick, own, plane):
+        return Restored(guide(thick, own).lerp(truth_of(y), share))
+
+    check = self_check(y, GEOMETRY, FlatPrior(), nearer)
     assert check.weight == pytest.approx(weight)
     assert check.gain_db == pytest.approx(-20 * math.log10(1 - share), rel=0.01)
     assert check.gain_shrunk_db == pytest.approx(weight * check.gain_db, abs=1e-6)
@@ -184,7 +200,7 @@ def test_what_is_promised_of_a_noisy_scan_is_without_its_noise():
 
     def perfect(thick, own, plane):
         shown.append(thick)
-        return window(clean[:, chosen_indices(noisy, 1)], 1, 8)
+        return Restored(window(clean[:, chosen_indices(noisy, 1)], 1, 8))
 
     check = self_check(noisy, geometry, FlatPrior(), perfect, noise=0.1)
     assert check.weight > 0.8 and check.better_db > 5
@@ -285,6 +301,39 @@ def test_familiarity_is_the_gain_over_that_of_the_kind():
     errors = Errors(*(torch.tensor([v, v]) for v in (4.0, 1.0, 2.0, 4.0)))  # |x - r|^2 = 1: 6 dB below |x - g|^2
     found = check_of(errors, [1, 1], "coronal", 1, "head")
     assert found.familiarity == pytest.approx(20 * math.log10(2) / USUAL_DB["head"])
+
+
+def test_what_is_told_of_errors_is_scaled_so_that_nine_of_ten_lie_within():
+    draw = torch.Generator().manual_seed(0)
+    told = 0.5 + torch.rand(20_000, generator=draw)
+    lacking, added = 3 * told * torch.randn(20_000, generator=draw), torch.zeros(20_000)
+    voxels = Voxels(lacking, added, told)
+    assert voxels.scale(1.0) == pytest.approx(3.0 * ACROSS, rel=0.03)
+    # of a result that is half the guide, half of what is told counts, and half of how far the prior went away from it
+    half = Voxels(lacking, 2 * told, told)
+    within = (lacking - told).abs() <= Z90 * half.scale(0.5) / ACROSS * torch.hypot(told / 2, told)
+    assert float(within.float().mean()) == pytest.approx(0.9, abs=0.001)
+    assert Voxels(*(part[: LEAST_VOXELS - 1] for part in voxels)).scale(1.0) is None
+    assert Voxels(lacking, added, torch.zeros(20_000)).scale(1.0) is None  # nowhere was the network asked
+
+
+def test_the_slices_of_the_scan_tell_how_large_its_errors_are():
+    """A network that tells half or twice of an error is put right, and one that tells none has no scale."""
+    y = scan()
+
+    def told(deviation):
+        def restore(thick, own, plane):
+            volume = guide(thick, own).lerp(truth_of(y), 0.5)
+            return Restored(volume, None if deviation is None else torch.full_like(volume, deviation))
+
+        found = self_check(y, GEOMETRY, FlatPrior(), restore)
+        assert found.weight == 1
+        return found.spread_scale
+
+    assert told(None) is None
+    errors = torch.cat([(0.5 * (truth_of(y) - guide(thick, own)))[truth_of(y) > TISSUE] for thick, own in thickened(y)])
+    assert told(0.2) == pytest.approx(float(errors.abs().quantile(0.9)) / 0.2 / Z90 * ACROSS, rel=1e-4)
+    assert told(0.05) == pytest.approx(4 * told(0.2), rel=1e-4)
 
 
 def test_noise_is_no_anatomy_whatever_is_gained_by_smoothing_it():
