@@ -13,17 +13,15 @@ build/bench/command.csv and .md.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from measure import machine, write_tables
+from measure import Used, in_process, machine, write_tables
 from same_bytes import HERE, environment_of
 
 FACTOR = 5.0
@@ -60,17 +58,17 @@ def main() -> None:
         scans += [(f"made, {n}^3", sphere(n, arguments.factor, work), None) for n in arguments.made]
         rows = []
         for title, scan, truth in scans:
-            found: dict[str, list[tuple[float, float, float]]] = {what: [] for what in trees}
+            found: dict[str, list[Used]] = {what: [] for what in trees}
             scores: dict[str, float | None] = {}
             for _ in range(arguments.runs):
                 for what, environment in environments.items():
                     out = work / f"{what}.nii.gz"
                     words = [str(scan), str(out), "--overwrite", "--steps", "1", *arguments.options.split()]
-                    found[what].append(measured(words, environment, work))
+                    found[what].append(in_process([sys.executable, "-c", MAIN, "superres", *words], environment, work))
                     scores[what] = None if truth is None else psnr(truth, out)
             for what, runs in found.items():
                 wall, cpu, gib = zip(*runs)
-                ratios = [one[1] / before[1] for one, before in zip(runs, found["before"])]
+                ratios = [one.cpu_s / before.cpu_s for one, before in zip(runs, found["before"])]
                 rows.append(
                     {
                         "scan": title,
@@ -84,20 +82,6 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
         print(write_tables(rows, "command", f"{machine(torch.device('cpu'))}, {arguments.threads} threads."))
-
-
-def measured(words: list[str], environment: dict[str, str], work: Path) -> tuple[float, float, float]:
-    """Return seconds, CPU seconds and largest memory, GiB, of a command in a process of its own."""
-    start = time.perf_counter()
-    with (work / "log.txt").open("w") as log:
-        run = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "superres", *words], env=environment, cwd=work, stdout=log, stderr=log
-        )
-        _, status, usage = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
-    if run.returncode:
-        raise SystemExit(f"{' '.join(words)}: ended with {run.returncode}: {(work / 'log.txt').read_text()[-500:]}")
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def thick(truth: Path, factor: float, snr: float | None, work: Path, environment: dict[str, str]) -> Path:

@@ -19,7 +19,8 @@ from noisy_tables import BEFORE, BEFORE_1, OWN
 # of clean scans, by factor and axes: dB above least squares of all and above the best scan alone
 ASKED = {(5.0, "A+S"): (0.7, 2.0), (5.0, "R+A+S"): (0.3, 3.5), (2.5, "A+S"): (0.3, 0.3), (2.5, "R+A+S"): (0.3, 0.3)}
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-FILES = {"gain": "noise.csv", "lesions": "lesions.csv", "coverage": "coverage.csv", "several": "several.csv"}
+FILES = {"gain": "noise.csv", "lesions": "lesions.csv", "coverage": "coverage.csv", "several": "several.csv",
+         "volumes": "evaluation/volumes.csv"}  # fmt: skip
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def demands(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, bool]]:
         where = f"{row.volume} {row.factor:g}x {row.snr}"
         yield f"{where}: a 90% interval holds 85-95%", f"{row.held:.1%}", bool(0.85 <= row.held <= 0.95)
     yield from of_several(tables["several"])
+    yield from of_volumes(tables["volumes"])
 
 
 def of_noise(rows: pd.DataFrame) -> Iterator[tuple[str, str, bool]]:
@@ -90,6 +92,23 @@ def of_several(rows: pd.DataFrame) -> Iterator[tuple[str, str, bool]]:
         ):
             above = row[OWN] - row[other]
             yield f"{where}: at least {asked:g} dB above {label}", f"{above:+.2f}", above >= asked
+
+
+def of_volumes(rows: pd.DataFrame) -> Iterator[tuple[str, str, bool]]:
+    """Yield the demands on volumes of structures: the mean of |bias| over those above 2 mm^3, %."""
+    found = rows[rows.metric == "structure_volume"].pivot_table("value", ["factor", "method", "region"], "subject")
+    truth = found.xs("hr", level="method").groupby("region").first()
+    large = truth.index[truth.mean(axis=1) > 2]
+    for factor in sorted(set(rows.factor.dropna()), reverse=True):
+        bias = {}
+        for method in ("bida", "cubic", "selfsr"):
+            share = found.loc[factor, method].reindex(large).fillna(0) / truth.loc[large] - 1
+            bias[method] = 100 * float(share.mean(axis=1).abs().mean())
+        told = f"{bias['bida']:.2f}% for {bias['cubic']:.2f}% and {bias['selfsr']:.2f}%"
+        least = bias["bida"] <= min(bias.values())
+        yield f"volumes of structures, {factor:g}x: bias below that of cubic and selfsr", told, least
+        if factor == 5:
+            yield "volumes of structures, 5x: bias at most 3%", f"{bias['bida']:.2f}%", bias["bida"] <= 3
 
 
 def is_mouse(volume: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +58,30 @@ def timed(run: Callable[[], object], runs: int, dtype: torch.dtype, device: torc
         cpu.append(time.process_time() - used)
         rates.append(matmul_gflops(dtype, device))
     return Timing(wall, float(np.median(cpu)), float(np.median(rates)), peak_gib(device))
+
+
+class Used(NamedTuple):
+    """What a process took: seconds by the clock, of the CPU, user and system, and its largest memory, GiB."""
+
+    seconds: float
+    cpu_s: float
+    peak_gib: float
+
+
+def in_process(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> Used:
+    """Run a command in a process of its own, in a folder.
+
+    Raises:
+        subprocess.CalledProcessError: It ended with another code than 0; what it printed is the output.
+    """
+    start, log = time.perf_counter(), folder / "log.txt"
+    with log.open("w") as file:
+        run = subprocess.Popen(words, env=dict(environment), cwd=folder, stdout=file, stderr=file)
+        _, status, usage = os.wait4(run.pid, 0)
+    run.returncode = os.waitstatus_to_exitcode(status)
+    if run.returncode:
+        raise subprocess.CalledProcessError(run.returncode, words, log.read_text())
+    return Used(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
 def matmul_gflops(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:

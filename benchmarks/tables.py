@@ -14,7 +14,7 @@ from page_tables import of_benchmarks
 
 from bida.experiment.methods import METHODS, TRUTH, label_of
 from bida.experiment.report.tables import limits
-from bida.experiment.results import condition_of, conditions_of, read_results
+from bida.experiment.results import Condition, condition_of, conditions_of, read_results
 from bida.experiment.summary import summarise
 
 MARKERS = "<!-- {name}: begin -->\n", "<!-- {name}: end -->"
@@ -36,6 +36,7 @@ OF_HEADS = (
     ("cpu_seconds", "", 0, "CPU seconds"),
 )
 OF_SECOND_STRIPPER = (("cdsc", "seg4", 3, "cDSC, seg4"), ("hd95", "seg4", 2, "HD95, mm"))
+LARGE_MM3 = 2.0  # of structures whose bias is judged: of smaller ones a voxel is a share
 PAGES = ("README.md", "models/MODEL_CARD.md", "docs/results.md", "docs/prior.md", "docs/several.md")
 
 
@@ -113,21 +114,32 @@ def tables(summary: dict, columns: Sequence[tuple[str, str, int, str]] = COLUMNS
 
 
 def volumes(summary: dict) -> str:
-    """Return the errors of structure volumes against those on the truth: a row a method, a column a factor."""
+    """Return errors and bias of structure volumes against those on the truth: a row a method, columns a factor."""
+    bias = structure_bias(summary)
     found = {
         (entry["method"], condition_of(entry)): entry
         for entry in summary["structures"]
         if entry["against"] == TRUTH and not entry["structure"]
     }
     conditions = conditions_of(summary["conditions"])
-    lines = ["| | " + " | ".join(map(str, conditions)) + " |"]
-    lines += ["| --- |" + " --- |" * len(conditions)]
+    heads = [f"{condition}: {what}" for condition in conditions for what in ("single errors", "bias")]
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for method in dict.fromkeys(name for name, _ in found):
-        cells = [found.get((method, condition)) for condition in conditions]
-        lines.append(
-            f"| {label_of(method)} | " + " | ".join("" if cell is None else error(cell) for cell in cells) + " |"
-        )
+        cells = []
+        for condition in conditions:
+            cell = found.get((method, condition))
+            cells += ["", ""] if cell is None else [error(cell), f"{bias[method, condition]:.2f}%"]
+        lines.append(f"| {label_of(method)} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def structure_bias(summary: dict) -> dict[tuple[str, Condition], float]:
+    """Return the mean of |bias| over structures above `LARGE_MM3`, %, by method and condition."""
+    found = dict[tuple[str, Condition], list[float]]()
+    for entry in summary["structures"]:
+        if entry["against"] == TRUTH and entry["structure"] and entry["reference_mm3"] > LARGE_MM3:
+            found.setdefault((entry["method"], condition_of(entry)), []).append(abs(entry["bias_percent"]))
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 def error(cell: dict) -> str:
