@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.mri.evidence import Evidence, Restore
@@ -15,15 +14,15 @@ from bida.mri.selfcheck import (
     Errors,
     Restored,
     SelfCheck,
+    Slices,
     check_of,
     chosen_indices,
-    denoised,
     plane_across,
     slice_geometry,
     window,
 )
 from bida.mri.settings import SamplerOptions
-from bida.physics.consistency import TISSUE, cubic
+from bida.physics.consistency import cubic
 from bida.physics.geometry import SliceGeometry
 from bida.physics.joint import LocatedScan
 from bida.physics.operators import SliceOperator
@@ -57,13 +56,13 @@ def several_check(
             continue
         index = torch.tensor(chosen, device=scan.y.device)
         sharp = window(scan.y.index_select(axis, index), axis, network.stride)
-        truth = sharp if scan.noise <= 0 else denoised(sharp, axis, scan.noise)
-        for layout in layouts([(one.geometry, one.noise) for one in scans], axis, truth.shape):
-            errors = stack_errors(truth, layout, axis, network.stride, restore, make)
+        slices = Slices.of(sharp, axis, scan.noise)
+        for layout in layouts([(one.geometry, one.noise) for one in scans], axis, sharp.shape):
+            errors = stack_errors(slices, layout, network.stride, restore, make)
             if errors is not None:
                 parts.append(errors)
         planes.append(plane_across(axis))
-        noisy = noisy and is_mere_noise(truth, scan.noise)
+        noisy = noisy and is_mere_noise(slices.truth, scan.noise)
         count += len(chosen)
     if not parts:
         return None
@@ -103,14 +102,13 @@ def layouts(
 
 
 def stack_errors(
-    truth: Tensor, layout: Sequence[tuple[SliceGeometry, float]], axis: int, stride: int, restore: Restore, make: Join
+    slices: Slices, layout: Sequence[tuple[SliceGeometry, float]], stride: int, restore: Restore, make: Join
 ) -> Errors | None:
     """Make a stack of sharp slices thick as scans are laid on it, restore it, and return the errors.
 
     Args:
-        truth: sharp slices [R, A, S], stacked along an axis.
+        slices: sharp ones, stacked along an axis.
         layout: geometry and noise of each scan.
-        axis: see above.
         stride: the network's.
         restore, make: see `several_check`.
 
@@ -119,8 +117,8 @@ def stack_errors(
     """
     if any(geometry.slices < 2 for geometry, _ in layout):
         return None
-    inside = truth > TISSUE
     located, interpolations = [], []
+    truth = slices.truth
     for number, (geometry, noise) in enumerate(layout):
         thick = SliceOperator.build(geometry).forward(truth)
         if noise > 0:
@@ -128,10 +126,10 @@ def stack_errors(
             thick = thick + noise * torch.from_numpy(drawn).to(thick)
         scale = np.diag([*[geometry.voxel_mm] * 3, 1.0])
         located.append(LocatedScan(thick, geometry, scale, noise))
-        interpolations.append(truth - cubic(thick, geometry))
+        interpolations.append(cubic(thick, geometry))
     stack = make(located, stride, 1)
     g = stack.cropped(stack.reference(stack.noise_of(SamplerOptions())))
-    volume, told = restore(stack, plane_across(axis))
-    added = Restored(stack.cropped(volume) - g, None if told is None else stack.cropped(told))
-    c = min(interpolations, key=lambda one: float((inside * one.square()).sum()))
-    return Errors.of(truth - g, added, c, inside, axis)
+    volume, told = restore(stack, plane_across(slices.axis))
+    found = Restored(stack.cropped(volume), None if told is None else stack.cropped(told))
+    c = min(interpolations, key=lambda one: float((slices.inside * (truth - one).square()).sum()))
+    return Errors.of(slices, g, found, c)

@@ -6,7 +6,11 @@ two axes by the scan's own operator, restored, and compared with what physics al
 thick gets as much as a slice of the scan has. Where the prior does not help, the result is drawn towards the
 interpolation g, r' = g + w (r - g), by the weight w that served these slices best, or the larger one that the mean of
 two planes bears (`averaged_weight`), or 0 where that hardly gains. Both g and r agree with the scan, so r' does for any
-w. How far off the restored slices are also tells how many times as large errors are as the network says.
+w.
+
+What is promised is told by the slices with their noise, less its variance: a filter takes detail off, too, which no
+prior would then have to restore. How far off the restored slices are also tells how many times as large errors are as
+the network says.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ Z90 = 1.645  # standard deviations on either side of the mean within which nine 
 # errors across the slices over those within them: of 1 to 1.2 the one that held nearest to nine tenths on three tuning
 # mice, two made heads and a template, at 2.5x and 5x, without noise and at SNR 10 (86-97%)
 ACROSS = 1.1
+TOLD = 0.1  # of the noise's variance: a mean square error below it can't be told from noise
 LEAST_VOXELS = 200  # of tissue, to tell nine tenths of them
 
 
@@ -88,6 +93,32 @@ class SelfCheck:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
+class Slices(NamedTuple):
+    """Sharp slices that are made thick and restored, stacked along an axis, [R, A, S].
+
+    Attributes:
+        truth: without most of their noise.
+        seen: as they are.
+        axis: along which they are stacked.
+        noise: its standard deviation; 0 for none, both are then the same.
+    """
+
+    truth: Tensor
+    seen: Tensor
+    axis: int
+    noise: float
+
+    @classmethod
+    def of(cls, seen: Tensor, axis: int, noise: float) -> Slices:
+        """Take slices and the noise that they have."""
+        return cls(denoised(seen, axis, noise) if noise > 0 else seen, seen, axis, max(noise, 0.0))
+
+    @property
+    def inside(self) -> Tensor:
+        """What of them is tissue, of bool: air has nothing to restore, and noise of another kind."""
+        return self.truth > TISSUE
+
+
 class Voxels(NamedTuple):
     """Voxels of tissue in slices that were restored, x the truth, g the guide and r what was restored, [N] each.
 
@@ -130,6 +161,8 @@ class Errors:
         xr: <x - g, r - g>.
         cc: |x - c|^2, c the cubic interpolation that does not agree with the slices.
         voxels: of these slices; None where nothing is told of them.
+        least: of |x - ...|^2 what can be told; None for all.
+        seen: the same of x with its noise, whose variance is taken off; None where x has none.
     """
 
     xx: Tensor
@@ -137,34 +170,54 @@ class Errors:
     xr: Tensor
     cc: Tensor
     voxels: Voxels | None = None
+    least: Tensor | None = None
+    seen: Errors | None = None
 
     @classmethod
-    def of(cls, x: Tensor, restored: Restored, c: Tensor, inside: Tensor, axis: int) -> Errors:
-        """Measure slices that were restored, along an axis.
+    def of(cls, slices: Slices, g: Tensor, restored: Restored, c: Tensor) -> Errors:
+        """Measure slices that were restored.
 
         Args:
-            x: what the guide lacks, x - g, [R, A, S].
-            restored: r - g and what is told of r.
-            c: x - c.
-            inside: tissue, of bool.
-            axis: along which the slices are stacked.
+            slices: what they were.
+            g: the guide, [R, A, S].
+            restored: r and what is told of it.
+            c: cubic interpolation.
         """
-        r, told, within = restored.volume, restored.spread, inside.to(x.dtype)
-        xx, rr, xr, cc = (sums_over_slices(within * a, b, axis) for a, b in ((x, x), (r, r), (x, r), (c, c)))
+        x, r, inside = slices.truth - g, restored.volume - g, slices.inside
+
+        def sums(x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+            pairs = ((x, x), (r, r), (x, r), (c, c))
+            return tuple(sums_over_slices(inside.to(x.dtype) * a, b, slices.axis) for a, b in pairs)
+
+        told = restored.spread
         voxels = None if told is None else Voxels(*(volume[inside].cpu() for volume in (x, r, told)))
-        return cls(xx, rr, xr, cc, voxels)
+        seen = None
+        if slices.noise > 0:
+            xx, rr, xr, cc = sums(slices.seen - g, slices.seen - c)
+            noise = slices.noise**2 * inside.movedim(slices.axis, 0).flatten(1).sum(dim=1).to(xx)
+            seen = cls(xx - noise, rr, xr, cc - noise, least=TOLD * noise)
+        xx, rr, xr, cc = sums(x, slices.truth - c)
+        return cls(xx, rr, xr, cc, voxels=voxels, seen=seen)
 
     @classmethod
     def joined(cls, parts: Sequence[Errors]) -> Errors:
         """Return the errors of all slices of several parts, one part after the other."""
         xx, rr, xr, cc = map(torch.cat, zip(*((one.xx, one.rr, one.xr, one.cc) for one in parts)))
         told = [one.voxels for one in parts if one.voxels is not None]
-        return cls(xx, rr, xr, cc, Voxels(*map(torch.cat, zip(*told))) if len(told) == len(parts) else None)
+        least = [one.least for one in parts if one.least is not None]
+        seen = [one.seen for one in parts if one.seen is not None]
+        voxels = Voxels(*map(torch.cat, zip(*told))) if len(told) == len(parts) else None
+        smallest = torch.cat(least) if len(least) == len(parts) else None
+        return cls(xx, rr, xr, cc, voxels, smallest, cls.joined(seen) if len(seen) == len(parts) else None)
 
     def total(self, weight: float) -> float:
-        """Return the sum of |x - (g + weight (r - g))|^2 over the slices."""
+        """Return the sum of |x - (g + weight (r - g))|^2 over the slices, as far as it can be told."""
         total = self.xx.sum() - 2 * weight * self.xr.sum() + weight**2 * self.rr.sum()
-        return max(float(total), 0.0)  # rounding may leave it below
+        return max(float(total), self.smallest())
+
+    def smallest(self) -> float:
+        """Return the least sum of squares that can be told: rounding, or the noise taken off, may leave it below."""
+        return 0.0 if self.least is None else float(self.least.sum())
 
     def gain_db(self, weight: float) -> float:
         """Return the PSNR of g + weight (r - g) less that of g, dB; 0 where neither has an error."""
@@ -173,15 +226,17 @@ class Errors:
     def better_db(self, weight: float, parts: Sequence[int]) -> float:
         """Return the PSNR of g + weight (r - g) less that of cubic interpolation, dB, of the part that gains less.
 
-        Along the scan's own axis anatomy may be like that of either of the others.
+        Along the scan's own axis anatomy may be like that of either of the others. It is that of x as it was seen.
 
         Args:
             weight: of r.
             parts: how many slices each part has, one after the other.
         """
-        rows = (part.split(list(parts)) for part in (self.xx, self.rr, self.xr, self.cc))
-        along = [Errors(*part) for part in zip(*rows)]
-        return min(ratio_db(float(one.cc.sum()), one.total(weight)) for one in along)
+        told = self.seen or self
+        least = torch.zeros_like(told.xx) if told.least is None else told.least
+        rows = (part.split(list(parts)) for part in (told.xx, told.rr, told.xr, told.cc, least))
+        along = [Errors(xx, rr, xr, cc, least=least) for xx, rr, xr, cc, least in zip(*rows)]
+        return min(ratio_db(max(float(one.cc.sum()), one.smallest()), one.total(weight)) for one in along)
 
 
 def self_check(
@@ -204,11 +259,11 @@ def self_check(
     if not chosen or min(size for axis, size in enumerate(y.shape) if axis != geometry.axis) < network.stride:
         return None
     sharp = window(y.index_select(geometry.axis, torch.tensor(chosen, device=y.device)), geometry.axis, network.stride)
-    truth = denoised(sharp, geometry.axis, noise) if noise > 0 else sharp
-    errors = measure(truth, geometry, restore, noise)
+    slices = Slices.of(sharp, geometry.axis, noise)
+    errors = measure(slices, geometry, restore)
     if errors is None:
         return None
-    noisy, plane = is_mere_noise(truth, noise), plane_across(geometry.axis)
+    noisy, plane = is_mere_noise(slices.truth, noise), plane_across(geometry.axis)
     return check_of(errors, [len(chosen)] * 2, plane, len(chosen), kind_of_scan(y), noisy)
 
 
@@ -234,20 +289,19 @@ def check_of(
     return SelfCheck(gain, errors.gain_db(weight), weight, plane, slices, known, promised, spread_scale=scale)
 
 
-def measure(truth: Tensor, geometry: SliceGeometry, restore: Restore, noise: float = 0.0) -> Errors | None:
+def measure(slices: Slices, geometry: SliceGeometry, restore: Restore) -> Errors | None:
     """Make sharp slices thick along each of their two axes, restore them, and return the errors.
 
     Args:
-        truth: slices [R, A, S], stacked along ``geometry.axis``, without most of their noise.
+        slices: sharp ones, stacked along ``geometry.axis``.
         geometry: how thick slices lie.
         restore: see `self_check`.
-        noise: see `self_check`.
 
     Returns:
         The errors; None where an axis is too short for two thick slices.
     """
     parts: list[Errors] = []
-    inside = truth > TISSUE  # air has nothing to restore, and noise of another kind
+    truth, noise = slices.truth, slices.noise
     for axis in (axis for axis in range(3) if axis != geometry.axis):
         own = slice_geometry(geometry, axis, truth.shape[axis])
         if own.slices < 2:
@@ -257,9 +311,8 @@ def measure(truth: Tensor, geometry: SliceGeometry, restore: Restore, noise: flo
             drawn = np.random.Generator(np.random.Philox(axis)).standard_normal(tuple(thick.shape), dtype=np.float32)
             thick = thick + noise * torch.from_numpy(drawn).to(thick.device)
         reference = interpolated(thick, own, noise)
-        volume, told = restore(thick, own, plane_across(geometry.axis))
-        added = Restored(volume - reference, told)
-        parts.append(Errors.of(truth - reference, added, truth - cubic(thick, own), inside, geometry.axis))
+        found = restore(thick, own, plane_across(geometry.axis))
+        parts.append(Errors.of(slices, reference, found, cubic(thick, own)))
     return Errors.joined(parts)
 
 

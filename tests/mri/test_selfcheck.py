@@ -20,6 +20,7 @@ from bida.mri.selfcheck import (
     Errors,
     Restored,
     SelfCheck,
+    Slices,
     Voxels,
     averaged_weight,
     check_of,
@@ -208,6 +209,23 @@ def test_what_is_promised_of_a_noisy_scan_is_without_its_noise():
     thick = [SliceOperator.build(slice_geometry(geometry, axis, 80)).forward(sharp) for axis in (0, 2)]
     for seen, without in zip(shown, thick):
         assert float((seen - without).std()) == pytest.approx(0.1, rel=0.25)  # as much as a slice of the scan
+
+
+def test_detail_that_a_filter_takes_for_noise_is_not_promised():
+    """The gain is that on the anatomy, whatever a filter leaves of it, and no greater than noise lets one tell."""
+    rng = np.random.default_rng(0)
+
+    def drawn(size):
+        return size * torch.from_numpy(rng.standard_normal((40, 12, 40)).astype(np.float32))
+
+    x, nothing = drawn(0.1), torch.zeros(40, 12, 40)
+    slices = Slices(nothing, x + drawn(0.2), 1, 0.2)  # the filter took all of the anatomy away
+    better = Errors.of(slices, nothing, Restored(x + drawn(0.08)), x + drawn(0.16)).better_db(1.0, [12])
+    assert better == pytest.approx(20 * math.log10(2), abs=0.5)
+    exact = Errors.of(slices, nothing, Restored(x), x + drawn(0.2)).better_db(1.0, [12])
+    assert exact == pytest.approx(10, abs=0.3)
+    quiet = Slices(x, x, 1, 0.0)
+    assert Errors.of(quiet, nothing, Restored(x + drawn(0.01)), x + drawn(0.1)).better_db(1.0, [12]) > 19
 
 
 def test_slices_are_spread_over_those_with_content():
