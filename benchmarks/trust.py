@@ -54,7 +54,7 @@ from bida.mri.moments import Moments
 from bida.mri.pipeline import restore
 from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
-from bida.mri.selfcheck import chosen_indices, measure, plane_across, window
+from bida.mri.selfcheck import Errors, Restore, Restored, Slices, chosen_indices, measure, plane_across, window
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
 from bida.physics.geometry import SliceGeometry
@@ -188,12 +188,12 @@ def thickened(source: Any) -> Any:
     return folder / "thick.nii.gz"
 
 
-def restored_by(sampler: BiplanarSampler, prior: PlanePrior) -> Any:
+def restored_by(sampler: BiplanarSampler, prior: PlanePrior) -> Restore:
     """Return what restores thick slices of one plane, the mean of the sampler's draws."""
 
-    def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> torch.Tensor:
+    def run(thick: torch.Tensor, own: SliceGeometry, plane: str) -> Restored:
         draws = sampler.sampled(Measurement(thick, own), prior, (plane,))
-        return torch.stack([volume for (volume,) in draws]).mean(dim=0)
+        return Restored(torch.stack([volume for (volume,) in draws]).mean(dim=0))
 
     return run
 
@@ -207,6 +207,11 @@ def unseen(scan: Measurement, stride: int) -> torch.Tensor | None:
     return window(left.index_select(axis, torch.tensor(chosen)), axis, stride) if chosen else None
 
 
+def errors_of(sharp: torch.Tensor, geometry: SliceGeometry, run: Restore) -> Errors | None:
+    """Return the errors of slices that are taken to have no noise."""
+    return measure(Slices.of(sharp, geometry.axis, 0.0), geometry, run)
+
+
 def promise(arguments: argparse.Namespace) -> None:
     for name, source in [*scans_of(arguments.data, arguments.scans), *strange(arguments.data)]:
         try:
@@ -216,7 +221,7 @@ def promise(arguments: argparse.Namespace) -> None:
             print(f"{name}: {error}")
             continue
         run = restored_by(sampler, prior)
-        errors = None if sharp is None else measure(sharp, scan.geometry, run)
+        errors = None if sharp is None else errors_of(sharp, scan.geometry, run)
         if check is None or errors is None:
             print(f"{name}: no self-check, or no slice left")
             continue
@@ -312,7 +317,7 @@ def gains(
     Raises:
         SettingsError: an axis is too short for two thick slices.
     """
-    errors = measure(sharp, geometry, restored_by(sampler, prior))
+    errors = errors_of(sharp, geometry, restored_by(sampler, prior))
     if errors is None:
         raise SettingsError(f"--at: two slices must fit, got {geometry.factor:g} on {tuple(sharp.shape)}; lower it")
     return ratio_db(float(errors.cc.sum()), errors.total(1.0)), errors.gain_db(1.0)
@@ -362,7 +367,8 @@ def planes(arguments: argparse.Namespace) -> None:
                     other, sharp.shape[other] // 5, 5 * voxel_mm, 5 * voxel_mm, sharp.shape[other], voxel_mm
                 )
                 thick = SliceOperator.build(own).forward(sharp)
-                wanted, found = sharp - guide(thick, own), run(thick, own, plane_across(axis)) - guide(thick, own)
+                restored = run(thick, own, plane_across(axis)).volume
+                wanted, found = sharp - guide(thick, own), restored - guide(thick, own)
                 gain = 10 * float(torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
                 print(f"{animal.subject} {plane_across(axis)}, thick along {AXES[other]}: {gain:+.2f} dB", flush=True)
 
