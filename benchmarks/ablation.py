@@ -1,4 +1,4 @@
-"""Compare choices of sampling on tuning animals: the table in docs/prior.md.
+"""Compare choices of sampling on tuning animals: the table in docs/development.md.
 
     python benchmarks/ablation.py DATA/mouse-rtg4510 --subjects sub-15 sub-17 sub-24 --out ablation.csv
 

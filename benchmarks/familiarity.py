@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from familiarity_tables import area, of_trained, with_verdicts
 from trust import prepared, strange, thickened
 
 from bida.errors import BidaError
-from bida.mri.familiarity import UNFAMILIAR
 from bida.mri.measurement import Measurement
 from bida.mri.moments import mean_of
 from bida.mri.sampler import BiplanarSampler
@@ -47,7 +47,6 @@ SCANS = {  # of each data set, subjects that nothing was trained on, or some tha
 }
 CONTRASTS = {"own": (False, 1.0), "reversed": (True, 1.0), "gamma 0.5": (False, 0.5), "gamma 2": (False, 2.0)}
 SNRS: tuple[float | None, ...] = (None, 20.0, 10.0)
-TRAINED = {"mouse-rtg4510": ("sub-01", "sub-20"), "rat-bold-pontes": ("sub-01",), "mouse-jax": ("sub-01",)}
 COLUMNS = [
     "scan",
     "kind",
@@ -171,33 +170,12 @@ def on_others(sampler: BiplanarSampler, prior: Any, clean: torch.Tensor, noised:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    rows = pd.read_csv(arguments.csv).dropna(subset=["gain_db", "other_db"])
-    trained = rows[rows.scan.map(is_trained) & (rows.contrast == "own")]
-    print(trained.groupby(["kind", "snr"])[["noise", "gain_db", "other_db"]].mean().round(3))
-    usual = trained.groupby(["kind", "snr"]).other_db.mean()
-    kinds = rows.kind.where(rows.kind != "no animal", "head")
-    expected = np.array([usual[kind, snr] for kind, snr in zip(kinds, rows.snr)])
-    lost = rows.other_db.to_numpy() < 0.5 * expected
-    share = rows.familiarity.to_numpy()
-    print(f"area under the curve {area(-share, lost):.3f}, {lost.sum()} of {len(lost)} lost")
-    told = share < UNFAMILIAR
+    rows = with_verdicts(pd.read_csv(arguments.csv))
+    print(of_trained(rows).groupby(["kind", "snr"])[["noise", "gain_db", "other_db"]].mean().round(3))
+    lost, told = rows.lost.to_numpy(), rows.told.to_numpy()
+    print(f"area under the curve {area(-rows.familiarity.to_numpy(), lost):.3f}, {lost.sum()} of {len(lost)} lost")
     print(f"told unfamiliar: {np.mean(told[lost]):.2f} of the lost, {np.mean(told[~lost]):.2f} of the others")
-    print(rows.assign(lost=lost, expected=expected.round(2))[told != lost].to_string())
-
-
-def is_trained(name: str) -> bool:
-    folder, _, scan = name.partition(" ")
-    return any(scan.startswith(subject) for subject in TRAINED.get(folder, ()))
-
-
-def area(score: np.ndarray, positive: np.ndarray) -> float:
-    """Return the area under the receiver operating characteristic: the chance that a positive one scores higher."""
-    from scipy.stats import rankdata
-
-    ranks, count = rankdata(score), int(positive.sum())
-    if count in (0, len(positive)):
-        return float("nan")
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
+    print(rows[told != lost].round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -154,6 +154,8 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
         Step("skulls", calls(script("skullstrip.py", *(data / name for name in SKULLS), "--csv", out / "skulls.csv",
              "--picture", out / "skulls.png")),
              ((out / "skulls.csv", "skullstrip.csv"), (out / "skulls.png", "skullstrip.png"))),
+        Step("inplane", calls(script("inplane.py", data, "--models", "0.3", WEIGHTS, "--csv", out / "inplane.csv")),
+             ((out / "inplane.csv", "inplane.csv"),)),
         Step("familiarity", calls(script("familiarity.py", "measure", data, "--out", out / "familiarity.csv")),
              ((out / "familiarity.csv", "familiarity.csv"),)),
         Step("pictures", calls(script("gallery.py", DOCS),

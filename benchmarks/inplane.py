@@ -1,10 +1,11 @@
 """What weights gain on slices of scans that nobody trained on, made thick in their own plane, without the self-check.
 
-    python benchmarks/inplane.py DATA --models 0.3 models/model.pt [--factors 2.5 5]
+    python benchmarks/inplane.py DATA --models 0.3 models/model.pt [--factors 2.5 5] [--csv FILE]
 
 Every slice of each scan is made thick along both of its axes; isotropic scans are made thick along A first, as a scan
 of theirs would be. PSNR of the mean in one step over cubic interpolation + projection, dB, in tissue, by the
-prior of one plane. The three last mice are the tuning animals.
+prior of one plane. The three last mice are the tuning animals. Rows that the CSV file has are not measured again, so a
+run that was cut off goes on; remove the file where code or weights have changed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from noisy_tables import Rows
 from trust import at_factor, cut_to_stride, gains, prepared, thickened
 
+COLUMNS = {"scan": "", "factor": "g", "weights": "", "gain": "+.2f"}
 SCANS = {
     "mouse sub-08": ("mouse-rtg4510", "sub-08", "T2w"),
     "mouse sub-14": ("mouse-rtg4510", "sub-14", "T2w"),
@@ -37,16 +40,24 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--models", nargs="+", required=True, help="weights, files or versions")
     parser.add_argument("--factors", nargs="+", type=float, default=[2.5, 5.0])
+    parser.add_argument("--csv", type=Path, help="file of the rows, which goes on where it ended")
     arguments = parser.parse_args()
-    cells = [f"{factor:g}x, {model}" for factor in arguments.factors for model in arguments.models]
-    print(f"| scan | {' | '.join(cells)} |\n|{' --- |' * (len(cells) + 1)}")
+    labels = {model: Path(model).stem if Path(model).suffix == ".pt" else model for model in arguments.models}
+    if len(set(labels.values())) < len(labels):
+        parser.error(f"--models: files must have names of their own, got {' '.join(labels)}; rename them")
+    rows = Rows(COLUMNS, arguments.csv)
     for name, (data_set, subject, suffix) in SCANS.items():
-        path = thickened(sorted((arguments.data / data_set / subject).rglob(f"*_{suffix}.nii.gz"))[0])
-        row = [f"{gain(path, model, at):+.2f}" for at in arguments.factors for model in arguments.models]
-        print(f"| {name} | {' | '.join(row)} |", flush=True)
+        cells = [(model, factor) for factor in arguments.factors for model in arguments.models]
+        cells = [(m, f) for m, f in cells if not rows.has(scan=name, factor=f, weights=labels[m])]
+        if cells:
+            path = thickened(sorted((arguments.data / data_set / subject).rglob(f"*_{suffix}.nii.gz"))[0])
+        for model, factor in cells:
+            found = gain(path, model, factor)
+            rows.add({"scan": name, "factor": factor, "weights": labels[model], "gain": found})
 
 
 def gain(path: Path, model: str, factor: float) -> float:
+    """Return what weights gain on a scan's slices made so many times as thick as voxels, dB."""
     sampler, prior, scan = prepared(path, argparse.Namespace(samples=0, steps=None, model=model))
     sharp = cut_to_stride(scan.inside(), scan.geometry.axis, prior.stride)
     return gains(sampler, prior, sharp, at_factor(scan.geometry, factor))[1]

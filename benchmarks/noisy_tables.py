@@ -31,7 +31,7 @@ class Rows:
     def __init__(self, columns: Mapping[str, str], path: Path | None = None) -> None:
         self.columns, self.path, self.rows = columns, path, list[dict[str, Any]]()
         if path is not None and path.exists():
-            found = pd.read_csv(path, dtype={"snr": str})
+            found = pd.read_csv(path, dtype={"snr": str, "weights": str})
             if set(found.columns) != set(columns):
                 raise SystemExit(f"{path}: columns must be {', '.join(columns)}, got {', '.join(found)}; name another")
             self.rows = found.to_dict("records")

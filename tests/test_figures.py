@@ -38,6 +38,51 @@ def test_every_table_stands_on_a_page_as_the_files_have_it(tables: ModuleType, f
     assert shown == set(found)
 
 
+def test_pages_of_todays_figures_hold_no_other_tables() -> None:
+    for page in ("prior.md", "results.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        outside = re.sub(r"<!-- (\w+): begin -->.*?<!-- \1: end -->", "", text, flags=re.DOTALL)
+        assert re.findall(r"^\|.*", outside, re.MULTILINE) == [], page
+
+
+def test_the_record_says_of_each_section_which_version_it_is_of() -> None:
+    text = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+    top, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert "is a record" in top and "begin -->" not in text
+    for section in sections:
+        assert re.match(r".*\n\n\*(Version|On the way to) 0\.\d.*\*\n", section), section.splitlines()[0]
+
+
+def test_every_part_of_the_figures_is_said_to_be_shown_somewhere() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        figures, page_tables = load_benchmark("figures"), load_benchmark("page_tables")
+    steps = [step.name for step in figures.steps_of(ROOT / "data", ROOT / "build", None)]
+    assert sorted(page_tables.WHERE) == sorted(steps)
+    for shown in page_tables.WHERE.values():
+        for target in re.findall(r"\]\(([^)#]+)", shown):
+            assert (ROOT / "docs" / target).exists(), shown
+
+
+def test_a_gain_is_lost_below_half_of_that_of_scans_trained_on() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        tables = load_benchmark("familiarity_tables")
+    usual = [("mouse-rtg4510 sub-01_T2w", "brain", 2.0), ("rat-bold-pontes sub-01_boldref", "head", 1.0)]
+    others = [("a", "brain", 0.98, 0.499), ("b", "head", 0.51, 0.45), ("c", "no animal", 0.4, 0.49)]
+    rows = pd.DataFrame(
+        [(scan, kind, "own", "clean", 1.0, 1.0, gain) for scan, kind, gain in usual]
+        + [(scan, kind, "own", "clean", share, 1.0, gain) for scan, kind, gain, share in others]
+        + [("d", "head", "own", "clean", 1.0, float("nan"), 1.0)],
+        columns=["scan", "kind", "contrast", "snr", "familiarity", "gain_db", "other_db"],
+    )
+    found = tables.with_verdicts(rows)
+    assert list(found.expected) == [2.0, 1.0, 2.0, 1.0, 1.0]
+    assert list(found.lost) == [False, False, True, False, True]
+    assert list(found.told) == [False, False, False, True, True]  # 0.499 is shown as 0.50
+    assert tables.area(-found.familiarity.to_numpy(), found.lost.to_numpy()) == pytest.approx(4 / 6)
+
+
 @pytest.fixture(scope="module")
 def masked_tables() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:

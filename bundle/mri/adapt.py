@@ -45,7 +45,7 @@ PIXELS = 1 << 16  # of the crops of a step: more bring more to each step, less m
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How to fine-tune; how each was chosen, and on which scans, is in `docs/prior.md`.
+    """How to fine-tune; how each was chosen, and on which scans, is in `docs/development.md`.
 
     Attributes:
         minutes: time to spend.

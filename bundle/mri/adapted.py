@@ -20,7 +20,7 @@ from bida.mri.settings import AUTO, Settings
 from bida.progress import Report
 from bida.provenance import Clock
 
-KNOWN = 0.9  # familiarity from which an adaptation was not found to be worth its time (`docs/prior.md`)
+KNOWN = 0.9  # familiarity from which an adaptation was not found to be worth its time (`docs/development.md`)
 
 
 @dataclass(frozen=True)
