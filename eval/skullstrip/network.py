@@ -45,8 +45,9 @@ def normalise(image: Tensor) -> Tensor:
     values = image[image != 0]
     if values.numel() < 2:
         return torch.zeros_like(image)
-    step = max(1, values.numel() // 1_000_000)  # torch.quantile takes 16 million values at most
-    low, high = torch.quantile(values[::step].float(), torch.tensor(PERCENTILES) / 100)
+    step = max(1, values.numel() // 1_000_000)
+    # numpy's selects where torch's sorts, which takes ten times as long
+    low, high = torch.from_numpy(np.percentile(values[::step].float().cpu().numpy(), PERCENTILES).astype(np.float32))
     low = torch.minimum(low, torch.zeros(()).to(low)) if float(values.min()) >= 0 else low
     return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, LARGEST)
 
