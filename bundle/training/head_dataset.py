@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,20 @@ from torch.nn.functional import grid_sample
 from torch.utils.data import Dataset
 
 from bida.errors import SettingsError
-from bida.eval.skullstrip.network import VOXEL_MM, WINDOW, largest_body
+from bida.eval.skullstrip.network import VOXEL_MM, WINDOW, largest_body, resize
+from bida.physics.grid import spacing_of
 from bida.training.synthetic_head import Frame, grow_head, paint_labels, paint_tissues, smooth_field
 
 EXTRACTED = 0.4  # a scan with more exact zeros than this share of its voxels has no head
-MOUSE_MM = 11.0  # length of a mouse's cerebrum and cerebellum; a longer brain than 1.4 of it is a rat's
+RAT_MM = 13.0  # a wider brain is a rat's, 15 to 18 mm; a mouse's is 10 to 11.5 mm wide, its length is up to its bulbs
 TISSUES = ("skull", "CSF", "GM", "WM")  # names of the probability maps of a head, as files have them
 WANDERS = 0.25  # share of windows that lie anywhere in the head: a rat's is larger than a window
 STEP = 0.01  # of intensities in a packed file, 8 bits up to 2.55 times the brain's
 MIRRORED = (0.5, 0.3, 0.4)  # share of windows with R, A and S reversed: headers of small animals mislabel their axes
+# A brain in a head ends at the foramen magnum, as masks drawn by hand do. Brain-extracted scans and label maps end
+# anywhere, up to 4 mm further back in the cord: sections there have less than this share of the largest one's area.
+BRAINSTEM = 0.12
+CORD = 0.04  # smaller sections at the end of a mask are loose ends
 SWAPPED = 0.15  # share of windows with A and S exchanged, as headers of coronal slices often have them
 Draw = np.random.Generator
 
@@ -59,11 +65,35 @@ class Source:
         """Whether the image holds the probabilities of tissues."""
         return len(self.image) == len(TISSUES)
 
+    @cached_property
+    def sections_mm2(self) -> NDArray[np.float64]:
+        """Areas of the mask's coronal sections from back to front, [A]."""
+        return np.asarray((self.mask[0] > 0.5).sum(dim=(0, 2)).numpy() * VOXEL_MM**2, dtype=np.float64)
+
+    @cached_property
     def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the middle of the brain, in voxels, and half of its extent, mm."""
-        inside = np.argwhere(self.mask[0].numpy() > 0.5)
-        low, high = inside.min(axis=0), inside.max(axis=0)
+        """The middle of the brain, in voxels, and half of its extent, mm; without the cord but in real heads."""
+        inside = self.mask[0].numpy() > 0.5
+        if not self.head:
+            inside = inside.copy()
+            inside[:, : section_of(self.sections_mm2, BRAINSTEM)] = False
+        places = np.argwhere(inside)
+        low, high = places.min(axis=0), places.max(axis=0)
         return (low + high) / 2, (high - low + 1) / 2 * VOXEL_MM
+
+    @cached_property
+    def end_mm(self) -> NDArray[np.float64]:
+        """R, A and S of the middle of the section in which the mask ends, from the brain's, and its radius; [4] mm."""
+        place = section_of(self.sections_mm2, CORD)
+        section = self.mask[0, :, place].numpy() > 0.5
+        x, z = np.argwhere(section).mean(axis=0)
+        radius = np.sqrt(self.sections_mm2[place] / np.pi)
+        return np.array([*(np.array([x, place, z]) - self.box[0]) * VOXEL_MM, radius])
+
+
+def section_of(areas: NDArray[np.float64], share: float) -> int:
+    """Return the hindmost section that has a share of the largest one's area."""
+    return int(np.flatnonzero(areas >= share * areas.max())[0])
 
 
 def find_sources(data: Sequence[Mapping[str, Any]]) -> list[Source]:
@@ -156,9 +186,10 @@ def read_source(path: Path, folder: Path) -> Source | None:
     if path.name.endswith("_dseg.nii.gz"):
         labels = on_grid(path, order=0)
         return Source(name, labels.round(), body(labels > 0), labels=True)
-    image = on_grid(path, order=1)
-    if float((image == 0).float().mean()) > EXTRACTED:
-        brain = body(image > 0)  # with the voxels that tissue reaches into, as hand-drawn masks have them
+    image, share = on_grid(path, order=1), on_grid(path, order=1, tissue=True)
+    if float((share == 0).float().mean()) > EXTRACTED:
+        brain = body(share >= 0.5)
+        image = image / share.clamp(min=0.5)  # what lies around is drawn anew: no rim of what was zero
         return Source(name, image / image[brain > 0.5].quantile(0.99), brain)
     masks = list((folder / "derivatives" / "masks" / path.parent.relative_to(folder)).glob("*_mask.nii.gz"))
     own = [mask for mask in masks if mask.name.startswith(path.name.rpartition("_")[0] + "_")]
@@ -168,12 +199,19 @@ def read_source(path: Path, folder: Path) -> Source | None:
     return Source(name, image / image[mask > 0.5].quantile(0.99), mask, head=True)
 
 
-def on_grid(path: Path, order: int) -> Tensor:
-    """Read a file as RAS on a grid of ``VOXEL_MM``: [1, R, A, S] float32."""
+def on_grid(path: Path, order: int, tissue: bool = False) -> Tensor:
+    """Read a file as RAS on a grid of ``VOXEL_MM``: [1, R, A, S] float32; of its voxels above zero the share, if asked.
+
+    The whole field of view, as the stripper does: half of a thick slice lies beyond the middle of the last one.
+    """
     image: Any = nib.load(path)
-    image = nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-    fine = resample_to_output(nib.as_closest_canonical(image), [VOXEL_MM] * 3, order=order, mode="nearest")
-    return torch.from_numpy(np.asarray(fine.dataobj, dtype=np.float32))[None]
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    image = nib.as_closest_canonical(nib.Nifti1Image((data > 0).astype(np.float32) if tissue else data, image.affine))
+    if order == 0:
+        fine = resample_to_output(image, [VOXEL_MM] * 3, order=0, mode="nearest")
+        return torch.from_numpy(np.asarray(fine.dataobj, dtype=np.float32))[None]
+    volume = torch.from_numpy(np.ascontiguousarray(image.dataobj))[None]
+    return resize(volume, [max(1, round(n * s / VOXEL_MM)) for n, s in zip(volume.shape[1:], spacing_of(image.affine))])
 
 
 def body(foreground: Tensor) -> Tensor:
@@ -227,9 +265,9 @@ class HeadDataset(Dataset):
         weights = np.array([source.weight for source in family])
         source = family[int(draw.choice(len(family), p=weights / weights.sum()))]
         image, mask, frame = sample_window(draw, source, self.window)
-        bone = None
+        bone, nervous = None, mask
         if source.tissues:
-            bone = image[:2]
+            bone, nervous = image[:2], mask | (image[2:].sum(dim=0) > 0.5)
             image = paint_tissues(draw, image[1:])
         elif source.labels:
             image = paint_labels(draw, image)
@@ -237,7 +275,11 @@ class HeadDataset(Dataset):
             image = (1.2 - image).clamp(min=0)  # inverted contrast
         if not real:
             kept = mask if draw.random() < 0.8 else mask & (smooth_field(draw, mask.shape, 12) > -1.5)
-            image = image * kept if draw.random() < self.bare else grow_head(draw, image, mask, frame, bone)
+            if draw.random() < self.bare:
+                image = image * kept
+            else:
+                mask = mask & (frame.position_mm[1] >= -frame.half_mm[1])
+                image = grow_head(draw, image, mask, frame, bone, nervous & ~mask)
         set_state = getattr(self.transform, "set_random_state", None)
         if set_state is not None:
             set_state(seed=int(draw.integers(2**32)))
@@ -250,8 +292,8 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
     Returns:
         Image [X, Y, Z], of tissues [4, X, Y, Z], mask [X, Y, Z] bool, and where the voxels are in the head.
     """
-    centre, half_mm = source.box()
-    rat = half_mm[1] > 0.7 * MOUSE_MM
+    centre, half_mm = source.box
+    rat = 2 * half_mm[0] > RAT_MM
     other = draw.random() < 0.35  # drawn as the other species, in size
     size = float(draw.uniform(0.8, 1.2))
     if other:
@@ -282,7 +324,8 @@ def sample_window(draw: Draw, source: Source, window: int) -> tuple[Tensor, Tens
     image = at(source.image, "nearest" if source.labels else "bilinear")
     image = image if source.tissues else image[0]
     scale = 0.6 if rat else 1.0  # heads are drawn in mm of a mouse
-    frame = Frame(position * scale, tuple(float(h) * scale for h in half_mm), VOXEL_MM * scale / size)  # type: ignore[arg-type]
+    half, end = (tuple(float(value) * scale for value in values) for values in (half_mm, source.end_mm))
+    frame = Frame(position * scale, half, VOXEL_MM * scale / size, end)  # type: ignore[arg-type]
     return image, at(source.mask, "bilinear")[0] > 0.5, frame
 
 

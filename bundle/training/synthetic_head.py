@@ -31,11 +31,14 @@ class Frame:
         position_mm: [3, X, Y, Z], R, A, S coordinates of every voxel from the brain's centre, mm of a mouse.
         half_mm: half of the brain's extent along R, A and S, mm of a mouse.
         voxel_mm: size of a voxel, mm of a mouse.
+        end_mm: R, A and S of the middle of the section in which what is known of brainstem and cord ends, and its
+            radius, mm of a mouse; None where nothing is known.
     """
 
     position_mm: Tensor
     half_mm: tuple[float, float, float]
     voxel_mm: float
+    end_mm: tuple[float, float, float, float] | None = None
 
 
 def smooth_field(draw: Draw, shape: Sequence[int], length: float) -> Tensor:
@@ -69,16 +72,24 @@ def paint_tissues(draw: Draw, tissues: Tensor) -> Tensor:
     return image * (1 + draw.uniform(0, 0.12) * smooth_field(draw, image.shape, draw.uniform(3, 12)))
 
 
-def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame, bone: Tensor | None = None) -> Tensor:
+def grow_head(
+    draw: Draw,
+    brain: Tensor,
+    mask: Tensor,
+    frame: Frame,
+    bone: Tensor | None = None,
+    rest: Tensor | None = None,
+) -> Tensor:
     """Surround a brain with a random head.
 
     Args:
         draw: source of all chance.
-        brain: [X, Y, Z], about 0 to 1; only its voxels within the mask are used.
+        brain: [X, Y, Z], about 0 to 1; only its voxels within the mask and the rest are used.
         mask: [X, Y, Z] bool, the brain.
         frame: where the voxels are.
         bone: [2, X, Y, Z], probabilities of skull and fluid, where the shape of the skull is known; it is drawn so in
             most heads, or around the brain as in others.
+        rest: [X, Y, Z] bool, what is shown as it is in ``brain`` and isn't part of it: the cord.
 
     Returns:
         Image [X, Y, Z], air near 0.
@@ -89,7 +100,9 @@ def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame, bone: Tenso
     def field(length_mm: float) -> Tensor:
         return smooth_field(draw, shape, length_mm * per_mm)
 
-    outside = distance_mm(mask, frame.voxel_mm)
+    rest = torch.zeros_like(mask) if rest is None else rest
+    cord = grow_cord(draw, mask | rest, frame)
+    outside = distance_mm(mask | rest | cord, frame.voxel_mm)
     gap = max(0.0, draw.uniform(-0.2, 0.35)) * (1 + 0.5 * field(2))
     skull = draw.uniform(0.1, 0.6) * (1 + 0.5 * field(2)).clamp(min=0)
     scalp = draw.uniform(0.3, 1.5) * (1 + 0.3 * field(3))
@@ -107,10 +120,15 @@ def grow_head(draw: Draw, brain: Tensor, mask: Tensor, frame: Frame, bone: Tenso
     dark = draw.random() < 0.8  # bone has little signal; with fat or marrow it can have much
     marrow = draw.uniform(0, 0.25) if dark else draw.uniform(0, 0.8)
     image[within_skull] = float(marrow) * (1 + draw.uniform(0, 0.6) * field(0.8)[within_skull])
-    image[fluid] = float(draw.uniform(0, 1.2))
-    draw_cord(draw, image, brain, mask, frame)
+    level = near_end(brain, mask, frame)
+    # nerves at the base of the skull are fluid in tissue maps
+    nerves = bone is not None and draw.random() < 0.35
+    image[fluid] = level * float(draw.normal(1, 0.1)) if nerves else float(draw.uniform(0, 1.2))
+    draw_base(draw, image, level, frame)
+    same = draw.random() < 0.7  # nothing in brightness tells where the brain ends
+    image[cord] = level * float(draw.normal(1, 0.04) if same else draw.uniform(0.6, 1.4)) * (1 + 0.04 * field(1)[cord])
     image *= head
-    image = torch.where(mask, brain, image)
+    image = torch.where(mask | rest, brain, image)
     return image.clamp(min=0)
 
 
@@ -181,12 +199,43 @@ def draw_organs(draw: Draw, image: Tensor, frame: Frame) -> None:
         image[ellipsoid(frame, centre, draw.uniform(0.5, 2, 3))] = float(draw.uniform(0, 1.5))
 
 
-def draw_cord(draw: Draw, image: Tensor, brain: Tensor, mask: Tensor, frame: Frame) -> None:
-    """Continue the brainstem behind the brain, in place: like brain to look at, but not part of it."""
-    if draw.random() < 0.3 or not mask.any():
-        return
+def draw_base(draw: Draw, image: Tensor, level: float, frame: Frame) -> None:
+    """Draw what lies within the skull below the brain and isn't brain, in place: trigeminal nerves and the pituitary.
+
+    They touch the brain, and are often as bright.
+    """
+    right, front, up = frame.half_mm
+    if draw.random() < 0.5:
+        aside, along = right * draw.uniform(0.3, 0.65), front * draw.uniform(-0.35, 0.2)
+        radii = draw.uniform((0.4, 1.0, 0.3), (0.9, 3.0, 0.8))
+        value = level * float(draw.normal(1, 0.2))
+        for side in (-1, 1):
+            image[ellipsoid(frame, (side * aside, along, -up * draw.uniform(0.75, 1.05)), radii)] = value
+    if draw.random() < 0.5:
+        centre = (0, front * draw.uniform(-0.2, 0.2), -up * draw.uniform(0.95, 1.15))
+        radii = draw.uniform((0.6, 0.5, 0.3), (1.4, 1.2, 0.6))
+        image[ellipsoid(frame, centre, radii)] = level * float(draw.normal(1, 0.3))
+
+
+def near_end(brain: Tensor, mask: Tensor, frame: Frame) -> float:
+    """Return how bright the brain is at its back, or anywhere where the window does not show that."""
+    back = mask & (frame.position_mm[1] < 1.5 - frame.half_mm[1])
+    shown = back if back.any() else mask
+    return float(brain[shown].mean()) if shown.any() else 0.5
+
+
+def grow_cord(draw: Draw, nervous: Tensor, frame: Frame) -> Tensor:
+    """Return the voxels of the cord behind what is known of it: as wide where it begins, then thinner, and curved."""
     _, front, up = frame.half_mm
     x, y, z = frame.position_mm
     width, level = draw.uniform(0.8, 1.6), -up * draw.uniform(0, 0.6)
-    cord = (y < -0.9 * front) & (x.square() + (z - level + draw.uniform(0, 0.3) * y).square() < width**2)
-    image[cord] = float(brain[mask].mean()) * float(draw.uniform(0.8, 1.2))
+    middle, start, level, width = frame.end_mm or (0.0, -0.95 * front, level, width)
+    slope, curve = draw.uniform(-0.1, 0.6), draw.uniform(-0.02, 0.04)
+    narrow, flat = draw.uniform(0.6, 1.0), draw.uniform(1.0, 1.35)
+    if draw.random() < 0.1:
+        return torch.zeros_like(nervous)
+    behind = (start - y).clamp(min=0)
+    radius = width * (narrow + (1 - narrow) * torch.exp(-behind / 1.5))
+    height = z - level + slope * behind + curve * behind.square()
+    inside = ((x - middle) / flat).square() + (height * flat).square() < radius.square()
+    return inside & (y < start + 0.3) & ~nervous

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation
 from bida.errors import SettingsError
 from bida.eval.skullstrip.network import VOXEL_MM
 from bida.training.head_dataset import (
+    BRAINSTEM,
     STEP,
     TISSUES,
     HeadDataset,
@@ -21,6 +22,8 @@ from bida.training.head_dataset import (
     body,
     find_sources,
     load_sources,
+    on_grid,
+    read_source,
     rotation,
     sample_window,
     save_sources,
@@ -68,6 +71,19 @@ def test_heads_brains_and_label_maps_are_told_apart(folders):
         # a brain's tissue reaches into the voxels next to it when it is interpolated
         assert found[truth].mean() > 0.99 and not found[~binary_dilation(truth, np.ones((3, 3, 3)))].any(), source.name
     assert set(labels.image.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_an_extracted_brain_is_its_tissue_without_a_dark_rim(tmp_path):
+    path = tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii.gz"
+    data = np.zeros((60, 60, 60), np.float32)
+    data[20:40, 15:45, 20:40] = 7.0
+    path.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(data, np.diag([0.15, 0.15, 0.15, 1.0])), path)
+    source = read_source(path, tmp_path)
+    assert source is not None and not source.head
+    # an edge between voxels of the new grid lies within half of one of where it was
+    assert float(source.mask.sum()) * VOXEL_MM**3 == pytest.approx(3.0 * 4.5 * 3.0, rel=0.1)
+    assert float(source.image[source.mask > 0.5].min()) > 0.95, "of what was around it nothing is left at its edge"
 
 
 def test_tissue_maps_are_read_without_their_head_template(folders):
@@ -156,6 +172,53 @@ def test_the_frame_holds_the_brain(seed):
     # the brain fills its ellipsoid, wherever the window shows it
     body_share = ellipsoid(frame, (0, 0, 0), frame.half_mm)
     assert 2 * (body_share & mask).sum() / (body_share.sum() + mask.sum()) > 0.95
+
+
+@pytest.mark.parametrize("wide_mm, scale", [(10.0, 1.0), (16.0, 0.6)])
+def test_a_rats_brain_is_known_by_its_width(wide_mm, scale):
+    truth = torch.zeros(1, 90, 100, 40)
+    side = round(wide_mm / VOXEL_MM)
+    truth[:, 2 : 2 + side, 2:95, 5:35] = 1  # 18.6 mm long, as a mouse's brain with bulbs and medulla
+    *_, frame = sample_window(np.random.default_rng(0), Source("block", truth.clone(), truth), 16)
+    assert frame.half_mm == pytest.approx((wide_mm / 2 * scale, 9.3 * scale, 3.0 * scale))
+
+
+def with_cord() -> Source:
+    brain = half_ball()
+    cord = np.zeros_like(brain)
+    cord[17:23, :12, 17:23] = True  # 1.4 mm2, to the edge of the field of view
+    whole = torch.from_numpy(brain | cord)[None].float()
+    return Source("ball with cord", whole.clone(), whole)
+
+
+def test_the_brain_of_a_head_ends_where_the_cord_begins_and_a_bare_one_where_its_scan_ends():
+    source = with_cord()
+    areas = source.sections_mm2
+    first = int(np.flatnonzero(areas > BRAINSTEM * areas.max())[0])
+    centre, half_mm = source.box
+    assert centre[1] - half_mm[1] / VOXEL_MM == pytest.approx(first - 0.5)
+    assert first >= 3, "the cord's sections are too small to be brain"
+    assert source.end_mm[3] == pytest.approx(1.2 / np.sqrt(np.pi)), "the radius of the cord's section"
+    assert source.end_mm[1] == pytest.approx(-half_mm[1] - (first - 0.5) * VOXEL_MM), "which is the first one"
+    head = replace(source, head=True)
+    assert np.array_equal(head.box[0][[0, 2]], centre[[0, 2]]) and head.box[1][1] > half_mm[1], "drawn masks are kept"
+    for seed in range(3):
+        bare, grown = (
+            HeadDataset([source], lambda item: item, 1, bare=share, window=64, seed=seed)[0] for share in (1, 0)
+        )
+        assert bare["label"].sum() > grown["label"].sum() > 0
+        cord = (bare["label"] > 0) & (grown["label"] == 0)
+        assert (grown["image"][cord] > 0).float().mean() > 0.95, "the head shows the cord, which is not its brain"
+
+
+def test_thick_slices_are_read_to_the_edge_of_the_field_of_view(tmp_path):
+    data = np.tile(np.arange(1.0, 6.0), (10, 12, 1))
+    path = tmp_path / "thick.nii.gz"
+    nib.save(nib.Nifti1Image(data.astype(np.float32), np.diag([0.2, 0.2, 1.0, 1.0])), path)
+    read = on_grid(path, order=1)
+    assert read.shape == (1, 10, 12, 25), "five slices of 1 mm"
+    torch.testing.assert_close(read[0, 0, 0, :3], torch.ones(3))  # beyond the middle of the first
+    torch.testing.assert_close(read[0, 0, 0, 2:23], torch.linspace(1, 5, 21))
 
 
 def test_fissures_are_closed_and_specks_left_out():

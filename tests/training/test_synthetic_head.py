@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bida.training.synthetic_head import (
     Frame,
     distance_mm,
     ellipsoid,
+    grow_cord,
     grow_head,
     paint_labels,
     paint_tissues,
@@ -123,3 +125,28 @@ def test_a_known_skull_is_where_it_was():
         assert not changed[~far].any(), "bone changes the head where it is, nowhere else"
         shown += bool(changed.any())
     assert shown >= 3, "four heads of five have the skull that is known"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4])  # one head in ten has none, that of seed 2
+def test_the_cord_goes_on_where_the_brain_ends(seed):
+    image, mask = brain()
+    x, y, z = frame().position_mm
+    known = replace(frame(), end_mm=(0.6, -5.5, -1.0, 1.2))
+    found = grow_cord(draw(seed), mask, known)
+    assert found.any() and not (found & mask).any() and not found[y > -5.0].any()
+    first = found & (y < -5.5) & (y > -5.5 - VOXEL_MM)
+    middle = [float(line[first].mean()) for line in (x, z)]
+    assert middle == pytest.approx([0.6, -1.0], abs=VOXEL_MM)
+    assert float(first.sum()) * VOXEL_MM**2 == pytest.approx(math.pi * 1.2**2, rel=0.25)
+    head = grow_head(draw(seed), image, mask, known, rest=found)
+    torch.testing.assert_close(head[found], image[found], rtol=0, atol=0)  # what is known of the cord is shown
+
+
+def test_most_cords_are_as_bright_as_the_brain():
+    image, mask = brain()
+    known = replace(frame(), end_mm=(0.0, -5.5, 0.0, 1.5))
+    x, y, z = frame().position_mm
+    core = (y < -5.6) & (y > -6.6) & (x.square() + z.square() < 0.8**2)
+    levels = [float(grow_head(draw(seed), image, mask, known)[core].mean()) for seed in range(12)]
+    alike = [abs(level / 0.7 - 1) < 0.15 for level in levels]
+    assert sum(alike) >= 7, levels
