@@ -43,6 +43,42 @@ def test_the_mask_lies_on_the_scans_own_grid(codes, tilt, spacing):
     assert overlap > 1 - 1.5 * 0.25 * max(VOXEL_MM, *spacing) / 2.2, overlap
 
 
+class SureOfOne(torch.nn.Module):
+    """A network that is sure where what is bright is longest along one axis, expects errors elsewhere, and counts."""
+
+    def __init__(self, axis, unsure):
+        super().__init__()
+        self.axis, self.unsure, self.calls = axis, unsure, 0
+
+    def forward(self, x):
+        self.calls += 1
+        places = (x[0, 0] > 0.5).nonzero()
+        sure = int((places.max(dim=0).values - places.min(dim=0).values).argmax()) == self.axis
+        return (x - 0.5) * (100 if sure else self.unsure)
+
+
+@pytest.mark.parametrize(
+    "longest, axis, unsure, looks, sure",
+    [
+        (1, 1, 9, 1, True),  # sure at once
+        (2, 1, 9, 2, True),  # somewhat in doubt: A and S are exchanged, then it is sure
+        (0, 1, 9, 2, False),  # no better so, but nothing else is tried
+        (0, 1, 2, 6, True),  # in doubt: all orders are
+    ],
+)
+def test_axes_are_exchanged_where_the_network_is_in_doubt(longest, axis, unsure, looks, sure):
+    volume = np.zeros((40, 40, 40), np.float32)
+    block = [slice(12, 28)] * 3
+    block[longest] = slice(6, 34)
+    volume[tuple(block)] = 1
+    network = BrainUNet()
+    network.__dict__["_network"] = seen = SureOfOne(axis, unsure)
+    found = network.probability(volume + 1e-3, np.diag([VOXEL_MM] * 3 + [1]))
+    assert np.array_equal(found > 0.5, volume > 0), "the answer lies on the volume's own axes"
+    assert seen.calls == 2 * looks, "as it is and mirrored"
+    assert (found[volume > 0].min() > 0.999) == sure
+
+
 def test_percentiles_leave_the_outside_of_the_field_of_view_out():
     image = torch.zeros(1, 20, 20, 20)
     image[:, 5:15, 5:15, 5:15] = torch.linspace(100, 300, 1000).reshape(10, 10, 10)
