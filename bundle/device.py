@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bida.cpu_speed import bfloat16_speed, cpu_model
+from bida.cpu_speed import bfloat16_speed, cpu_model, int8_speed
 from bida.errors import SettingsError
+from bida.integers import exact
 from bida.io.kept import Kept, cache_file, kept_or_found
 from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator, exact_dtype
@@ -34,14 +35,21 @@ class DtypeChoice:
     """The network's arithmetic and why.
 
     Attributes:
-        dtype: ``float32`` or ``bfloat16``.
+        dtype: ``float32``, ``bfloat16`` or ``int8``.
         how: how it was chosen, for the record.
         warning: what the user should know of it, a sentence; None for nothing.
+        rest: with ``int8``, that of all that is not computed in integers; None elsewhere.
     """
 
     dtype: str
     how: str
     warning: str | None = None
+    rest: str | None = None
+
+    @property
+    def floating(self) -> str:
+        """That of what is not computed in integers."""
+        return self.rest or self.dtype
 
 
 @dataclass(frozen=True)
@@ -146,19 +154,32 @@ def choose_dtype(name: str, device: torch.device) -> str:
     """Return ``float32`` or ``bfloat16``; ``auto`` takes bfloat16 where the device computes it much faster.
 
     Raises:
-        SettingsError: The name is neither of them.
+        SettingsError: The name is none of these.
     """
     return dtype_choice(name, device).dtype
 
 
-def dtype_choice(name: str, device: torch.device) -> DtypeChoice:
+def dtype_choice(name: str, device: torch.device, int8: bool = False) -> DtypeChoice:
     """Return what `choose_dtype` returns, and how it was chosen.
 
+    Args:
+        name: ``auto``, or the one that is wanted.
+        device: where the network computes.
+        int8: whether ``int8`` is one of them, which ``auto`` takes where a CPU computes it faster yet.
+
     Raises:
-        SettingsError: The name is neither of them.
+        SettingsError: The name is none of them, or the device has no such arithmetic.
     """
-    if name not in ("auto", "float32", "bfloat16"):
-        raise SettingsError(f"dtype: must be auto, float32 or bfloat16, got {name!r}; use auto")
+    names = ("auto", "float32", "bfloat16", "int8") if int8 else ("auto", "float32", "bfloat16")
+    if name not in names:
+        raise SettingsError(f"dtype: must be {', '.join(names[:-1])} or {names[-1]}, got {name!r}; use auto")
+    if name == "int8":
+        if device.type != "cpu" or not exact():
+            place = cpu_model() if device.type == "cpu" else device.type
+            raise SettingsError(
+                f"dtype: int8 needs a CPU on which PyTorch has exact integer convolutions, got {place}; use auto"
+            )
+        return DtypeChoice(name, "as asked", rest=dtype_choice("auto", device).dtype)
     if name != "auto":
         return DtypeChoice(name, "as asked")
     if device.type == "cuda":
@@ -168,9 +189,19 @@ def dtype_choice(name: str, device: torch.device) -> DtypeChoice:
     if device.type != "cpu":
         return DtypeChoice("float32", f"bfloat16 was never measured on {device.type}")
     found = bfloat16_speed()
-    when = "measured by an earlier run on this machine" if found.kept else "measured"
-    dtype = "bfloat16" if found.value.worthwhile else "float32"
-    return DtypeChoice(dtype, f"{when}: {found.value}", found.problem)
+    floating = DtypeChoice("bfloat16" if found.value.worthwhile else "float32", _how(found), found.problem)
+    if not int8:
+        return floating
+    integers = int8_speed(getattr(torch, floating.dtype))
+    problem = "; ".join(one.problem for one in (found, integers) if one.problem) or None
+    how = f"{floating.how}; {_how(integers)}"
+    if integers.value.worthwhile:
+        return DtypeChoice("int8", how, problem, rest=floating.dtype)
+    return DtypeChoice(floating.dtype, how, problem)
+
+
+def _how(found: Kept[Any]) -> str:
+    return f"{'measured by an earlier run on this machine' if found.kept else 'measured'}: {found.value}"
 
 
 def mps_trial() -> Kept[Trial]:

@@ -11,7 +11,7 @@ from platformdirs.unix import Unix
 from platformdirs.windows import Windows
 
 from bida import cpu_speed
-from bida.cpu_speed import FILE, Speed, bfloat16_speed, machine
+from bida.cpu_speed import FILE, Int8Speed, Speed, bfloat16_speed, int8_speed, machine
 from bida.io.kept import cache_file
 
 FAST = Speed(3.0, 4.0)
@@ -24,9 +24,10 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calls = []
     monkeypatch.setattr(cpu_speed, "measured", lambda: calls.append(1) or FAST)
-    cpu_speed._bfloat16_speed.cache_clear()
+    monkeypatch.setattr(cpu_speed, "measured_int8", lambda dtype: calls.append(dtype) or Int8Speed(2.0, "float32"))
+    another_process()
     yield calls
-    cpu_speed._bfloat16_speed.cache_clear()
+    another_process()
 
 
 def kept_file():
@@ -35,6 +36,7 @@ def kept_file():
 
 def another_process():
     cpu_speed._bfloat16_speed.cache_clear()
+    cpu_speed._int8_speed.cache_clear()
 
 
 def test_a_machine_is_measured_once(cache):
@@ -45,6 +47,29 @@ def test_a_machine_is_measured_once(cache):
     again = bfloat16_speed()
     assert (again.value, again.kept, again.problem) == (FAST, True, None)
     assert len(cache) == 1
+
+
+def test_int8_is_measured_once_against_each_arithmetic(cache):
+    for _ in range(2):
+        assert [int8_speed(dtype).value for dtype in (torch.float32, torch.bfloat16)] == [Int8Speed(2.0, "float32")] * 2
+        another_process()
+    assert cache == [torch.float32, torch.bfloat16]
+    assert int8_speed(torch.float32).kept and bfloat16_speed().value == FAST  # of a file of its own
+
+
+@pytest.mark.parametrize(("convolution", "worthwhile"), [(1.7, True), (1.2, False), (0.0, False)])
+def test_int8_must_gain(convolution, worthwhile):
+    speed = Int8Speed(convolution, "bfloat16")
+    assert speed.worthwhile == worthwhile
+    told = f"{convolution:.2f} times the speed of bfloat16" if convolution else "no exact convolutions in int8"
+    assert told in str(speed)
+
+
+def test_what_is_not_exact_is_not_timed(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(cpu_speed, "exact", lambda: False)
+    monkeypatch.delattr(cpu_speed, "_integer_conv")
+    assert cpu_speed.measured_int8(torch.float32) == Int8Speed(0.0, "float32")
 
 
 def test_other_threads_or_another_torch_are_measured_anew(cache, monkeypatch):
@@ -126,6 +151,10 @@ def test_the_measurement_is_short(monkeypatch):
     speed = cpu_speed.measured()
     assert time.process_time() - start < 0.5 * max(1, os.cpu_count() or 1)  # ten times what it takes, for busy machines
     assert 0.001 < speed.product < 1000 and 0.001 < speed.convolution < 1000
+    start = time.process_time()
+    speed = cpu_speed.measured_int8(torch.float32)
+    assert time.process_time() - start < 0.5 * max(1, os.cpu_count() or 1)
+    assert speed.than == "float32" and speed.convolution < 1000
 
 
 def test_the_cpu_is_named():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bida import device
-from bida.cpu_speed import Speed
+from bida.cpu_speed import Int8Speed, Speed
 from bida.errors import SettingsError
 from bida.io.kept import Kept
 
@@ -26,6 +26,34 @@ def test_the_cpu_computes_in_what_is_fast_there(monkeypatch, product, convolutio
     assert choice.warning == "lost"
     for name in ("float32", "bfloat16"):
         assert device.dtype_choice(name, cpu) == device.DtypeChoice(name, "as asked")
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.7, "int8"), (1.1, "bfloat16"), (0.0, "bfloat16")])
+def test_int8_is_taken_where_it_is_offered_and_gains(monkeypatch, gain, expected):
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: Kept(Speed(3.4, 4.0), kept=True))
+    monkeypatch.setattr(device, "int8_speed", lambda dtype: Kept(Int8Speed(gain, str(dtype)[6:]), False, "not kept"))
+    cpu = torch.device("cpu")
+    choice = device.dtype_choice("auto", cpu, int8=True)
+    assert (choice.dtype, choice.floating, choice.warning) == (expected, "bfloat16", "not kept")
+    assert choice.how.startswith("measured by an earlier run on this machine: bfloat16 runs at")
+    assert "; measured: " in choice.how and "int8" in choice.how
+    assert device.dtype_choice("auto", cpu).dtype == "bfloat16"
+    for name in ("float32", "bfloat16"):
+        assert device.dtype_choice(name, cpu, int8=True) == device.DtypeChoice(name, "as asked")
+
+
+def test_int8_by_name(monkeypatch):
+    monkeypatch.setattr(device, "bfloat16_speed", lambda: Kept(Speed(1.0, 1.0), kept=True))
+    monkeypatch.setattr(device, "exact", lambda: True)
+    cpu = torch.device("cpu")
+    assert device.dtype_choice("int8", cpu, int8=True) == device.DtypeChoice("int8", "as asked", rest="float32")
+    with pytest.raises(SettingsError, match="dtype: must be auto, float32 or bfloat16, got 'int8'"):
+        device.dtype_choice("int8", cpu)
+    with pytest.raises(SettingsError, match=r"int8 needs a CPU on which PyTorch has exact .* got meta; use auto"):
+        device.dtype_choice("int8", torch.device("meta"), int8=True)
+    monkeypatch.setattr(device, "exact", lambda: False)
+    with pytest.raises(SettingsError, match="dtype: int8 needs a CPU on which PyTorch has exact integer convolutions"):
+        device.dtype_choice("int8", cpu, int8=True)
 
 
 def test_unknown_names_are_refused():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bida.device import choose_dtype
+from bida.device import dtype_choice
+from bida.diffusion.int8 import integer_network
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import FOLD, NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
@@ -59,12 +60,15 @@ def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device
 
     Raises:
         WeightsError: See ``bida.io.weights.load_weights``.
+        SettingsError: See ``bida.device.dtype_choice``.
     """
     read: Weights | None = vars(prior).pop(READ, None)
     same = read is not None and read.file == weights_file(model)
     prior.weights_sha256 = load_weights(prior, read if same else model)
     place = torch.device(device)  # MONAI Label names devices
-    return prior.to(place).eval().set_dtype(choose_dtype(dtype, place))
+    choice = dtype_choice(dtype, place, int8=integer_network(prior) is not None)
+    prior.int8 = choice.dtype == "int8"
+    return prior.to(place).eval().set_dtype(choice.floating)
 
 
 def shape_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:

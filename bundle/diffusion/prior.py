@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -104,6 +104,10 @@ class PlanePrior(nn.Module):
         guided: The network takes a guide.
         schedule: ``cosine`` or ``linear`` (`bida.diffusion.schedule`).
 
+    Attributes:
+        int8: The mean in one step is computed in 8-bit integers (`bida.diffusion.int8`), as far as it can be; for
+            those who make it to heed.
+
     Raises:
         ValueError: ``prediction`` or ``dtype`` is unknown, or a plane has no network.
         SettingsError: ``schedule`` is unknown.
@@ -144,6 +148,7 @@ class PlanePrior(nn.Module):
         self.spread_floor: Tensor
         self.spread_noise: Tensor
         self.weights_sha256 = ""  # of the file that the weights were loaded from
+        self.int8 = False
         self.kind: Tensor
         self.alpha_bar: Tensor = alpha_bar
         # MONAI's U-Net does not say its stride; 8 serves its default four levels
@@ -251,15 +256,29 @@ class PlanePrior(nn.Module):
             return out
 
     def predict(
-        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
+        self,
+        x: Tensor,
+        t: int,
+        plane: str,
+        guide: Tensor | None = None,
+        grain: bool = True,
+        along: int = 0,
+        network: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of `estimate`."""
-        found = self.estimate(x, t, plane, guide, grain, along)
+        found = self.estimate(x, t, plane, guide, grain, along, network)
         return found.x0, found.e
 
     @torch.inference_mode()
     def estimate(
-        self, x: Tensor, t: int, plane: str, guide: Tensor | None = None, grain: bool = True, along: int = 0
+        self,
+        x: Tensor,
+        t: int,
+        plane: str,
+        guide: Tensor | None = None,
+        grain: bool = True,
+        along: int = 0,
+        network: Callable[[Tensor], Tensor] | None = None,
     ) -> Estimate:
         """Estimate the clean slices and the noise in slices of one plane at one time.
 
@@ -270,28 +289,41 @@ class PlanePrior(nn.Module):
             guide: Their guides [B, 8, H, W], see `with_guide`; a guided prior samples without one as well.
             grain: Whether slices have the grain of scans; of guided priors alone.
             along: The axis of the thick slices that a guide is of, 0 for H or 1 for W: the network sees it as H.
+            network: What predicts in the place of `forward` where there is a guide, of what `seen` returns.
         """
-        times = torch.full((1,), t, device=x.device)
-        label, ab = PLANES.index(plane), float(self.alpha_bar[t])
-        if self.guided:
-            label = condition_class(label, guide is not None, grain)
-        # a pair chooses by it, which would wait for a GPU that had to say it
-        pair = self.shared and hasattr(self.networks["shared"], "bare")
-        classes = torch.full((1,), label, device="cpu" if pair else x.device)
+        times, classes = self.condition(t, plane, guide is not None, grain, x.device)
         if not self.guided or guide is None:
             out = self(with_guide(x, None) if self.guided else x, times, classes)[:, :1]
-            return Estimate(*estimates(x, out, ab, self.prediction))
+            return Estimate(*estimates(x, out, float(self.alpha_bar[t]), self.prediction))
         if along == 1:
-            x0, e, spread = self.estimate(x.mT, t, plane, guide.mT, grain)
+            x0, e, spread = self.estimate(x.mT, t, plane, guide.mT, grain, network=network)
             return Estimate(x0.mT, e.mT, None if spread is None else spread.mT)
-        g = guide[:, :1].clamp(*GUIDE_RANGE)
-        z = (x - ab**0.5 * g) / (ab * SPREAD**2 + 1 - ab) ** 0.5
+        seen = self.seen(x, t, guide)
+        z, g = seen[:, :1], seen[:, 1:2]
         relative = float(relative_alpha_bar(self.alpha_bar[t]))
-        out = self(with_guide(z, guide), times, classes)
+        out = self(seen, times, classes) if network is None else network(seen)
         r, e = estimates(z, out[:, :1], relative, self.prediction)
         if out.shape[1] == 1:
             return Estimate(g + SPREAD * r, e)
         return Estimate(g + SPREAD * r, e, SPREAD * error_share(relative, self.prediction) * out[:, 1:].exp())
+
+    def condition(
+        self, t: int, plane: str, shown: bool, grain: bool = True, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return time and class, [1] each, of slices of a plane; shown is whether they have guides."""
+        label = PLANES.index(plane)
+        if self.guided:
+            label = condition_class(label, shown, grain)
+        # a pair chooses by it, which would wait for a GPU that had to say it
+        pair = self.shared and hasattr(self.networks["shared"], "bare")
+        return torch.full((1,), t, device=device), torch.full((1,), label, device="cpu" if pair else device)
+
+    def seen(self, x: Tensor, t: int, guide: Tensor, along: int = 0) -> Tensor:
+        """Return what the network sees of slices with guides, [B, 9, H, W], or with H and W changed; see `estimate`."""
+        if along == 1:
+            return self.seen(x.mT, t, guide.mT)
+        ab, g = float(self.alpha_bar[t]), guide[:, :1].clamp(*GUIDE_RANGE)
+        return with_guide((x - ab**0.5 * g) / (ab * SPREAD**2 + 1 - ab) ** 0.5, guide)
 
     @property
     def tells_spread(self) -> bool:

@@ -35,14 +35,25 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x [B, C, H, W] to the same shape; emb is [B, E] or [1, E]."""
-        scale, shift = self.modulation(emb).to(x.dtype).chunk(2, dim=1)
-        bias = self.conv1.bias
-        if emb.shape[0] == 1 and bias is not None:  # sampling: one time and class for all go into the convolution
-            gain = 1 + scale[0]
-            h = F.conv2d(x, self.conv1.weight * gain[:, None, None, None], bias * gain + shift[0], padding=1)
+        if emb.shape[0] == 1:  # sampling: one time and class for all go into the convolution
+            weight, bias = self.modulated(emb, x.dtype)
+            h = F.conv2d(x, weight, bias, padding=1)
         else:
+            scale, shift = self._modulation(emb, x.dtype)
             h = torch.addcmul(shift[:, :, None, None], self.conv1(x), 1 + scale[:, :, None, None])
         return torch.add(x, self.conv2(F.relu(h, inplace=True)), alpha=self.residual)
+
+    def modulated(self, emb: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return weight [C, C, 3, 3] and bias [C] of the first convolution with an embedding [1, E] in them."""
+        scale, shift = self._modulation(emb, dtype)
+        gain = 1 + scale[0]
+        bias = self.conv1.bias
+        assert bias is not None  # TorchScript takes it for optional
+        return self.conv1.weight * gain[:, None, None, None], bias * gain + shift[0]
+
+    def _modulation(self, emb: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        scale, shift = self.modulation(emb).to(dtype).chunk(2, dim=1)
+        return scale, shift
 
 
 class SliceResNet(nn.Module):
@@ -119,12 +130,8 @@ class SliceResNet(nn.Module):
             timesteps: Times, [B], or [1] where the whole batch shares one, and how its slices were made.
             class_labels: Classes, [B] or [1].
         """
-        condition = self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels)
-        if self.made is not None:
-            told = x[: timesteps.shape[0], self.first : self.past].mean(dim=(2, 3))
-            condition = condition + self.made(told)
-        emb = F.silu(condition)
-        stem = self.stem(self.fold(x[:, : self.in_channels]).contiguous(memory_format=torch.channels_last))
+        emb = self.embedded(x, timesteps, class_labels)
+        stem = self.stem(self.folded(x))
         h = stem
         for block in self.body:
             h = block(h, emb)
@@ -133,6 +140,18 @@ class SliceResNet(nn.Module):
         if self.spread is None:
             return out
         return torch.cat([out, self.unfold(self.spread(h.detach()))], dim=1)
+
+    def embedded(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+        """Return the embedding [B, E] or [1, E] of times, classes and how slices were made; see `forward`."""
+        condition = self.time(timestep_embedding(timesteps, self.embedding)) + self.plane(class_labels)
+        if self.made is not None:
+            told = x[: timesteps.shape[0], self.first : self.past].mean(dim=(2, 3))
+            condition = condition + self.made(told)
+        return F.silu(condition)
+
+    def folded(self, x: Tensor) -> Tensor:
+        """Return what the first convolution sees of x, [B, FOLD^2 C, H / FOLD, W / FOLD], channels last."""
+        return self.fold(x[:, : self.in_channels]).contiguous(memory_format=torch.channels_last)
 
 
 class NetworkPair(nn.Module):

@@ -124,6 +124,29 @@ def cuts(held: Tensor, active: Tensor, micro_batch: int, stride: int) -> list[Cu
     return found
 
 
+def middles(cuts: Sequence[Cut], count: int, size: int, stride: int) -> list[Cut]:
+    """Return the middles of some windows, of different cuts as far as there are any, spread evenly.
+
+    Args:
+        cuts: micro-batches, one or more.
+        count: windows to return, a cut of one each.
+        size: largest size along their sides; whole windows are taken where they are smaller.
+        stride: sizes and places within the windows are multiples of it.
+    """
+    found = []
+    for place in range(count):
+        share = (place + 0.5) / count
+        cut = cuts[int(share * len(cuts))]
+        slice_ = int(share * len(cut.index))
+        height, width = (min(side, max(stride, size // stride * stride)) for side in cut.size)
+        top, left = (
+            corner + (side - part) // 2 // stride * stride
+            for corner, side, part in zip(cut.corners[slice_], cut.size, (height, width))
+        )
+        found.append(Cut(cut.index[slice_ : slice_ + 1], [(top, left)], (height, width)))
+    return found
+
+
 def _boxes(held: Tensor) -> Tensor:
     """Return the first index of what each of [K, H, W] holds, and the index past its last, on both axes: [K, 2, 2]."""
     found = []

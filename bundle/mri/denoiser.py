@@ -9,9 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from bida.diffusion.int8 import IntegerPass
 from bida.diffusion.prior import PlanePrior, SlicePrior
-from bida.mri.content import CONSTANT, Cut, background, cuts, slices_at_once
+from bida.mri.content import CONSTANT, Cut, background, cuts, middles, slices_at_once
 from bida.physics.grid import from_slices, to_slices
+
+RANGED, RANGED_SIZE = 2, 64  # windows, and voxels along their sides, that ranges of integers come from
 
 
 class PlaneDenoiser:
@@ -33,6 +36,7 @@ class PlaneDenoiser:
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
         inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.
         spread: keep what the prior says of its error.
+        int8: compute in integers (`bida.diffusion.int8`) what a guided prior is asked for.
 
     Attributes:
         spread: standard deviation of the error of the last x0 [R, A, S], 0 where the prior was skipped; None where it
@@ -52,9 +56,10 @@ class PlaneDenoiser:
         along: int = 0,
         inside: range | None = None,
         spread: bool = False,
+        int8: bool = False,
     ) -> None:
         """Find the slices, and the parts of them, that the prior is needed for."""
-        self.prior, self.plane, self.grain, self.along = prior, plane, grain, along
+        self.prior, self.plane, self.grain, self.along, self.int8 = prior, plane, grain, along, int8
         self.guides = None if guide is None else [to_slices(part, plane) for part in guide]
         self.keep_spread = spread
         self.spread: Tensor | None = None
@@ -78,16 +83,17 @@ class PlaneDenoiser:
         spread = torch.zeros_like(slices) if self.keep_spread else slices
         e = math.sqrt(ab) * x0
         e = torch.sub(slices, e, out=e).div_(math.sqrt(1 - ab))
+        way: dict[str, Any] = {"network": self._in_integers(slices, t)} if self.int8 and self.cuts else {}
         for first in range(0, len(self.cuts), self.at_once):
             group = self.cuts[first : first + self.at_once]
             for cut, part in zip(group, [cut.of(slices) for cut in group]):
-                given = (part.contiguous(), t, self.plane)
+                given, how = (part.contiguous(), t, self.plane), self._condition(cut) | way
                 if self.keep_spread:
                     # only a prior that `tells_spread` is asked for it
-                    clean, noise, told = cast(PlanePrior, self.prior).estimate(*given, **self._condition(cut))
+                    clean, noise, told = cast(PlanePrior, self.prior).estimate(*given, **how)
                     cut.put(cast(Tensor, told), spread)
                 else:
-                    clean, noise = self.prior.predict(*given, **self._condition(cut))
+                    clean, noise = self.prior.predict(*given, **how)
                 cut.put(self._ranged(clean, cut), x0)
                 cut.put(noise, e)
         self.spread = from_slices(spread, self.plane) if self.keep_spread else None
@@ -98,6 +104,13 @@ class PlaneDenoiser:
         low, high = self.prior.x0_range
         clean = clean.clamp(low, high)
         return clean if self.guides is None else clean + (cut.of(self.guides[0]) - high).clamp(min=0)
+
+    def _in_integers(self, slices: Tensor, t: int) -> IntegerPass:
+        """Return the network in integers, whose ranges come from parts of slices that are the same in every run."""
+        guides = cast(list[Tensor], self.guides)
+        parts = middles(self.cuts, RANGED, RANGED_SIZE, self.prior.stride)
+        windows = [(part.of(slices), torch.cat([part.of(guide) for guide in guides], dim=1)) for part in parts]
+        return IntegerPass.of(cast(PlanePrior, self.prior), windows, t, self.plane, self.grain, self.along)
 
     def _condition(self, cut: Cut) -> dict[str, Any]:
         """Return what a guided prior is told of a micro-batch."""

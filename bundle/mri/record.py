@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bida.device import dtype_choice, notes_of
+from bida.diffusion.int8 import integer_network
 from bida.diffusion.prior import PlanePrior
 from bida.mri.content import at_once
 from bida.mri.familiarity import UNFAMILIAR
@@ -37,7 +38,8 @@ def describe(
         scans: What was found of each scan, where several were combined.
     """
     device = next(prior.parameters()).device
-    choice = dtype_choice(settings.dtype, device)  # as it was made: a process measures once
+    int8 = settings.is_mean and integer_network(prior) is not None
+    choice = dtype_choice(settings.dtype, device, int8)  # as it was made: a process measures once
     return {
         "source": meta.source,
         "scans": None if scans is None else [dict(one) for one in scans],
@@ -46,7 +48,7 @@ def describe(
         "steps": settings.steps_taken,
         "samples": settings.samples,
         "device": str(device),
-        "dtype": str(prior.compute_dtype).removeprefix("torch."),
+        "dtype": "int8" if int8 and prior.int8 else str(prior.compute_dtype).removeprefix("torch."),
         "dtype_choice": choice.how,
         "at_once": at_once(device.type),
         "weights_sha256": prior.weights_sha256,

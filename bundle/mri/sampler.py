@@ -222,12 +222,15 @@ class BiplanarSampler:
         chain = Chain.of(options, network)
         batches = (options.batch_size, self.micro_batch)
         keep = told is not None and not chain.drawn and getattr(network, "tells_spread", False)
+        int8 = not chain.drawn and getattr(network, "int8", False)
         denoisers = []
         for plane, axis, seen in views:
             along = axis_within(plane, axis)
             # where each plane has a volume of its own, no slice is seen by another: those of the padding are not needed
             inside = scan.inside_slices(plane) if fusion == "final" else None
-            denoisers.append(PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside, keep))
+            denoisers.append(
+                PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside, keep, int8)
+            )
         states = fused_states(fusion, [view.plane for view in views], denoisers)
         report = counted(progress, chain.runs * len(states) * len(chain.pairs))
         keyed = partial(volume_noise, scan.shape, padding=scan.padding, device=y.device)

@@ -226,7 +226,11 @@ class Settings(SamplerOptions, PlanOptions):
         words=(AUTO,),
     )
     device: str = option("auto", "where the network runs: auto, cpu, cuda ...", "NAME")
-    dtype: str = option("auto", "arithmetic of the network", choices=("auto", "float32", "bfloat16"))
+    dtype: str = option(
+        "auto",
+        "arithmetic of the network; int8: of the mean in one step, on a CPU; auto: what is fast there",
+        choices=("auto", "float32", "bfloat16", "int8"),
+    )
     model: str | Path | None = option(None, "other weights than the released ones; 0.3, 0.2, 0.1: those before", "FILE")
 
     def __post_init__(self) -> None:
@@ -241,6 +245,10 @@ class Settings(SamplerOptions, PlanOptions):
         for name, known in (("position", POSITIONS), ("subject", tuple(SUBJECTS))):
             if getattr(self, name) not in (None, *known):
                 raise SettingsError(f"{name}: must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.dtype == "int8" and not self.is_mean:
+            raise SettingsError(
+                f"dtype: int8 is for the mean in one step, got --samples {self.samples}; give auto, or leave it out"
+            )
         self._check_adapt()
 
     def _check_adapt(self) -> None:

@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from bida import superres
+from bida.cpu_speed import Int8Speed
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
 from bida.errors import ScanError, SettingsError, WeightsError
+from bida.integers import exact
+from bida.io.kept import Kept
 from bida.io.weights import load_weights, released_path, save_weights
 from bida.mri.pipeline import restore
 from bida.mri.settings import PRESETS, Settings
@@ -22,6 +25,7 @@ from bida.physics.geometry import SliceGeometry
 from bida.physics.operators import SliceOperator
 
 SMALL = (12, 5, 10)  # voxels of a scan where any will do
+INT8 = pytest.mark.skipif(not exact(), reason="needs a CPU with exact integer convolutions")
 FAST = {"n4": False, "device": "cpu", "self_check": False}  # whose weight is 0 for smooth phantoms
 
 
@@ -116,13 +120,48 @@ def test_what_does_not_fit_is_said(tmp_path):
         load_weights(small_prior(64, schedule="linear"), file)
 
 
-@pytest.mark.parametrize("options", [{}, {"samples": 1, "steps": 2}, {"samples": 1, "steps": 2, "guided": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "float32"},
+        pytest.param({"dtype": "int8"}, marks=INT8),
+        {"samples": 1, "steps": 2},
+        {"samples": 1, "steps": 2, "guided": False},
+    ],
+)
 def test_the_batch_size_changes_no_byte(make_scan, options):
     path = make_scan(SMALL)
     results = [superres(path, **FAST, **options, batch_size=size) for size in (1, 7, 64)]
     assert results[0].data.tobytes() == results[1].data.tobytes() == results[2].data.tobytes()
     others = {"samples": 1, "steps": 2, "guided": not options.get("guided", True)}
     assert not np.array_equal(results[0].data, superres(path, **FAST, **others).data)
+
+
+@pytest.mark.slow
+@INT8
+def test_the_mean_in_integers_is_near_that_in_float32(make_scan):
+    path, found = make_scan((32, 8, 32)), {}
+    for dtype in ("float32", "int8"):
+        found[dtype] = superres(path, n4=False, device="cpu", dtype=dtype)
+        assert found[dtype].record["dtype"] == dtype
+    one, other = found["float32"], found["int8"]
+    assert not np.array_equal(one.data, other.data)
+    assert one.record["self_check"] != other.record["self_check"]  # it judges what is run
+    assert np.abs(one.data - other.data).max() < 0.03 * np.ptp(one.data)
+    assert one.record["self_check"]["gain_db"] == pytest.approx(other.record["self_check"]["gain_db"], abs=0.2)
+
+
+@INT8
+def test_draws_are_not_made_in_integers(make_scan, monkeypatch):
+    path, draw = make_scan(SMALL), {"samples": 1, "steps": 1}
+    with pytest.raises(SettingsError, match="dtype: int8 is for the mean in one step, got --samples 1; give auto"):
+        superres(path, **FAST, **draw, dtype="int8")
+    monkeypatch.setattr("bida.mri.run._READY", {})
+    monkeypatch.setattr("bida.device.int8_speed", lambda dtype: Kept(Int8Speed(9.0, "float32"), True))
+    drawn = superres(path, **FAST, **draw)
+    assert drawn.record["dtype"] in ("float32", "bfloat16") and "int8" not in drawn.record["dtype_choice"]
+    assert superres(path, **FAST).record["dtype"] == "int8"
 
 
 def test_chance_is_in_draws_and_not_in_the_mean(make_scan):

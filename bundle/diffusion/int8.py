@@ -1,0 +1,146 @@
+"""The guided network in 8-bit integers: the mean in one step on a CPU.
+
+What flows from block to block stays in integers, as does what lies within a block, so that a block is two convolutions
+and nothing else. The flow's steps are set for each channel, and go into the weights on both sides (Nagel et al. 2019,
+"Data-free quantization through weight equalization and bias correction", section 4.1); they come from a floating pass
+over a few windows of the slices. First and last convolution, and the sum before the last one, are floating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from bida.diffusion.prior import PlanePrior
+from bida.diffusion.resnet import ModulatedBlock, NetworkPair, SliceResNet
+from bida.integers import HIGHEST, ZERO, IntegerConvolution, to_integers
+
+# Integers reach so far beyond what the windows have: whole slices reach 1.5 times as far in half of the channels, twice
+# as far in the widest one. What is beyond is cut off.
+ROOM = 1.5
+
+
+def integer_network(prior: PlanePrior) -> SliceResNet | None:
+    """Return the network for slices with a guide, where it can be computed in integers; None where it cannot."""
+    network = prior.networks["shared"] if prior.shared and prior.guided else None
+    guided = network.guided if isinstance(network, NetworkPair) else network
+    return guided if isinstance(guided, SliceResNet) and len(guided.body) > 0 else None
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How far from zero the numbers of a network go.
+
+    Attributes:
+        flow: between blocks, each channel, [C].
+        within: within each block, after its ReLU, [blocks].
+    """
+
+    flow: Tensor
+    within: Tensor
+
+    @classmethod
+    def of(cls, network: SliceResNet, windows: Sequence[Tensor], emb: Tensor) -> Ranges:
+        """Measure them on windows of what the network sees, [B, C, H, W] each, under an embedding [1, E]."""
+        found = [cls._of_one(network, window, emb) for window in windows]
+        flow, within = (torch.stack(parts).amax(dim=0).float() for parts in zip(*found))
+        return cls(flow, within)
+
+    @staticmethod
+    def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
+        h, flow, within = network.stem(network.folded(x)), [], []
+        for block in _blocks(network):
+            inner = F.relu(F.conv2d(h, *block.modulated(emb, h.dtype), padding=1))
+            flow.append(h.abs().amax(dim=(0, 2, 3)))
+            within.append(inner.amax())
+            h = torch.add(h, block.conv2(inner), alpha=block.residual)
+        return torch.stack(flow).amax(dim=0), torch.stack(within)
+
+
+class IntegerPass:
+    """A `SliceResNet` under one condition, its blocks in integers.
+
+    Args:
+        network: The network.
+        windows: Of what it will see, [B, C, H, W] each, for the ranges of its numbers.
+        timesteps, class_labels: The time and the class of all slices, [1].
+        dtype: Arithmetic of what is floating, ``torch.float32`` or ``torch.bfloat16``.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        network: SliceResNet,
+        windows: Sequence[Tensor],
+        timesteps: Tensor,
+        class_labels: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Find the ranges, and round the weights."""
+        self.network, self.dtype = network, dtype
+        emb = network.embedded(windows[0], timesteps, class_labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            ranges = Ranges.of(network, windows, emb)
+        least = torch.finfo(torch.float32).eps  # a channel that is zero stays zero
+        steps = (ROOM / (HIGHEST - ZERO) * ranges.flow).clamp(min=least)  # [C], of the flow
+        inner = (ROOM / HIGHEST * ranges.within).clamp(min=least).tolist()  # within the blocks
+        self.blocks = []
+        for block, step in zip(_blocks(network), inner):
+            weight, bias = block.modulated(emb, torch.float32)
+            first = IntegerConvolution(weight * steps[:, None, None] / step, bias / step, ZERO)
+            weight, bias = _parameters(block.conv2)
+            scale = block.residual / steps
+            second = IntegerConvolution(weight * (step * scale)[:, None, None, None], bias * scale)
+            self.blocks.append((first, second))
+        weight, bias = _parameters(network.stem)
+        self.stem = _floating(weight / steps[:, None, None, None], bias / steps, dtype)
+        ends = [_parameters(end) for end in (network.out, network.spread) if end is not None]
+        weight, bias = (torch.cat(parts) for parts in zip(*ends))
+        self.out = _floating(weight * steps[:, None, None], bias, dtype)
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what the network does for slices and guides [B, C, H, W], float32."""
+        stem = F.conv2d(self.network.folded(x).to(self.dtype), *self.stem, padding=1)
+        flow = to_integers(stem)
+        for first, second in self.blocks[:-1]:
+            flow = second.onto(first.relu(flow), flow)
+        first, second = self.blocks[-1]
+        inner = first.relu(flow)
+        # the sum of the stem and the flow goes further than the flow's integers
+        total = second.onto(inner, flow.to(self.dtype).sub_(ZERO).add_(stem))
+        out = F.conv2d(total, *self.out, padding=1).float()
+        return torch.cat([self.network.unfold(part) for part in out.split(self.network.out.out_channels, dim=1)], dim=1)
+
+    @classmethod
+    def of(
+        cls, prior: PlanePrior, windows: Sequence[tuple[Tensor, Tensor]], t: int, plane: str, grain: bool, along: int
+    ) -> IntegerPass:
+        """Return the pass of a prior's `integer_network`; see `PlanePrior.estimate`, whose ``network`` it can be.
+
+        Args:
+            prior: The prior.
+            windows: Of slices [B, 1, H, W] and of their guides [B, 8, H, W].
+            t, plane, grain, along: Of all slices.
+        """
+        network = integer_network(prior)
+        assert network is not None  # `PlanePrior.int8` says so
+        seen = [prior.seen(x, t, guide, along) for x, guide in windows]
+        return cls(network, seen, *prior.condition(t, plane, True, grain), prior.compute_dtype)
+
+
+def _blocks(network: SliceResNet) -> list[ModulatedBlock]:
+    return cast(list[ModulatedBlock], list(network.body))
+
+
+def _parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    return convolution.weight, cast(Tensor, convolution.bias)
+
+
+def _floating(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return weight.to(dtype, memory_format=torch.channels_last), bias.to(dtype)
