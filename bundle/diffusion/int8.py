@@ -119,7 +119,13 @@ class IntegerPass:
 
     @classmethod
     def of(
-        cls, prior: PlanePrior, windows: Sequence[tuple[Tensor, Tensor]], t: int, plane: str, grain: bool, along: int
+        cls,
+        prior: PlanePrior,
+        windows: Sequence[tuple[Tensor, Tensor]],
+        t: int,
+        plane: str,
+        grain: bool = True,
+        along: int = 0,
     ) -> IntegerPass:
         """Return the pass of a prior's `integer_network`; see `PlanePrior.estimate`, whose ``network`` it can be.
 

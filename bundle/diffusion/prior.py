@@ -177,6 +177,10 @@ class PlanePrior(nn.Module):
         self.compute_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         return self
 
+    def arithmetic(self, mean: bool) -> str:
+        """Return the name of the arithmetic of the mean in one step, or of draws."""
+        return "int8" if mean and self.int8 else str(self.compute_dtype).removeprefix("torch.")
+
     def uncertainty(
         self, std: NDArray[np.float64], unit: float, drawn: bool = True, noise: float = 0.0
     ) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bida.device import choose_device
+from bida.diffusion.int8 import IntegerPass
 from bida.diffusion.load import load_prior, prior_of
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.io.scan import volumes_of
@@ -85,7 +86,7 @@ def rows_of(scan: str, settings: Settings, checking: bool = False) -> list[tuple
         "result": f"{' x '.join(str(grid.voxels) for grid in meta.grids)} voxels of "
         f"{' x '.join(f'{grid.spacing_mm:.4g}' for grid in meta.grids)} mm (R, A, S)",
         "slice profile": str(geometry.profile) + (" (Shinnar-Le Roux)" if geometry.profile == "slr" else ""),
-        "network": f"{device}, {str(prior.compute_dtype).removeprefix('torch.')}, "
+        "network": f"{device}, {prior.arithmetic(settings.is_mean)}, "
         + ("the mean in one step" if settings.is_mean else f"{settings.steps_taken} steps, {settings.samples} draw(s)"),
         "weights": str(settings.model or RELEASED),
         **({} if several is None else {"volumes": volumes_line(several)}),
@@ -141,7 +142,8 @@ def time_estimate(
 
     @cache  # planes of one size take one time
     def once(slices: int, height: int, width: int) -> float:
-        return micro_batch_seconds(prior, planes[0], (slices, height, width), settings.guided)
+        int8 = settings.is_mean and prior.int8
+        return micro_batch_seconds(prior, planes[0], (slices, height, width), settings.guided, int8)
 
     total = 0.0
     for plane in planes:
@@ -156,13 +158,24 @@ def time_estimate(
     return total * settings.steps_taken * settings.runs + 60 * settings.adapt_minutes
 
 
-def micro_batch_seconds(prior: PlanePrior, plane: str, shape: tuple[int, int, int], guided: bool) -> float:
-    """Return the seconds that the prior takes for a micro-batch of slices [B, H, W], with a guide or without."""
+def micro_batch_seconds(
+    prior: PlanePrior, plane: str, shape: tuple[int, int, int], guided: bool, int8: bool = False
+) -> float:
+    """Return the seconds that the prior takes for a micro-batch of slices [B, H, W].
+
+    Args:
+        prior: The prior.
+        plane: Of the slices.
+        shape: B, H and W.
+        guided: With a guide; of a guided prior.
+        int8: In integers; of one that has them.
+    """
     batch = torch.zeros(*shape, device=next(prior.parameters()).device)[:, None]
     shown = batch.repeat(1, SHOWN, 1, 1) if guided and prior.guided else None
-    prior.predict(batch, 500, plane, shown)
+    network = IntegerPass.of(prior, [(batch, shown)], 500, plane) if int8 and shown is not None else None
+    prior.predict(batch, 500, plane, shown, network=network)
     synchronise(batch.device)
     start = time.perf_counter()
-    prior.predict(batch, 500, plane, shown)
+    prior.predict(batch, 500, plane, shown, network=network)
     synchronise(batch.device)
     return time.perf_counter() - start

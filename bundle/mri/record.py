@@ -48,7 +48,7 @@ def describe(
         "steps": settings.steps_taken,
         "samples": settings.samples,
         "device": str(device),
-        "dtype": "int8" if int8 and prior.int8 else str(prior.compute_dtype).removeprefix("torch."),
+        "dtype": prior.arithmetic(settings.is_mean),
         "dtype_choice": choice.how,
         "at_once": at_once(device.type),
         "weights_sha256": prior.weights_sha256,
