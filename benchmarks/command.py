@@ -50,6 +50,7 @@ def main() -> None:
         environments = {what: environment_of(tree, work / what) for what, tree in trees.items()}
         for environment in environments.values():
             environment.pop("CUDA_VISIBLE_DEVICES")
+            environment.pop("PYTHONDONTWRITEBYTECODE")  # a user's runs find the code compiled
             environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(arguments.threads))
         scans = [
             (path.name, thick(path, arguments.factor, arguments.snr, work, environments["after"]), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,11 @@ from bida.physics.interpolation import changed_axes, interpolation_matrix
 from bida.physics.operators import apply_along
 from bida.transforms.base import ScanImage, VolumeStep, noted, replaced, target_grids
 
+# N4's time goes with the voxels that it sees, and its field is smooth, 11 x 11 x 11 numbers: a coarser grid than asked
+# for does where it leaves so many voxels of foreground. The field is then another by some 4%; it is divided out and
+# multiplied in again.
+ENOUGH, COARSEST = 2500, 8
+
 
 class CorrectBias(VolumeStep):
     """Estimate a scan's bias field by N4 and divide it out.
@@ -23,7 +29,8 @@ class CorrectBias(VolumeStep):
     leaves the volume corrected and says so in the meta (`bias_corrected`).
 
     Args:
-        shrink: N4 sees a grid this much coarser; an axis with thick slices is shrunk less.
+        shrink: N4 sees a grid this much coarser, or up to `COARSEST` times where that leaves `ENOUGH` voxels; an axis
+            with thick slices is shrunk less.
         restore: multiply the field back into the result.
 
     Raises:
@@ -116,7 +123,10 @@ def level_in_tissue(volume: NDArray, field: NDArray) -> float:
 def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int) -> NDArray[np.float32]:
     """Return the logarithm of a scan's bias field [R, A, S], by N4 inside Otsu's foreground.
 
-    An axis is shrunk only as far as its voxels stay below `shrink` times the finest one.
+    Args:
+        volume: The scan [R, A, S].
+        spacing_mm: Of its voxels.
+        shrink: See `CorrectBias`.
 
     Raises:
         RuntimeError: there is no foreground, or SimpleITK fails.
@@ -128,10 +138,10 @@ def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int)
     image.SetSpacing([float(size) for size in spacing_mm])
     positive = SimpleITK.Cast(image > 0, SimpleITK.sitkUInt8)  # N4 takes logarithms
     mask = SimpleITK.And(SimpleITK.OtsuThreshold(image, 0, 1), positive)
-    if not SimpleITK.GetArrayViewFromImage(mask).any():
+    foreground = int(np.count_nonzero(SimpleITK.GetArrayViewFromImage(mask)))
+    if not foreground:
         raise RuntimeError("no foreground above zero")
-    coarsest = shrink * min(spacing_mm)
-    factors = [max(1, min(shrink, int(coarsest / size + 0.5))) for size in spacing_mm]
+    factors = shrink_factors(foreground, spacing_mm, shrink)
     n4 = SimpleITK.N4BiasFieldCorrectionImageFilter()
     # The filters inside N4 take the global number of threads, and add up in another order with each.
     threads = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -141,3 +151,21 @@ def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int)
         return SimpleITK.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T.astype(np.float32)
     finally:
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+def shrink_factors(foreground: int, spacing_mm: Sequence[float], shrink: int) -> list[int]:
+    """Return how many voxels of each axis become one for N4.
+
+    An axis is shrunk only as far as its voxels stay below so many times the finest one.
+
+    Args:
+        foreground: Voxels of it.
+        spacing_mm: Of the voxels.
+        shrink: See `CorrectBias`.
+    """
+    for wanted in range(max(COARSEST, shrink), shrink - 1, -1):
+        limit = wanted * min(spacing_mm)
+        factors = [max(1, min(wanted, int(limit / size + 0.5))) for size in spacing_mm]
+        if foreground / math.prod(factors) >= ENOUGH:
+            break
+    return factors

@@ -27,7 +27,7 @@ from bida.physics.plan import PlanOptions, plan_scan
 from bida.physics.simulate import simulate_slices
 from bida.transforms.backproject import BackProject
 from bida.transforms.base import VolumeStep, replaced
-from bida.transforms.bias import CorrectBias, estimate_log_bias
+from bida.transforms.bias import COARSEST, ENOUGH, CorrectBias, estimate_log_bias, shrink_factors
 from bida.transforms.dictionary import Applyd, Stepd, tensor_of
 from bida.transforms.dictionary import image_of as plain_image
 from bida.transforms.inplane import ResampleInPlane
@@ -297,6 +297,22 @@ def test_n4_does_not_depend_on_the_number_of_threads(biased: tuple[np.ndarray, .
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     assert np.ptp(fields[0]) > 0.1
     np.testing.assert_array_equal(*fields)
+
+
+@pytest.mark.parametrize(
+    ("foreground", "spacing", "expected"),
+    [
+        (16 * ENOUGH, (0.2, 1.0, 0.2), [4, 1, 4]),  # a mouse's brain
+        (36 * ENOUGH, (0.2, 1.0, 0.2), [6, 1, 6]),
+        (36 * ENOUGH - 1, (0.2, 1.0, 0.2), [5, 1, 5]),
+        (10**9, (0.2, 1.0, 0.2), [COARSEST, 2, COARSEST]),
+        (100, (0.2, 0.2, 0.2), [4, 4, 4]),  # never less than asked for
+    ],
+)
+def test_the_grid_of_n4_is_coarser_where_enough_is_left(foreground, spacing, expected):
+    assert shrink_factors(foreground, spacing, 4) == expected
+    asked = 12 * min(spacing)
+    assert shrink_factors(foreground, spacing, 12) == [round(asked / size) for size in spacing]
 
 
 def test_n4_without_foreground_says_so() -> None:
