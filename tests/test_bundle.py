@@ -47,7 +47,7 @@ def test_bundle_gives_what_the_library_gives(make_scan, tmp_path):
     record = json.loads((tmp_path / "out" / "scan_superres.json").read_text())
     assert expected.record["self_check"] is not None
     assert (record["estimate"], record["steps"], record["samples"]) == ("mean", 1, 0)
-    for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale", "uncertainty_floor"):
+    for key in ("self_check", "weights_sha256", "slice_geometry", "warnings", "uncertainty_scale", "uncertainty_from"):
         assert record[key] == expected.record[key], key
 
 
