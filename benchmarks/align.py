@@ -10,7 +10,7 @@ percentile of the error of the scan's middle, in voxels, and of its rotation; th
 and CPU seconds a scan. The first two draws are also made of each file of --others and of the volume in changed
 contrasts: `inverted` (bright for dark, air stays), `folded` (the distance from the median) and `root` (the square root,
 which hardly differs). Scans of others and of the first two contrasts should be refused. With --csv a row for each scan
-goes into a file.
+goes into a file; those that it has are not measured again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from noisy_tables import Rows
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
@@ -35,6 +36,8 @@ from bida.physics.joint import LocatedScan
 from bida.physics.rician import add_noise_of_snr
 from bida.physics.simulate import simulate_slices
 
+COLUMNS = {"volume": "", "shown": "", "snr": "", "draw": "", "axis": "", "voxels": ".3f", "degrees": ".3f",
+           "correlation": ".2f", "problem": "", "seconds": ".1f"}  # fmt: skip
 MARGIN = 6  # voxels kept around what is above 0
 REFUSED = 2  # draws of scans that must be refused
 
@@ -55,46 +58,41 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for file in arguments.volumes for row in measured(file, arguments)]
-    table = pd.DataFrame(rows)
-    if arguments.csv is not None:
-        table.to_csv(arguments.csv, index=False)
-    print("\n".join(markdown(table)))
+    rows = Rows(COLUMNS, arguments.csv)
+    for draw, file in product(range(arguments.draws), arguments.volumes):
+        measure(file, draw, arguments, rows)
+    print("\n".join(markdown(rows.frame())))
 
 
-def measured(file: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield what is found of each scan of one volume."""
+def measure(file: Path, draw: int, arguments: argparse.Namespace, rows: Rows) -> None:
+    """Add what is found of each scan of one volume in one draw of poses."""
     volume, voxel = loaded(file)
-    shown = {"same": volume, **changed(volume)}
-    shown |= {other.name.partition("_")[0]: loaded(other, volume.shape)[0] for other in arguments.others}
-    splines = {name: spline_filter(values, 5) for name, values in shown.items()}
-    for draw in range(arguments.draws):
-        draws = np.random.default_rng(draw)
-        poses = [pose(draws, volume.shape, voxel, arguments) for _ in arguments.axes[1:]]
-        for name in shown if draw < REFUSED else ["same"]:
-            moved = [sampled(splines[name], matrix, voxel) for matrix in poses]
-            for snr in arguments.snr:
-                scans = [
-                    scan_of(values, voxel, axis, snr, 100 * draw + place, arguments)
-                    for place, (values, axis) in enumerate(zip([volume, *moved], arguments.axes))
-                ]
-                start = time.process_time()
-                found = align(scans)[1:]
-                seconds = (time.process_time() - start) / len(found)
-                for scan, one, truth in zip(scans[1:], found, poses):
-                    mm, degrees = errors(scan, one.matrix, truth)
-                    yield {
-                        "volume": file.name.partition("_")[0],
-                        "shown": name,
-                        "snr": snr,
-                        "draw": draw,
-                        "axis": scan.geometry.axis,
-                        "voxels": mm / voxel,
-                        "degrees": degrees,
-                        "correlation": one.correlation,
-                        "problem": one.problem or "",
-                        "seconds": seconds,
-                    }
+    draws = np.random.default_rng(draw)
+    poses = [pose(draws, volume.shape, voxel, arguments) for _ in arguments.axes[1:]]
+    shown = {"same": volume}
+    if draw < REFUSED:
+        shown |= changed(volume)
+        shown |= {other.name.partition("_")[0]: loaded(other, volume.shape)[0] for other in arguments.others}
+    for (name, values), snr in product(shown.items(), arguments.snr):
+        key = {"volume": file.name.partition("_")[0], "shown": name, "snr": f"{snr:g}", "draw": draw}
+        if rows.has(**key):
+            continue
+        spline = spline_filter(values, 5)
+        scans = [
+            scan_of(seen, voxel, axis, snr, 100 * draw + place, arguments)
+            for place, (seen, axis) in enumerate(
+                zip([volume, *(sampled(spline, matrix, voxel) for matrix in poses)], arguments.axes)
+            )
+        ]
+        start = time.process_time()
+        found = align(scans)[1:]
+        seconds = (time.process_time() - start) / len(found)
+        off = [errors(scan, one.matrix, truth) for scan, one, truth in zip(scans[1:], found, poses)]
+        rows.add(*[
+            {**key, "axis": scan.geometry.axis, "voxels": mm / voxel, "degrees": degrees,
+             "correlation": one.correlation, "problem": one.problem or "", "seconds": seconds}
+            for scan, one, (mm, degrees) in zip(scans[1:], found, off)
+        ])  # fmt: skip
 
 
 def loaded(file: Path, shape: tuple[int, ...] | None = None) -> tuple[Volume, float]:
@@ -170,8 +168,8 @@ def markdown(table: pd.DataFrame) -> Iterator[str]:
     for (volume, snr, shown), part in table.groupby(["volume", "snr", "shown"], sort=False):
         off = [f"{part[name].median():.3f}, {part[name].quantile(0.9):.3f}" for name in ("voxels", "degrees")]
         alike = f"{part['correlation'].min():.2f} to {part['correlation'].max():.2f}"
-        refused = str(int((part["problem"] != "").sum()))
-        cells = [volume, f"{snr:g}", shown, str(len(part)), *off, alike, refused, f"{part['seconds'].median():.1f}"]
+        refused = str(int((part["problem"].fillna("") != "").sum()))
+        cells = [volume, snr, shown, str(len(part)), *off, alike, refused, f"{part['seconds'].median():.1f}"]
         yield "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 

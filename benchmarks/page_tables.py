@@ -279,7 +279,7 @@ def align(rows: pd.DataFrame) -> str:
     for (volume, snr), part in rows[rows.shown == "same"].groupby(["volume", "snr"], sort=False):
         off = [f"{part[name].median():.3f}, {part[name].quantile(0.9):.3f}" for name in ("voxels", "degrees")]
         left_out = str(int(part.problem.notna().sum()))
-        level = "clean" if snr == "0.0" else f"{float(snr):g}"
+        level = "clean" if float(snr) == 0 else f"{float(snr):g}"
         lines.append([NAMES[f"{volume}_T2w"], level, str(len(part)), *off, left_out, f"{part.seconds.median():.1f}"])
     heads = ("volume", "SNR", "poses", "voxels off", "degrees off", "left out", "CPU s")
     return table(heads, lines)
