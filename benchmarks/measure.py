@@ -72,7 +72,7 @@ def in_process(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     """Run a command in a process of its own, in a folder.
 
     Raises:
-        subprocess.CalledProcessError: It ended with another code than 0; what it printed is the output.
+        RuntimeError: It ended with another code than 0; which, and its last line, is said.
     """
     start, log = time.perf_counter(), folder / "log.txt"
     with log.open("w") as file:
@@ -80,7 +80,8 @@ def in_process(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         _, status, usage = os.wait4(run.pid, 0)
     run.returncode = os.waitstatus_to_exitcode(status)
     if run.returncode:
-        raise subprocess.CalledProcessError(run.returncode, words, log.read_text())
+        last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
+        raise RuntimeError(f"{words[0]} must end with 0, got {run.returncode}: {last}")
     return Used(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 

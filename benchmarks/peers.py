@@ -16,7 +16,6 @@ import argparse
 import math
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -84,8 +83,8 @@ def main() -> None:
                         words = [sys.executable, "-c", METHOD_OF, "asked.pickle", "out.npy"]
                         try:
                             used = in_process(words, environment, work)
-                        except subprocess.CalledProcessError as error:
-                            print(f"{one}, {scans}: not run: {str(error.output).strip().splitlines()[-1]}", flush=True)
+                        except RuntimeError as error:
+                            print(f"{one}, {scans}: not run: {error}", flush=True)
                             asked.remove((scans, one, scan))
                             continue
                         found.setdefault((scans, one), []).append(used)

@@ -18,6 +18,7 @@ HIGHEST = 255
 # Weights go from -LEVELS to LEVELS. Processors without VNNI sum products by pairs in 16 bits, and cut them off there
 # (oneDNN's developer guide, "Nuances of int8 computations"): 2 x 255 x 63 fits.
 LEVELS = 63
+SMALL, ROUNDED = 2.0**-12, 0.501  # of `exact`: a scale of its weights, and how far rounding may go
 ONE = [1, 1]  # stride, padding and dilation
 FAILURES = (RuntimeError, NotImplementedError, AttributeError)  # of a PyTorch that has no such convolution
 
@@ -71,11 +72,15 @@ def exact() -> bool:
     x[..., 4:] = HIGHEST
     x, total = (part.contiguous(memory_format=torch.channels_last) for part in (x, torch.ones(1, 32, 8, 8)))
     for zero in (0, ZERO):
-        expected = 1 + F.conv2d(x.double() - zero, weight.double(), bias.double(), padding=1)
+        sums = F.conv2d(x.double() - zero, weight.double(), bias.double(), padding=1)
         try:
             found = IntegerConvolution(weight, bias, zero).onto(x, total.clone(memory_format=torch.preserve_format))
+            small = IntegerConvolution(SMALL * weight, SMALL * bias, zero)  # sums within the integers, and beyond
+            positive, added = small.relu(x), small.onto(x, x.clone(memory_format=torch.preserve_format))
         except FAILURES:
             return False
-        if not torch.equal(found.double(), expected):
+        ranges = ((positive, SMALL * sums), (added, SMALL * sums + x))
+        rounded = all(float((one - wanted.clamp(0, HIGHEST)).abs().max()) <= ROUNDED for one, wanted in ranges)
+        if not (torch.equal(found.double(), 1 + sums) and rounded):
             return False
     return True

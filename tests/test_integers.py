@@ -74,12 +74,29 @@ class Wrong(IntegerConvolution):
         return out
 
 
+class WrongPositive(IntegerConvolution):
+    """What is rounded to integers is lost."""
+
+    def relu(self, x):
+        return torch.zeros_like(super().relu(x))
+
+
+class WrongSum(IntegerConvolution):
+    """What integers are added to is lost."""
+
+    def onto(self, x, total):
+        out = super().onto(x, total)
+        return out if out.is_floating_point() else torch.full_like(out, ZERO)
+
+
 class Missing(IntegerConvolution):
     def __init__(self, *args):
         raise RuntimeError("Didn't find kernel")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(Wrong, marks=here), Missing])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=here) for one in (Wrong, WrongPositive, WrongSum)] + [Missing]
+)
 def test_what_is_not_exact_or_not_there_is_not_used(monkeypatch, kind):
     monkeypatch.setattr(integers, "IntegerConvolution", kind)
     exact.cache_clear()

@@ -19,7 +19,7 @@ from bida.transforms.base import ScanImage, VolumeStep, noted, replaced, target_
 # N4's time goes with the voxels that it sees, and its field is smooth, 11 x 11 x 11 numbers: a coarser grid than asked
 # for does where it leaves so many voxels of foreground. The field is then another by some 4%; it is divided out and
 # multiplied in again.
-ENOUGH, COARSEST = 2500, 8
+ENOUGH, COARSER, FEWEST = 2500, 2, 8
 
 
 class CorrectBias(VolumeStep):
@@ -29,8 +29,8 @@ class CorrectBias(VolumeStep):
     leaves the volume corrected and says so in the meta (`bias_corrected`).
 
     Args:
-        shrink: N4 sees a grid this much coarser, or up to `COARSEST` times where that leaves `ENOUGH` voxels; an axis
-            with thick slices is shrunk less.
+        shrink: N4 sees a grid this much coarser, or up to `COARSER` times as much where that leaves `ENOUGH` voxels of
+            foreground and `FEWEST` of each axis; an axis with thick slices is shrunk less.
         restore: multiply the field back into the result.
 
     Raises:
@@ -141,7 +141,7 @@ def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int)
     foreground = int(np.count_nonzero(SimpleITK.GetArrayViewFromImage(mask)))
     if not foreground:
         raise RuntimeError("no foreground above zero")
-    factors = shrink_factors(foreground, spacing_mm, shrink)
+    factors = shrink_factors(foreground, volume.shape, spacing_mm, shrink)
     n4 = SimpleITK.N4BiasFieldCorrectionImageFilter()
     # The filters inside N4 take the global number of threads, and add up in another order with each.
     threads = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -153,19 +153,21 @@ def estimate_log_bias(volume: NDArray, spacing_mm: Sequence[float], shrink: int)
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
-def shrink_factors(foreground: int, spacing_mm: Sequence[float], shrink: int) -> list[int]:
+def shrink_factors(foreground: int, shape: Sequence[int], spacing_mm: Sequence[float], shrink: int) -> list[int]:
     """Return how many voxels of each axis become one for N4.
 
     An axis is shrunk only as far as its voxels stay below so many times the finest one.
 
     Args:
         foreground: Voxels of it.
+        shape: Voxels of each axis, of which more than `shrink` leaves no fewer than `FEWEST`.
         spacing_mm: Of the voxels.
         shrink: See `CorrectBias`.
     """
-    for wanted in range(max(COARSEST, shrink), shrink - 1, -1):
+    for wanted in range(COARSER * shrink, shrink - 1, -1):
         limit = wanted * min(spacing_mm)
         factors = [max(1, min(wanted, int(limit / size + 0.5))) for size in spacing_mm]
-        if foreground / math.prod(factors) >= ENOUGH:
+        fewest = min(voxels // factor for voxels, factor in zip(shape, factors))
+        if foreground / math.prod(factors) >= ENOUGH and fewest >= FEWEST:
             break
     return factors

@@ -15,6 +15,7 @@ from bida.diffusion.int8 import integer_network
 from bida.diffusion.prior import CLASSES, PlanePrior, kind_of
 from bida.diffusion.resnet import FOLD, NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
+from bida.errors import SettingsError
 from bida.io.weights import Weights, check_size, load_weights, misfits, read_weights, weights_file
 
 READ = "weights_read"  # where a prior keeps what `prior_of` read, until `load_prior` takes it
@@ -66,7 +67,10 @@ def load_prior(prior: PlanePrior, model: str | Path | None, device: torch.device
     same = read is not None and read.file == weights_file(model)
     prior.weights_sha256 = load_weights(prior, read if same else model)
     place = torch.device(device)  # MONAI Label names devices
-    choice = dtype_choice(dtype, place, int8=integer_network(prior) is not None)
+    integers = integer_network(prior) is not None
+    if dtype == "int8" and not integers:
+        raise SettingsError(f"dtype: int8 needs weights of a guided residual network, got {model}; use auto")
+    choice = dtype_choice(dtype, place, int8=integers)
     prior.int8 = choice.dtype == "int8"
     return prior.to(place).eval().set_dtype(choice.floating)
 

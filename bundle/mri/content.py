@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bida.physics.operators import SliceOperator, apply_along
@@ -124,11 +125,12 @@ def cuts(held: Tensor, active: Tensor, micro_batch: int, stride: int) -> list[Cu
     return found
 
 
-def middles(cuts: Sequence[Cut], count: int, size: int, stride: int) -> list[Cut]:
-    """Return the middles of some windows, of different cuts as far as there are any, spread evenly.
+def brightest(cuts: Sequence[Cut], slices: Tensor, count: int, size: int, stride: int) -> list[Cut]:
+    """Return the brightest parts of some windows, of different cuts as far as there are any, spread evenly.
 
     Args:
         cuts: micro-batches, one or more.
+        slices: [N, 1, H, W], by which brightness is told.
         count: windows to return, a cut of one each.
         size: largest size along their sides; whole windows are taken where they are smaller.
         stride: sizes and places within the windows are multiples of it.
@@ -139,11 +141,10 @@ def middles(cuts: Sequence[Cut], count: int, size: int, stride: int) -> list[Cut
         cut = cuts[int(share * len(cuts))]
         slice_ = int(share * len(cut.index))
         height, width = (min(side, max(stride, size // stride * stride)) for side in cut.size)
-        top, left = (
-            corner + (side - part) // 2 // stride * stride
-            for corner, side, part in zip(cut.corners[slice_], cut.size, (height, width))
-        )
-        found.append(Cut(cut.index[slice_ : slice_ + 1], [(top, left)], (height, width)))
+        index, (top, left) = cut.index[slice_ : slice_ + 1], cut.corners[slice_]
+        means = F.avg_pool2d(Cut(index, [(top, left)], cut.size).of(slices), (height, width), stride=stride)
+        row, column = divmod(int(means.argmax()), means.shape[-1])
+        found.append(Cut(index, [(top + row * stride, left + column * stride)], (height, width)))
     return found
 
 

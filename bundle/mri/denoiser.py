@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bida.diffusion.int8 import IntegerPass
 from bida.diffusion.prior import PlanePrior, SlicePrior
-from bida.mri.content import CONSTANT, Cut, background, cuts, middles, slices_at_once
+from bida.mri.content import CONSTANT, Cut, background, brightest, cuts, slices_at_once
 from bida.physics.grid import from_slices, to_slices
 
 RANGED, RANGED_SIZE = 2, 64  # windows, and voxels along their sides, that ranges of integers come from
@@ -108,7 +108,7 @@ class PlaneDenoiser:
     def _in_integers(self, slices: Tensor, t: int) -> IntegerPass:
         """Return the network in integers, whose ranges come from parts of slices that are the same in every run."""
         guides = cast(list[Tensor], self.guides)
-        parts = middles(self.cuts, RANGED, RANGED_SIZE, self.prior.stride)
+        parts = brightest(self.cuts, guides[0], RANGED, RANGED_SIZE, self.prior.stride)
         windows = [(part.of(slices), torch.cat([part.of(guide) for guide in guides], dim=1)) for part in parts]
         return IntegerPass.of(cast(PlanePrior, self.prior), windows, t, self.plane, self.grain, self.along)
 

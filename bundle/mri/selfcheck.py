@@ -204,11 +204,10 @@ class Errors:
         """Return the errors of all slices of several parts, one part after the other."""
         xx, rr, xr, cc = map(torch.cat, zip(*((one.xx, one.rr, one.xr, one.cc) for one in parts)))
         told = [one.voxels for one in parts if one.voxels is not None]
-        least = [one.least for one in parts if one.least is not None]
-        seen = [one.seen for one in parts if one.seen is not None]
         voxels = Voxels(*map(torch.cat, zip(*told))) if len(told) == len(parts) else None
-        smallest = torch.cat(least) if len(least) == len(parts) else None
-        return cls(xx, rr, xr, cc, voxels, smallest, cls.joined(seen) if len(seen) == len(parts) else None)
+        least = torch.cat([torch.zeros_like(one.xx) if one.least is None else one.least for one in parts])
+        noisy = any(one.seen is not None for one in parts)
+        return cls(xx, rr, xr, cc, voxels, least, cls.joined([one.seen or one for one in parts]) if noisy else None)
 
     def total(self, weight: float) -> float:
         """Return the sum of |x - (g + weight (r - g))|^2 over the slices, as far as it can be told."""

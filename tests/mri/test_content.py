@@ -5,7 +5,7 @@ from conftest import inferer_of
 
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.diffusion.resnet import SliceResNet
-from bida.mri.content import CONSTANT, MARGIN, PIXELS, SLICES, at_once, content, cuts, slices_at_once
+from bida.mri.content import CONSTANT, MARGIN, PIXELS, SLICES, at_once, brightest, content, cuts, slices_at_once
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
@@ -114,3 +114,13 @@ def test_a_window_sees_the_guide_of_its_own_place():
     error = (result - guide(y, GEOMETRY)).abs()[content(y, OPERATOR)]
     assert error.mean() < 0.02  # of tissue with a standard deviation of 0.2
     assert min(h * w for h, w in sizes) < 64 * 64 / 2
+
+
+def test_the_brightest_parts_are_found_wherever_they_lie():
+    """Of two objects with air between them the middle of what holds both shows neither."""
+    slices = torch.full((6, 1, 48, 160), -1.0)
+    slices[:, :, 8:40, 8:40], slices[:, :, 8:40, 120:152] = 0.5, 0.8
+    found = brightest(cuts(slices[:, 0] > -1, torch.arange(6), 4, 8), slices, 2, 32, 8)
+    assert [part.size for part in found] == [(32, 32)] * 2
+    for part in found:
+        assert float(part.of(slices).mean()) > 0.1  # the window lies on multiples of 8

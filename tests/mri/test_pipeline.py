@@ -17,6 +17,7 @@ from bida.integers import exact
 from bida.io.kept import Kept
 from bida.io.weights import load_weights, released_path, save_weights
 from bida.mri.pipeline import restore
+from bida.mri.selfcheck import Voxels
 from bida.mri.settings import PRESETS, Settings
 from bida.mri.simulate import simulate_file
 from bida.mri.synthetic_brain import synthetic_brain
@@ -188,6 +189,22 @@ def test_the_mean_comes_with_how_large_its_error_is(make_scan):
     assert superres(path, model="0.1", **FAST).std is None  # weights that tell none
     shaded = superres(path, **{**FAST, "n4": True})
     assert shaded.std.shape == shaded.data.shape
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_map_of_the_error_is_as_large_as_the_scan_s_own_slices_show(make_scan, monkeypatch, several):
+    paths = [make_scan((40, 8, 40), name=f"{k}.nii.gz") for k in range(1 + several)]
+    options = {**FAST, "self_check": True} | ({"align": False} if several else {})
+
+    def map_of(scale):
+        monkeypatch.setattr(Voxels, "scale", lambda voxels, weight: scale)
+        result = superres(paths if several else paths[0], **options)
+        assert (result.record["uncertainty_from"], result.record["uncertainty_scale"]) == ("self-check", scale)
+        return result
+
+    once, twice = map_of(0.01), map_of(0.02)
+    np.testing.assert_allclose(twice.std, np.minimum(2 * once.std, np.ptp(once.data)), rtol=1e-5)
+    assert once.std.max() > 0
 
 
 def test_the_error_of_the_mean_lies_as_the_scan_does(make_scan):

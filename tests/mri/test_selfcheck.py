@@ -224,8 +224,10 @@ def test_detail_that_a_filter_takes_for_noise_is_not_promised():
     assert better == pytest.approx(20 * math.log10(2), abs=0.5)
     exact = Errors.of(slices, nothing, Restored(x), x + drawn(0.2)).better_db(1.0, [12])
     assert exact == pytest.approx(10, abs=0.3)
-    quiet = Slices(x, x, 1, 0.0)
-    assert Errors.of(quiet, nothing, Restored(x + drawn(0.01)), x + drawn(0.1)).better_db(1.0, [12]) > 19
+    quiet = Errors.of(Slices(x, x, 1, 0.0), nothing, Restored(x + drawn(0.01)), x + drawn(0.1))
+    assert quiet.better_db(1.0, [12]) > 19
+    noisy = Errors.of(slices, nothing, Restored(x + drawn(0.08)), x + drawn(0.16))
+    assert Errors.joined([quiet, noisy]).better_db(1.0, [12, 12]) == pytest.approx(better, abs=0.5)  # the lesser one
 
 
 def test_slices_are_spread_over_those_with_content():

@@ -27,7 +27,7 @@ from bida.physics.plan import PlanOptions, plan_scan
 from bida.physics.simulate import simulate_slices
 from bida.transforms.backproject import BackProject
 from bida.transforms.base import VolumeStep, replaced
-from bida.transforms.bias import COARSEST, ENOUGH, CorrectBias, estimate_log_bias, shrink_factors
+from bida.transforms.bias import ENOUGH, CorrectBias, estimate_log_bias, shrink_factors
 from bida.transforms.dictionary import Applyd, Stepd, tensor_of
 from bida.transforms.dictionary import image_of as plain_image
 from bida.transforms.inplane import ResampleInPlane
@@ -305,14 +305,21 @@ def test_n4_does_not_depend_on_the_number_of_threads(biased: tuple[np.ndarray, .
         (16 * ENOUGH, (0.2, 1.0, 0.2), [4, 1, 4]),  # a mouse's brain
         (36 * ENOUGH, (0.2, 1.0, 0.2), [6, 1, 6]),
         (36 * ENOUGH - 1, (0.2, 1.0, 0.2), [5, 1, 5]),
-        (10**9, (0.2, 1.0, 0.2), [COARSEST, 2, COARSEST]),
+        (10**9, (0.2, 1.0, 0.2), [8, 2, 8]),
         (100, (0.2, 0.2, 0.2), [4, 4, 4]),  # never less than asked for
     ],
 )
 def test_the_grid_of_n4_is_coarser_where_enough_is_left(foreground, spacing, expected):
-    assert shrink_factors(foreground, spacing, 4) == expected
-    asked = 12 * min(spacing)
-    assert shrink_factors(foreground, spacing, 12) == [round(asked / size) for size in spacing]
+    assert shrink_factors(foreground, (300, 300, 300), spacing, 4) == expected
+    assert shrink_factors(foreground, (300, 300, 12), spacing, 4)[2] <= 4  # few slices stay what they are
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((96, 96, 5), (0.05, 0.05, 0.1)), ((96, 96, 3), (0.05, 0.05, 0.25))])
+def test_n4_takes_scans_of_few_slices(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    place = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape[:2]], indexing="ij")
+    disc = np.where(place[0] ** 2 + place[1] ** 2 < 0.8, 100 + 30 * place[0], 0.0)
+    field = estimate_log_bias(np.repeat(disc[..., None], shape[2], axis=2), spacing, 4)
+    assert field.shape == shape and np.isfinite(field).all()
 
 
 def test_n4_without_foreground_says_so() -> None:
