@@ -158,6 +158,10 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
              ((out / "inplane.csv", "inplane.csv"),)),
         Step("familiarity", calls(script("familiarity.py", "measure", data, "--out", out / "familiarity.csv")),
              ((out / "familiarity.csv", "familiarity.csv"),)),
+        Step("size", calls(script("size.py", "--threads", "1", "--csv", out / "size.csv")),
+             ((out / "size.csv", "size.csv"),)),
+        Step("peers", calls(script("peers.py", heads[0], mice[0], "--snr", "clean", "--csv", out / "peers.csv")),
+             ((out / "peers.csv", "peers.csv"),)),
         Step("pictures", calls(script("gallery.py", DOCS),
              (*BIDA, "demo", "--output", out / "demo")), ((out / "demo" / "demo.png", "demo.png"),)),
     ]  # fmt: skip

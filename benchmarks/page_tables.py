@@ -11,6 +11,7 @@ from familiarity_tables import area, of_trained, with_verdicts
 from gates import demands, is_mouse, tables_of
 from noisy_tables import BEFORE, BEFORE_1, OWN
 
+from bida.experiment.methods import label_of
 from bida.mri.familiarity import USUAL_DB
 
 NAMES = {
@@ -72,6 +73,8 @@ WHERE = {  # the steps of `figures.py`, and where a page that lies in docs/ show
     "skulls": CARD,
     "inplane": "[slices made thick](prior.md#slices-made-thick-in-their-plane)",
     "familiarity": "[familiarity](prior.md#familiarity)",
+    "size": "[memory and size](speed.md#memory-and-size)",
+    "peers": "[beside other methods](speed.md#beside-other-methods)",
     "pictures": "[gallery](gallery.md), [README](../README.md)",
 }
 
@@ -90,6 +93,8 @@ def of_benchmarks(docs: Path) -> dict[str, str]:
         "time": ("several_time.csv", time),
         "move": ("several_move.csv", move),
         "align": ("align.csv", align),
+        "size": ("size.csv", sizes),
+        "peers": ("peers.csv", peers),
     }
     there = {name: one for name, one in tables.items() if (docs / one[0]).exists()}
     texts = {"snr": str, "kept": str, "weights": str}
@@ -282,6 +287,42 @@ def align(rows: pd.DataFrame) -> str:
         level = "clean" if float(snr) == 0 else f"{float(snr):g}"
         lines.append([NAMES[f"{volume}_T2w"], level, str(len(part)), *off, left_out, f"{part.seconds.median():.1f}"])
     heads = ("volume", "SNR", "poses", "voxels off", "degrees off", "left out", "CPU s")
+    return table(heads, lines)
+
+
+def sizes(rows: pd.DataFrame) -> str:
+    """Return how a run grows with voxels, draws and volumes: a row each, and what it takes more than the one before."""
+    heads = ("", "number", "CPU s", "each more", "seconds", "memory, GiB", "each more")
+    units = {
+        "voxels": "million voxels",
+        "draws": "draws, of a million voxels",
+        "volumes": "volumes, of a million voxels",
+    }
+    lines = []
+    for what, part in rows.groupby("what", sort=False):
+        ordered = part.sort_values("number")
+        ordered["size"] = ordered.voxels_millions if what == "voxels" else ordered.number
+        more = ordered[["size", "cpu_s", "peak_gib"]].diff()
+        for at, row in ordered.iterrows():
+            step = more.loc[at]
+            each = (
+                ["", ""]
+                if pd.isna(step["size"])
+                else [f"{step[one] / step['size']:.2g}" for one in ("cpu_s", "peak_gib")]
+            )
+            lines.append([units[what], f"{row['size']:.3g}", f"{row.cpu_s:.0f}", each[0], f"{row.seconds:.0f}",
+                          f"{row.peak_gib:.2f}", each[1]])  # fmt: skip
+    return table(heads, lines)
+
+
+def peers(rows: pd.DataFrame) -> str:
+    """Return what each method takes and gives, of one scan and of two: a row a volume, set of scans and method."""
+    heads = ("volume", "scans", "method", "PSNR in tissue, dB", "seconds", "CPU s", "memory, GiB")
+    lines = [
+        [NAMES[row.volume], row.scans, label_of(row.method), f"{row.psnr:.2f}",
+         f"{row.seconds:.0f}", f"{row.cpu_s:.0f}", f"{row.peak_gib:.2f}"]
+        for _, row in rows[rows.snr == "clean"].iterrows()
+    ]  # fmt: skip
     return table(heads, lines)
 
 

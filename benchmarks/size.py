@@ -88,7 +88,7 @@ def with_growth(rows: Rows) -> list[dict[str, object]]:
     found = []
     for what, part in rows.frame().groupby("what", sort=False):
         part = part.sort_values("number")
-        more = part.diff()
+        more = part[["number", "cpu_s", "peak_gib"]].diff()
         for (_, row), (_, step) in zip(part.iterrows(), more.iterrows()):
             found.append(
                 {

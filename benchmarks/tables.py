@@ -37,7 +37,7 @@ OF_HEADS = (
 )
 OF_SECOND_STRIPPER = (("cdsc", "seg4", 3, "cDSC, seg4"), ("hd95", "seg4", 2, "HD95, mm"))
 LARGE_MM3 = 2.0  # of structures whose bias is judged: of smaller ones a voxel is a share
-PAGES = ("README.md", "models/MODEL_CARD.md", "docs/results.md", "docs/prior.md", "docs/several.md")
+PAGES = ("README.md", "models/MODEL_CARD.md", "docs/results.md", "docs/prior.md", "docs/several.md", "docs/speed.md")
 
 
 def write_pages(root: Path) -> None:
