@@ -160,7 +160,7 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
              ((out / "familiarity.csv", "familiarity.csv"),)),
         Step("size", calls(script("size.py", "--threads", "1", "--csv", out / "size.csv")),
              ((out / "size.csv", "size.csv"),)),
-        Step("peers", calls(script("peers.py", heads[0], mice[0], "--snr", "clean", "--csv", out / "peers.csv")),
+        Step("peers", calls(script("peers.py", heads[0], "--snr", "clean", "--csv", out / "peers.csv")),
              ((out / "peers.csv", "peers.csv"),)),
         Step("pictures", calls(script("gallery.py", DOCS),
              (*BIDA, "demo", "--output", out / "demo")), ((out / "demo" / "demo.png", "demo.png"),)),

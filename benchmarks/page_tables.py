@@ -317,10 +317,10 @@ def sizes(rows: pd.DataFrame) -> str:
 
 def peers(rows: pd.DataFrame) -> str:
     """Return what each method takes and gives, of one scan and of two: a row a volume, set of scans and method."""
-    heads = ("volume", "scans", "method", "PSNR in tissue, dB", "seconds", "CPU s", "memory, GiB")
+    heads = ("volume", "scans", "method", "PSNR in tissue, dB", "CPU s", "memory, GiB")
     lines = [
         [NAMES[row.volume], row.scans, label_of(row.method), f"{row.psnr:.2f}",
-         f"{row.seconds:.0f}", f"{row.cpu_s:.0f}", f"{row.peak_gib:.2f}"]
+         f"{row.cpu_s:.0f}", f"{row.peak_gib:.2f}"]
         for _, row in rows[rows.snr == "clean"].iterrows()
     ]  # fmt: skip
     return table(heads, lines)
