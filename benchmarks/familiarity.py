@@ -30,7 +30,8 @@ from bida.errors import BidaError
 from bida.mri.measurement import Measurement
 from bida.mri.moments import mean_of
 from bida.mri.sampler import BiplanarSampler
-from bida.mri.selfcheck import chosen_indices, plane_across, slice_geometry, sums_over_slices, window
+from bida.mri.selfcheck import chosen_indices, plane_across, slice_geometry, window
+from bida.mri.slice_errors import sums_over_slices
 from bida.physics.consistency import TISSUE, interpolated
 from bida.physics.operators import SliceOperator
 

@@ -54,9 +54,10 @@ from bida.mri.moments import Moments
 from bida.mri.pipeline import restore
 from bida.mri.run import measured, way_of
 from bida.mri.sampler import BiplanarSampler
-from bida.mri.selfcheck import Errors, Restore, Restored, Slices, chosen_indices, measure, plane_across, window
+from bida.mri.selfcheck import Restore, chosen_indices, measure, plane_across, window
 from bida.mri.settings import Settings
 from bida.mri.simulate import simulate_file
+from bida.mri.slice_errors import Errors, Restored, Slices
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, NORMAL, PLANES
 from bida.physics.guide import guide

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from bida.diffusion.prior import SlicePrior
 from bida.diffusion.sampling import Condition
-from bida.mri.selfcheck import Restored, SelfCheck
+from bida.mri.selfcheck import SelfCheck
 from bida.mri.settings import SamplerOptions
+from bida.mri.slice_errors import Restored
 from bida.physics.consistency import TISSUE
 from bida.physics.grid import NORMAL
 

@@ -11,10 +11,7 @@ from bida.diffusion.prior import SlicePrior
 from bida.mri.evidence import Evidence, Restore
 from bida.mri.familiarity import is_mere_noise, kind_of_scan
 from bida.mri.selfcheck import (
-    Errors,
-    Restored,
     SelfCheck,
-    Slices,
     check_of,
     chosen_indices,
     plane_across,
@@ -22,6 +19,7 @@ from bida.mri.selfcheck import (
     window,
 )
 from bida.mri.settings import SamplerOptions
+from bida.mri.slice_errors import Errors, Restored, Slices
 from bida.physics.consistency import cubic
 from bida.physics.geometry import SliceGeometry
 from bida.physics.joint import LocatedScan

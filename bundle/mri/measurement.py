@@ -16,8 +16,9 @@ from bida.diffusion.sampling import DDNM, Condition, NoisyScan
 from bida.errors import SettingsError
 from bida.mri.content import CONSTANT, content
 from bida.mri.evidence import Evidence, Leftover, Padding, Restore, View, without
-from bida.mri.selfcheck import Restored, SelfCheck, self_check
+from bida.mri.selfcheck import SelfCheck, self_check
 from bida.mri.settings import SamplerOptions
+from bida.mri.slice_errors import Restored
 from bida.physics.consistency import interpolated
 from bida.physics.geometry import SliceGeometry
 from bida.physics.grid import AXES, AxisGrid, grids_from_json, planes_containing

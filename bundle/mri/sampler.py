@@ -18,8 +18,9 @@ from bida.errors import SettingsError
 from bida.mri.denoiser import PlaneDenoiser
 from bida.mri.evidence import Evidence, Leftover
 from bida.mri.moments import Moments, mean_of
-from bida.mri.selfcheck import Restored, SelfCheck, averaged_weight
+from bida.mri.selfcheck import SelfCheck, averaged_weight
 from bida.mri.settings import SamplerOptions
+from bida.mri.slice_errors import Restored
 from bida.physics.grid import axis_within
 
 

@@ -17,9 +17,9 @@ from bida.integers import exact
 from bida.io.kept import Kept
 from bida.io.weights import load_weights, released_path, save_weights
 from bida.mri.pipeline import restore
-from bida.mri.selfcheck import Voxels
 from bida.mri.settings import PRESETS, Settings
 from bida.mri.simulate import simulate_file
+from bida.mri.slice_errors import Voxels
 from bida.mri.synthetic_brain import synthetic_brain
 from bida.mri.workflow import find_scans
 from bida.physics.geometry import SliceGeometry

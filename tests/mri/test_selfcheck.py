@@ -13,15 +13,8 @@ from bida.mri.familiarity import USUAL_DB, familiarity, is_mere_noise, kind_of_s
 from bida.mri.measurement import Measurement
 from bida.mri.record import check_warnings, verdict
 from bida.mri.selfcheck import (
-    ACROSS,
-    LEAST_VOXELS,
     SLICES,
-    Z90,
-    Errors,
-    Restored,
     SelfCheck,
-    Slices,
-    Voxels,
     averaged_weight,
     check_of,
     chosen_indices,
@@ -30,6 +23,7 @@ from bida.mri.selfcheck import (
     window,
 )
 from bida.mri.settings import Settings
+from bida.mri.slice_errors import ACROSS, LEAST_VOXELS, Z90, Errors, Restored, Slices, Voxels
 from bida.mri.synthetic_brain import synthetic_brain
 from bida.physics.consistency import TISSUE, interpolated
 from bida.physics.geometry import SliceGeometry
