@@ -110,10 +110,10 @@ def restore_and_write(scans: list[str], out: str, settings: Settings, arguments:
 
     from bida.io.nifti import write_volume
     from bida.io.own_results import description
-    from bida.mri.memory import return_freed_blocks
+    from bida.mri.memory import bound_freed_blocks
     from bida.mri.pipeline import restore
 
-    return_freed_blocks()
+    bound_freed_blocks()
     if settings.adapt is not None:
         check_output(checkpoint, overwrite=True, suffixes=(".ckpt",))
     draws: list[NDArray[np.float32]] = []

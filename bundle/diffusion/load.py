@@ -37,18 +37,21 @@ def prior_of(model: str | Path | None = None) -> PlanePrior:
         with torch.device("meta"), _Unset():
             check_size(_pair_of(state), state)
         prediction, timesteps, schedule = kind_of(state["kind"])
-        prior = PlanePrior(_pair_of(state), prediction, timesteps, guided=True, schedule=schedule)
+        with _Unset():  # all of them are read
+            prior = PlanePrior(_pair_of(state), prediction, timesteps, guided=True, schedule=schedule)
     vars(prior)[READ] = weights
     return prior
 
 
 class _Unset(TorchFunctionMode):
-    """Set no new weights: those on the meta device have no values, and to set them would load PyTorch's compiler."""
+    """Set no new weights: they are read from a file, and on the meta device that would load PyTorch's compiler."""
+
+    SETS = (torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function, unless it sets weights."""
         kwargs = kwargs or {}
-        return kwargs.get("tensor", *args[:1]) if func is torch.nn.init.normal_ else func(*args, **kwargs)
+        return kwargs.get("tensor", *args[:1]) if func in self.SETS else func(*args, **kwargs)
 
 
 def _pair_of(state: Mapping[str, Tensor]) -> NetworkPair:
