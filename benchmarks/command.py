@@ -1,7 +1,7 @@
 """Measure the whole command under two states of the code, in turns: seconds, CPU seconds, memory and PSNR in one table.
 
     python benchmarks/command.py BEFORE [--tree DIR] [--truth FILE ...] [--snr 10] [--factor 5] [--made N ...]
-        [--runs 5] [--threads 1] [--options "..."]
+        [--runs 5] [--threads N] [--options "..."]
 
 BEFORE and DIR (this checkout without --tree) are folders of checkouts, each with its own weights; both run
 `bida superres --steps 1`. From each --truth, an isotropic volume, a scan is made along A, with noise where --snr is
@@ -24,7 +24,12 @@ import numpy as np
 from measure import Used, in_process, machine, write_tables
 from same_bytes import HERE, environment_of
 
+from bida.device import usable_cores
+
 FACTOR = 5.0
+# what the environment of other benchmarks sets and a user's does not
+OURS = ("CUDA_VISIBLE_DEVICES", "PYTHONDONTWRITEBYTECODE", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 MAIN = "import bida.cli as c; {}; sys.exit(m())".format(
     "import importlib, sys; m = c.main if hasattr(c, 'main') else importlib.import_module('bida.cli.parser').main"
 )
@@ -41,7 +46,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=FACTOR)
     parser.add_argument("--made", type=int, nargs="+", default=[])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of a run, as many as the machine has cores without it")
     parser.add_argument("--options", default="", help="more options of both commands")
     arguments = parser.parse_args()
     trees = {"before": arguments.before.resolve(), "after": arguments.tree.resolve()}
@@ -49,15 +54,16 @@ def main() -> None:
         work = Path(name)
         environments = {what: environment_of(tree, work / what) for what, tree in trees.items()}
         for environment in environments.values():
-            environment.pop("CUDA_VISIBLE_DEVICES")
-            environment.pop("PYTHONDONTWRITEBYTECODE")  # a user's runs find the code compiled
-            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(arguments.threads))
+            for ours in OURS:
+                environment.pop(ours)
+            if arguments.threads is not None:
+                environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(arguments.threads))
         scans = [
             (path.name, thick(path, arguments.factor, arguments.snr, work, environments["after"]), path)
             for path in arguments.truth
         ]
         scans += [(f"made, {n}^3", sphere(n, arguments.factor, work), None) for n in arguments.made]
-        rows = []
+        rows, threads = [], arguments.threads or usable_cores()
         for title, scan, truth in scans:
             found: dict[str, list[Used]] = {what: [] for what in trees}
             scores: dict[str, float | None] = {}
@@ -82,7 +88,7 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
-        print(write_tables(rows, "command", f"{machine(torch.device('cpu'))}, {arguments.threads} threads."))
+        print(write_tables(rows, "command", f"{machine(torch.device('cpu'))}, {threads} threads."))
 
 
 def thick(truth: Path, factor: float, snr: float | None, work: Path, environment: dict[str, str]) -> Path:

@@ -118,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, signal_number = sys.argv[1:] if argv is None else list(argv), 0
     if argv is None:  # a process of its own: torch's import makes objects by the hundred thousand, none of them garbage
         gc.set_threshold(1_000_000, 10, 10)
+        # read when torch is imported: threads that wait sleep. By default they spin, and hold back what they wait for
+        # where others use the cores too
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         end_as_by_ctrl_c()
         for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can of a name
             if isinstance(stream, TextIOWrapper):

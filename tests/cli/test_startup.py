@@ -1,5 +1,6 @@
 """What a command costs before it works: wrong paths are told at once, and no library is imported that is not used."""
 
+import os
 import subprocess
 import sys
 
@@ -64,3 +65,15 @@ def test_restoring_a_scan_takes_torch_alone(make_scan, tmp_path) -> None:
     restore = ["superres", scan, str(tmp_path / "out.nii"), "--no-n4", "--self-check", "off", *steps]
     found, errors = outcome("info", scan, *steps, "+", *restore)
     assert found == ["code=0 imported=['torch']"] * 2, errors
+
+
+@pytest.mark.parametrize("given, found", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
+    program = (
+        "import os, sys; from bida.cli import parser; sys.argv = ['bida']; "
+        "parser.run = lambda words: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) or 0; "
+        "sys.exit(parser.main())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert run.stdout.split() == [found, "False"], run.stderr
