@@ -123,6 +123,8 @@ class Pair:
 
     def noise_at(self, compared: Compared) -> tuple[Tensor, Tensor]:
         """Return p and q of noise alone, a draw of a fixed seed."""
+        if self.known.noise == self.scan.noise == 0:
+            return torch.zeros_like(compared.p), torch.zeros_like(compared.q)
         generator = torch.Generator().manual_seed(SEED)
         one, other = (s.noise * torch.randn(s.y.shape, generator=generator).to(s.y) for s in (self.known, self.scan))
         _, p, q = self._through(*compared.motions, one, other)

@@ -233,7 +233,7 @@ class JointOperator:
     def _split(
         self, rest: Volumes, weights: Sequence[float], damping: float, least: float, tolerance: float | None
     ) -> Tensor:
-        """Return the correction for scans of which some do not lie on the volume's own grid.
+        """Return the correction for scans of which some do not lie straight on the volume's own grid.
 
         With B those that do, and C those that don't, each times the root of its weight, the likeliest volume is
 
@@ -281,13 +281,17 @@ class JointOperator:
         return start + damping * inverse(back(z))
 
     def _lying(self, whole: bool) -> list[int]:
-        """Return which scans lie on the volume's own grid and see nothing else, or do not."""
-        found = [scan.motion.whole and bool(mask.all()) for scan, mask in zip(self.scans, self.seen)]
+        """Return which scans act along their own axis of the volume alone, each slice seen as a whole, or do not."""
+        found = []
+        for scan, mask in zip(self.scans, self.seen):
+            lines = mask.movedim(scan.axis, 0).flatten(1)
+            beside = all(kept for axis, kept in enumerate(scan.motion.kept) if axis != scan.axis)
+            found.append(beside and not scan.motion.turned and bool((lines == lines[:, :1]).all()))
         return [place for place, lies in enumerate(found) if lies == whole]
 
     @property
     def aligned(self) -> bool:
-        """Whether every scan lies on the volume's own grid and sees nothing else, so that all is diagonal."""
+        """Whether every scan acts along its own axis of the volume alone, so that all is diagonal."""
         return not self._lying(False)
 
     @property

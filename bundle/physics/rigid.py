@@ -42,6 +42,7 @@ class RigidMotion:
 
     Attributes:
         still: whether nothing is turned, and all is moved by whole voxels.
+        kept: of each axis, whether nothing is turned, and along it the other grid is that of the volume.
         whole: whether the other grid is that of the volume.
         turned: whether anything is turned.
 
@@ -60,7 +61,11 @@ class RigidMotion:
         self.turned = bool((np.abs(self.rotation - np.eye(3)) @ half).max() > STILL)
         self._start = self.centre - half  # of the other grid, index of the volume, if nothing is turned
         self.still = not self.turned and bool(np.abs(self._start - np.round(self._start)).max() <= STILL)
-        self.whole = self.still and self.shape == self.other and not np.round(self._start).any()
+        self.kept = [
+            not self.turned and n == m and abs(start) <= STILL
+            for n, m, start in zip(self.shape, self.other, self._start)
+        ]
+        self.whole = all(self.kept)
         self._lines: list[NDArray[np.float64] | None] = [None] * 3
         self._taps: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -69,7 +74,7 @@ class RigidMotion:
         if self.whole:
             return x
         if not self.turned:
-            for axis in range(3):
+            for axis in self._changed():
                 x = apply_along(self.lines(axis), x, axis)
             return x
         for axis, n in enumerate(self.shape):
@@ -92,7 +97,7 @@ class RigidMotion:
         if self.whole:
             return v
         if not self.turned:
-            for axis in range(3):
+            for axis in self._changed():
                 v = apply_along(self.lines(axis).T, v, axis)
             return v
         canvas = v.new_zeros([n + TAPS for n in self.shape])
@@ -155,6 +160,10 @@ class RigidMotion:
         for k, weight in enumerate(tap_weights(torch.from_numpy(part))):
             found[np.arange(len(places)), first + k] = weight.numpy()
         return found @ coefficients(n)
+
+    def _changed(self) -> list[int]:
+        """Return the axes along which the other grid is another one."""
+        return [axis for axis, kept in enumerate(self.kept) if not kept]
 
     @property
     def _reach(self) -> int:

@@ -200,6 +200,27 @@ def test_scans_off_the_grid_are_solved_as_well(pose, noise):
         assert all(float(r.square().mean().sqrt()) < (0.03 if turned else 1e-3) * span for r in operator.residuals(d))
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.4 * D])
+def test_straight_scans_whose_slices_reach_over_the_volume_are_solved_in_closed_form(shift):
+    """Their own grids are longer than the volume, or lie between its voxels, along their own axes alone."""
+    x = truth(0, (24, 28, 22))
+    first = located(x, 1, noise=0.1)
+    over = [replace(geometry(2, shape=x.shape), slices=5, voxels=25), replace(geometry(0, shape=x.shape), voxels=25)]
+    scans = [first]
+    for one in over:
+        where = AFFINE.copy()
+        where[one.axis, 3] = shift - D * (one.voxels - x.shape[one.axis]) // 2
+        y = torch.zeros([one.slices if k == one.axis else n for k, n in enumerate(x.shape)], dtype=x.dtype)
+        scans.append(LocatedScan(y, one, where, 0.1))
+    operator = joint(scans, shape=x.shape)
+    operator.scans = [replace(one, y=one.forward(x)) for one in operator.scans]
+    assert operator.aligned and not any(scan.motion.whole for scan in operator.scans[1:])
+    rest, damping = operator.residuals(torch.zeros_like(x)), (operator.noise() / LACKING) ** 2
+    d = operator.correction(rest, LACKING)
+    gradient = operator.adjoint([w * r for w, r in zip(operator.weights(), operator.residuals(d))]) - damping * d
+    assert float(gradient.abs().max()) < 1e-9 * float(operator.adjoint(rest).abs().max())
+
+
 def test_what_is_not_found_in_time_is_told():
     shape = (8, 10, 10)
     x = truth(0, shape)
