@@ -49,8 +49,7 @@ class JointCondition:
 
     def clean(self, x0: Tensor, level: Level) -> Tensor:
         """Return x0 and its correction, x0 trusted as at the end: noise taken in early is not got rid of later."""
-        d = self.scan.correction(self.scan.cropped(x0), self.tau)
-        return x0 + F.pad(d, [end for margin in reversed(self.scan.padding) for end in margin])
+        return x0 + self.scan.margined(self.scan.correction(self.scan.cropped(x0), self.tau))
 
     def noise(self, n: Tensor, level: Level) -> Tensor:
         """Return n."""
@@ -146,9 +145,12 @@ class JointMeasurement(Evidence):
             if not scan.motion.still:  # a voxel between those of the scan's grid
                 own = F.max_pool3d(own[None].float(), 3, stride=1, padding=1)[0] > 0
             held &= scan.motion.nearest(own, outside=True)
-        around = [end for margin in reversed(self.padding) for end in margin]
-        self._held = F.pad(held, around, value=False)
+        self._held = self.margined(held)
         return self._held
+
+    def margined(self, volume: Tensor) -> Tensor:
+        """Return a volume with the padding, in which it is 0, or false."""
+        return F.pad(volume, [end for margin in reversed(self.padding) for end in margin])
 
     def noise_of(self, options: SamplerOptions) -> float:
         """Return what the network is told of the noise, in the prior's space; 0 where every scan is exact."""
@@ -174,8 +176,15 @@ class JointMeasurement(Evidence):
         """Return a volume that was put together of parts; exact scans are met across the seams."""
         if any(scan.noise > 0 for scan in self.scans):
             return x
-        d = self.correction(self.cropped(x), self.prior_error())
-        return x + F.pad(d, [end for margin in reversed(self.padding) for end in margin])
+        return x + self.margined(self.correction(self.cropped(x), self.prior_error()))
+
+    def finished(self, x: Tensor) -> Tensor:
+        """Return a result nearer to turned scans, where none has noise: see `JointOperator.last_steps`."""
+        if not self.operator.turned or any(scan.noise > 0 for scan in self.scans):
+            return x
+        rest = self.differences(self.cropped(x))
+        d = self.operator.last_steps(rest, self.prior_error(), self.least)
+        return x + self.margined(d if self.shading is None else d / self.shading.volume)
 
     @cached_property
     def partial(self) -> bool:

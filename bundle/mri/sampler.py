@@ -186,7 +186,7 @@ class BiplanarSampler:
                 away = (x - reference).mul_(1 - averaged)  # of the prior's result, which may be right
                 spread = None if spread is None else spread.mul_(averaged).hypot_(away)
                 x = x - away
-            yield Draw(x, averaged, spread)
+            yield Draw(scan.finished(x), averaged, spread)
 
     @torch.no_grad()
     def check(self, scan: Evidence, network: SlicePrior) -> SelfCheck | None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from bida.errors import SettingsError
 from bida.physics.conjugate_gradients import TOLERANCE, conjugate_gradients
 from bida.physics.geometry import Float, SliceGeometry
-from bida.physics.operators import SliceOperator, apply_along
+from bida.physics.operators import SliceOperator, apply_along, exact_dtype
 from bida.physics.rigid import RigidMotion
 
 LACKING = 0.2  # standard deviation of what interpolation lacks in tissue, on the prior's scale
@@ -38,6 +38,9 @@ TURNED = 0.3  # of the largest eigenvalue: what conjugate gradients start from, 
 # differ by 0.0025 in tissue of made heads, by 0.009 where there is noise in the truth
 TURNED_NOISE = 0.005
 ENOUGH = 0.1  # of the noise of scans off the grid, that is left of what should be solved
+GIVEN_BACK = 1e-4  # of a scan's range: what `last_steps` may leave of its worst voxel
+LAST_STEPS = 8  # at most
+LEAST_GAIN = 0.05  # of what is left of turned scans: a step that takes less of it is the last
 UNSEEN = 1e-4  # share of a scan below which a place was not seen
 TINY = 1e-12  # of the largest eigenvalue: what is below was seen by no scan
 Volumes = Sequence[Tensor]
@@ -224,6 +227,52 @@ class JointOperator:
 
         return self._ended(conjugate_gradients(normal, right, near, TOLERANCE if tolerance is None else tolerance))
 
+    def last_steps(self, rest: Volumes, tau: float, least: float = LEAST_NOISE) -> Tensor:
+        """Return what brings an estimate nearer to scans without noise, of which some are turned, than `correction`.
+
+        That leaves of turned ones a part of the noise that they count as having. Here conjugate gradients go down the
+        squares of what they leave (Hestenes & Stiefel 1952), by changes that straight scans do not show. They end where
+        all are given back to `GIVEN_BACK`, or a step takes less than `LEAST_GAIN` of what is left: that is of poses,
+        intensities and interpolation not being quite those of the scans, and only detail that is not there meets it.
+
+        Args:
+            rest: y_i - A_i x0 of every scan.
+            tau: standard deviation of the error of x0, for the straight scans.
+            least: noise that every scan counts as having at least.
+        """
+        lying, others = self._lying(True), self._lying(False)
+        damping = (least / tau) ** 2
+        inverse = self._aligned_inverse(lying, [1.0] * len(self.scans), damping)
+        enough = [GIVEN_BACK * float(self.scans[k].y.max() - self.scans[k].y.min()) for k in others]
+
+        def there(x: Tensor) -> list[Tensor]:
+            return [self.seen[k] * self.scans[k].forward(x) for k in others]
+
+        def back(ys: Volumes, places: Sequence[int]) -> Tensor:
+            moved = [self.scans[k].adjoint(self.seen[k] * y) for k, y in zip(places, ys)]
+            return torch.stack(moved).sum(dim=0)
+
+        d = inverse(back([rest[k] for k in lying], lying))
+        left = [rest[k] - made for k, made in zip(others, there(d))]
+        way, inner, size = torch.zeros_like(d), math.inf, total_of(left, left)
+        for _ in range(LAST_STEPS):
+            if all(float(part.abs().max()) <= most for part, most in zip(left, enough)):
+                break
+            down = back(left, others)
+            free = damping * inverse(down)
+            before, inner = inner, total_of([down], [free])
+            if inner <= 0:
+                break
+            way = free + (inner / before) * way
+            made = there(way)
+            length = inner / total_of(made, made)
+            d = d + length * way
+            left = [part - length * one for part, one in zip(left, made)]
+            before_size, size = size, total_of(left, left)
+            if size > (1 - LEAST_GAIN) ** 2 * before_size:
+                break
+        return d
+
     def _ended(self, found: tuple[Tensor, bool]) -> Tensor:
         """Return what conjugate gradients found, and keep in mind whether they reached their tolerance."""
         x, reached = found
@@ -335,6 +384,11 @@ class JointOperator:
             return x
 
         return solved
+
+
+def total_of(ones: Volumes, others: Volumes) -> float:
+    """Return the sum of the products of volumes with others."""
+    return sum(float((one * other).sum(dtype=exact_dtype(one.device))) for one, other in zip(ones, others))
 
 
 def feathered(volume: Tensor) -> Tensor:
