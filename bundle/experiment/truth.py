@@ -140,7 +140,7 @@ def prepare(animal: Animal, data: Path, folder: Path, spacing_mm: float | None, 
     if not path.exists():
         image, _ = OrientRAS().forward(LoadScan()(animal.path))
         if n4:
-            image, _ = CorrectBias().forward(image)
+            image, _ = CorrectBias(levels=4, converged=0.001).forward(image)  # N4's own, as published
         volume: NDArray[Any] = image.numpy()
         affine = image.affine
         sizes = spacing_of(affine)
