@@ -6,6 +6,7 @@ import csv
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ def timed(run: Callable[[], object], runs: int, dtype: torch.dtype, device: torc
     return Timing(wall, float(np.median(cpu)), float(np.median(rates)), peak_gib(device))
 
 
+# runs the words behind the name of a file, and writes into it what they took: of a process that a large one starts, the
+# kernel tells no less memory than that one has
+LAUNCHER = (
+    "import os, subprocess, sys; run = subprocess.Popen(sys.argv[2:]); _, status, used = os.wait4(run.pid, 0); "
+    "print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=open(sys.argv[1], 'w')); "
+    "sys.exit(os.waitstatus_to_exitcode(status))"
+)
+
+
 class Used(NamedTuple):
     """What a process took: seconds by the clock, of the CPU, user and system, and its largest memory, GiB."""
 
@@ -74,15 +84,15 @@ def in_process(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     Raises:
         RuntimeError: It ended with another code than 0; which, and its last line, is said.
     """
-    start, log = time.perf_counter(), folder / "log.txt"
+    start, log, told = time.perf_counter(), folder / "log.txt", folder / "used.txt"
     with log.open("w") as file:
-        run = subprocess.Popen(words, env=dict(environment), cwd=folder, stdout=file, stderr=file)
-        _, status, usage = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
+        call = [sys.executable, "-S", "-c", LAUNCHER, str(told), *words]
+        run = subprocess.run(call, env=dict(environment), cwd=folder, stdout=file, stderr=file)
     if run.returncode:
         last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
         raise RuntimeError(f"{words[0]} must end with 0, got {run.returncode}: {last}")
-    return Used(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
+    cpu_s, kib = map(float, told.read_text().split())
+    return Used(time.perf_counter() - start, cpu_s, kib / 2**20)
 
 
 def matmul_gflops(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:
