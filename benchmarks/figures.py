@@ -149,8 +149,9 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
              ((out / "several_move.csv", "several_move.csv"),)),
         Step("align", calls(script("align.py", mice[0], *truths[3:], "--draws", "20", "--csv", out / "align.csv")),
              ((out / "align.csv", "align.csv"),)),
-        Step("stacks", calls(script("masked_tables.py", out / "stacks.csv", DOCS / "microscopy.md",
-             "--data", data / "microscopy")), ((out / "stacks.csv", "microscopy.csv"),)),
+        Step("stacks", calls(*(script(name, out / csv, DOCS / "microscopy.md", "--data", data / "microscopy")
+             for name, csv in (("masked_tables.py", "stacks.csv"), ("stack_noise.py", "stack_noise.csv")))),
+             ((out / "stacks.csv", "microscopy.csv"), (out / "stack_noise.csv", "stack_noise.csv"))),
         Step("skulls", calls(script("skullstrip.py", *(data / name for name in SKULLS), "--csv", out / "skulls.csv",
              "--picture", out / "skulls.png")),
              ((out / "skulls.csv", "skullstrip.csv"), (out / "skulls.png", "skullstrip.png"))),

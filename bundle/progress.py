@@ -71,13 +71,13 @@ def bar(**how: Any) -> tqdm:
     return tqdm(disable=is_quiet(), **how)
 
 
-def console_progress() -> Progress:
+def console_progress(what: str = "sampling") -> Progress:
     """Return a callback that shows a bar on the standard error, one for each scan."""
     bars: list[tqdm] = []
 
     def progress(done: int, total: int) -> None:
         if not bars:
-            bars.append(bar(total=total, desc="sampling", unit="step", mininterval=0.5))
+            bars.append(bar(total=total, desc=what, unit="step", mininterval=0.5))
         bars[0].update(done - bars[0].n)
         if done == total:
             bars.pop().close()

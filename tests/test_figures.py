@@ -98,6 +98,15 @@ def test_the_tables_of_stacks_are_those_of_their_evaluation(masked_tables: Modul
         assert masked_tables.replaced(page, text, name, masked_tables.table(rows, name)) == text, name
 
 
+def test_the_table_of_noise_in_stacks_is_that_of_its_file() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        stack_noise = load_benchmark("stack_noise")
+    page, rows = ROOT / "docs" / "microscopy.md", pd.read_csv(ROOT / "docs" / "stack_noise.csv")
+    text = page.read_text(encoding="utf-8")
+    assert stack_noise.replaced(page, text, "stack_noise", stack_noise.table(rows)) == text
+
+
 def test_a_cell_is_the_mean_over_seeds_and_their_deviation(masked_tables: ModuleType) -> None:
     def row(method: str, seed: int, value: float) -> tuple[str, int, str, int, str, str, float]:
         return "brain", 4, method, seed, "3D", "psnr", value

@@ -13,7 +13,7 @@ STACK = (
     "FILE[START:STOP] takes some of the planes"
 )
 OF_GRID = ("factor", "spacing_um")
-OF_STACKS = (*OF_GRID, "self_check")  # of stacks without truth alone
+OF_STACKS = (*OF_GRID, "self_check", "noise")  # of stacks without truth alone
 OF_NETWORKS = tuple(name for name in options_of(MaskedSettings) if name not in OF_STACKS)
 # options that a method has no use for: it takes no steps, or has no least error; interpolation has use for none
 UNUSED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from bida.progress import adapt_progress, console_progress, log_values, note, sa
 from bida.provenance import Clock
 
 if TYPE_CHECKING:
+    from bida.microscopy.inferer import MaskedSliceInferer
     from bida.microscopy.load import Seen
     from bida.microscopy.prior import MaskedPrior
     from bida.microscopy.stacks.stack import Stack
@@ -67,10 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_stack(arguments.input)
     if model != FROM_NOTHING:
         check_weights(released_path(GENERAL) if model is None else model)
-    with claimed(output):  # which clears what a run that was killed has left
+    with claimed(output), ExitStack() as beside:  # the first clears what a run that was killed has left
         discard_used(sidecar_path(output).with_suffix(".ckpt"), sidecar_path(output))
         check_outputs(output, arguments, minutes, overwrite=given.get("overwrite", False))
-        restore_and_write(arguments, settings, output, minutes)
+        restore_and_write(arguments, settings, output, minutes, beside)
 
 
 def check_outputs(output: Path, arguments: argparse.Namespace, minutes: float, *, overwrite: bool) -> None:
@@ -91,13 +93,19 @@ def check_outputs(output: Path, arguments: argparse.Namespace, minutes: float, *
             raise SettingsError(f"{weights}: what is trained must be a file of its own, not --model; rename the output")
 
 
-def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, output: Path, minutes: float) -> None:
-    """Restore a stack, and write it with its record; no other run writes them meanwhile."""
+def restore_and_write(
+    arguments: argparse.Namespace, settings: MaskedSettings, output: Path, minutes: float, beside: ExitStack
+) -> None:
+    """Restore a stack, and write it with its record; no other run writes them meanwhile.
+
+    Closing `beside` removes what was kept beside the output meanwhile.
+    """
     given, sidecar = vars(arguments), sidecar_path(output)
     overwrite, clip_percentile, model = given.get("overwrite", False), given.get("clip_percentile"), given.get("model")
     from bida.microscopy.blocks import check_memory, restored
     from bida.microscopy.isotropy import asked
     from bida.microscopy.load import Seen, open_planes
+    from bida.microscopy.noise import cleaned
     from bida.microscopy.restore import check_fits, fitting_factor, inferer_of, restoration_record
     from bida.microscopy.selfcheck import checked, verdict
     from bida.microscopy.stacks.stack import check_voxel_type, write_stack
@@ -120,14 +128,24 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
     check_fits(stack, prior)
     for warning in absent(arguments.input):
         note(warning)
-    seen = Seen.of(stack, clip_percentile)
-    made_at = fitting_factor(stack, prior, settings, factor, seen)
-    inferer = inferer_of(settings, factor, made_at)
-    check_memory(stack, inferer, output)
+
+    def fitted(stack: Stack) -> tuple[Seen, float, MaskedSliceInferer]:
+        seen = Seen.of(stack, clip_percentile)
+        made_at = fitting_factor(stack, prior, settings, factor, seen)
+        inferer = inferer_of(settings, factor, made_at)
+        check_memory(stack, inferer, output)
+        return seen, made_at, inferer
+
+    seen, made_at, inferer = fitted(stack)
     clock.lap("read")
     isotropy = asked(stack)[1]
     say(isotropy)
     clock.lap("isotropy")
+    stack, cleaning = beside.enter_context(cleaned(stack, settings.noise, output, console_progress("cleaning")))
+    if cleaning is not None:
+        say(cleaning.describe())
+        seen, made_at, inferer = fitted(stack)
+        clock.lap("clean")
     training = trained(prior, stack, minutes, settings, seen, sidecar) if minutes else None
     clock.lap("train")
     checks = settings.self_check and "self_check" not in unused
@@ -156,6 +174,7 @@ def restore_and_write(arguments: argparse.Namespace, settings: MaskedSettings, o
         "clip_percentile": clip_percentile,
         "settings": used,
         "isotropy": isotropy,
+        "noise": None if cleaning is None else cleaning.record(),
         "training": training,
         "self_check": None if check is None else check.record(),
         "verdict": told,
@@ -227,7 +246,8 @@ def summary(output: Path, result: Stack, record: dict[str, Any], settings: Maske
     """Return the line that says what was written."""
     sizes = " x ".join(map(str, result.data.shape[1:]))
     spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
-    kept = f"{record['planes_on_grid']} of {record['planes']} planes as acquired"
+    as_they_are = "cleaned of noise" if (record["noise"] or {}).get("planes_changed") else "as acquired"
+    kept = f"{record['planes_on_grid']} of {record['planes']} planes {as_they_are}"
     return (
         f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {seconds:.0f} s; "
         f"{'smoothed' if settings.blur else kept}"

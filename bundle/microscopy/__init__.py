@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluate": ["evaluate_masked"],
         "inferer": ["MaskedSliceInferer"],
         "load": ["load_stack"],
+        "noise": ["cleaned", "estimate_noise"],
         "own": ["OwnTraining", "train_on_stack"],
         "prior": ["MaskedPrior", "RowLoss"],
         "restore": ["interpolate_stack", "load_masked", "restore_stack"],

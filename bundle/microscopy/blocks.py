@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import dask.array as da
 import numpy as np
 import torch
 import zarr
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bida.device import available_bytes
@@ -34,22 +33,12 @@ from bida.microscopy.restore import check_fits, finer, interpolate_stack, leanin
 from bida.microscopy.settings import FUSIONS, JOINED
 from bida.microscopy.stacks.ome_zarr import CHUNK
 from bida.microscopy.stacks.paths import ZARR_SUFFIXES
-from bida.microscopy.stacks.stack import Stack, part_of
+from bida.microscopy.stacks.stack import Stack, Volume, part_of
 
 SLAB = 1 << 25  # voxels of the finer grid in a slab, about: 128 MB; a restoration has eight slices in work at once
 WIDEST = 256  # slices in a slab, at most: the sides of blocks on disk
 JOINED_BYTES = 40  # of a voxel of the result, of a fusion that needs all of it at once, about
 COLUMN = CHUNK[3]  # pixels along y and x that are finished at once
-
-
-class Volume(Protocol):
-    """An array that is read and written by slices: of NumPy or zarr."""
-
-    def __getitem__(self, index: tuple[slice, ...], /) -> NDArray:
-        """Return a part."""
-
-    def __setitem__(self, index: tuple[slice, ...], value: NDArray, /) -> None:
-        """Write a part."""
 
 
 @contextmanager

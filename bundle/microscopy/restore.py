@@ -18,7 +18,7 @@ from bida.microscopy.likeness import alike_distance, finer_factor
 from bida.microscopy.load import PERCENTILES, IntensityLine, Seen, clipped
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.settings import INTERPOLATIONS, MaskedSettings
-from bida.microscopy.stacks.stack import Stack
+from bida.microscopy.stacks.stack import Stack, as_type
 from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import interpolation_matrix
 from bida.provenance import versions
@@ -114,11 +114,7 @@ def finer(values: NDArray, stack: Stack, factor: float, exact: bool = True) -> S
         factor: Plane spacing over voxel size.
         exact: Put the acquired planes on the grid in, bit by bit.
     """
-    dtype = stack.data.dtype
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
-    data = values.astype(dtype)
+    data = as_type(values, stack.data.dtype)
     if exact:
         grid = StackGrid(stack.data.shape[1], factor)
         data[:, grid.rows] = stack.data[:, grid.on_grid]

@@ -63,6 +63,12 @@ class MaskedSettings:
         "leave rows of planes out, restore them, and lean on interpolation where that is no gain",
         words=("on", "off"),
     )
+    noise: str = option(
+        "0,0",
+        "clean planes of noise first, of variance A s + B around a signal s, in the stack's numbers; auto: estimated, "
+        "channel by channel; 0,0: acquired planes are kept exactly",
+        "A,B",
+    )
     seed: int = option(0, "seed of all that is drawn: noise of diffusion and msunet, patches and crops", "N")
     tile: int = option(128, "side of the tiles that the network sees, pixels", "N")
     overlap: int = option(32, "pixels that tiles share, at most half a tile", "N")
@@ -84,6 +90,7 @@ class MaskedSettings:
             raise SettingsError(
                 f"as_factor: must be at least the factor of {self.factor or 1:g}, got {self.as_factor:g}"
             )
+        told_noise(self.noise)
         counts = {} if self.steps is None else {"steps": self.steps}
         check_sampling(self.fusion, self.eta, self.seed, **counts, batch_size=self.batch_size)
         check_tile(self.tile, self.overlap)
@@ -112,6 +119,23 @@ class MaskedSettings:
                 f"and {min(sides):g} um; give --factor, or --voxel-um where the file's sizes are wrong"
             )
         return z / (min(sides) if self.spacing_um is None else self.spacing_um)
+
+
+def told_noise(text: str) -> tuple[float, float] | None:
+    """Return the noise that is told, (a, b) of the variance a s + b around a signal s; None of ``auto``.
+
+    Raises:
+        SettingsError: It is neither ``auto`` nor two numbers, or noise that falls with the signal or is nowhere.
+    """
+    if text == "auto":
+        return None
+    try:
+        a, b = map(float, text.split(","))
+    except ValueError:
+        a = b = math.nan
+    if not 0 <= a < math.inf or not math.isfinite(b) or (a == 0 and b < 0):
+        raise SettingsError(f"noise: must be auto, or A,B with A at least 0, got {text!r}; 0,0 is for none")
+    return a, b
 
 
 def check_sampling(fusion: str, eta: float, seed: int, **counts: int) -> None:

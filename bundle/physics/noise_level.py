@@ -130,18 +130,29 @@ def slices_level(stack: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple
         return None, False
     if len(places) > MOST_PATCHES:
         places = places[np.linspace(0, len(places) - 1, MOST_PATCHES).astype(int)]
+    patches = patches_at(stack, places)
+    flattest, variance, highest = flattest_of(patches)
+    deviation = math.sqrt(variance)
+    white = math.sqrt(highest) >= WHITE * deviation
+    return sigma_of_magnitude(float(patches[flattest].mean(dtype=np.float64)), deviation), white
+
+
+def patches_at(stack: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the patches of [slice, row, column] around places [n, 3], [n, PATCH, PATCH]."""
     number, row, column = places.T[..., None, None]
     around = np.arange(PATCH) - PATCH // 2
-    patches = stack[number, row + around[:, None], column + around]  # [patch, PATCH, PATCH]
+    return stack[number, row + around[:, None], column + around]
+
+
+def flattest_of(patches: NDArray[Any]) -> tuple[NDArray[np.int64], float, float]:
+    """Return which of the patches [n, PATCH, PATCH] are flattest, and the power of their noise: usual, and highest."""
     cosines = dct(np.eye(PATCH), norm="ortho", axis=0)
     frequencies = cosines @ patches.astype(np.float64) @ cosines.T  # [patch, PATCH, PATCH]
     order = np.add.outer(np.arange(PATCH), np.arange(PATCH))
     texture = (frequencies[:, (order > 0) & (order <= LOW)] ** 2).sum(axis=1)
-    flattest = np.argsort(texture, kind="stable")[: round(FLATTEST * len(places))]
+    flattest = np.argsort(texture, kind="stable")[: round(FLATTEST * len(patches))]
     power = (frequencies[flattest] ** 2).mean(axis=0)
-    deviation = math.sqrt(float(np.median(power[order > LOW])))
-    white = math.sqrt(float(power[-1, -1])) >= WHITE * deviation
-    return sigma_of_magnitude(float(patches[flattest].mean(dtype=np.float64)), deviation), white
+    return flattest, float(np.median(power[order > LOW])), float(power[-1, -1])
 
 
 def sigma_of_magnitude(mean: float, deviation: float) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,16 @@ class Stack:
                 f"{where}: voxel sizes must be three positive numbers of um (z, y, x), got {self.spacing_um}; "
                 "give --voxel-um Z Y X"
             )
+
+
+class Volume(Protocol):
+    """An array that is read and written by slices: of NumPy or zarr."""
+
+    def __getitem__(self, index: tuple[slice, ...], /) -> NDArray:
+        """Return a part."""
+
+    def __setitem__(self, index: tuple[slice, ...], value: NDArray, /) -> None:
+        """Write a part."""
 
 
 def block_mean(stack: Stack, block: int) -> Stack:
@@ -143,6 +154,14 @@ def part_of(path: str | Path, part: NDArray) -> NDArray:
         return part
     with (ome_zarr.whole_zarr if _is_zarr(Path(path)) else microscopes.whole_file)(path):
         return np.asarray(part)
+
+
+def as_type(values: NDArray, dtype: np.dtype) -> NDArray:
+    """Return values as a stack's type holds them: integers rounded, at most its limits."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return values.astype(dtype)
 
 
 def _is_zarr(file: Path) -> bool:
