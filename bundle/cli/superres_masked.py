@@ -247,7 +247,10 @@ def summary(output: Path, result: Stack, record: dict[str, Any], settings: Maske
     sizes = " x ".join(map(str, result.data.shape[1:]))
     spacing = " x ".join(f"{size:.4g}" for size in result.spacing_um)
     as_they_are = "cleaned of noise" if (record["noise"] or {}).get("planes_changed") else "as acquired"
-    kept = f"{record['planes_on_grid']} of {record['planes']} planes {as_they_are}"
+    on_grid, planes = record["planes_on_grid"], record["planes"]
+    kept = f"{on_grid} of {planes} planes {as_they_are}" + (
+        ", the others lie between voxels" if on_grid < planes else ""
+    )
     return (
         f"{output}: {sizes} voxels of {spacing} um (z, y, x) in {seconds:.0f} s; "
         f"{'smoothed' if settings.blur else kept}"

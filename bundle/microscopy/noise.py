@@ -81,7 +81,7 @@ class Cleaning:
         channels: Their names.
         noise: None where it cannot be told, and the channel is as it was.
         changed: Root mean square of the changes, in standard deviations of the noise at hand.
-        largest: The largest one; above `FARTHEST` by as much as integers are rounded.
+        largest: The largest one, at most `FARTHEST`.
     """
 
     how: str
@@ -193,7 +193,8 @@ def cleaned_planes(planes: NDArray, noise: SignalNoise) -> tuple[NDArray[np.floa
     smooth = np.stack([denoise_nl_means(plane, **how) for plane in even])
     found = brought_back(smooth, noise) if grows else smooth * math.sqrt(noise.b)
     sigma = np.sqrt(noise.variance(found))
-    return y + np.clip(found - y, -FARTHEST * sigma, FARTHEST * sigma), sigma
+    most = FARTHEST * sigma if planes.dtype.kind == "f" else np.floor(FARTHEST * sigma)  # also when it is rounded
+    return y + np.clip(found - y, -most, most), sigma
 
 
 def stabilised(y: NDArray[np.float64], noise: SignalNoise) -> NDArray[np.float64]:

@@ -132,6 +132,7 @@ def test_what_is_cleaned_does_not_depend_on_blocks_nor_on_tiles(tmp_path, monkey
             assert len(list(tmp_path.iterdir())) == 1  # beside the output
             assert np.array_equal(np.asarray(second.data), first.data) and told == again
         results.append(first.data)
+        assert 2.5 < told.largest[0] <= FARTHEST
         assert first.data.dtype == np.uint8 and not list(tmp_path.iterdir())
     assert np.abs(results[0].astype(int) - results[1]).max() <= 1  # sums of other lengths round otherwise
 
