@@ -203,7 +203,7 @@ def stabilised(y: NDArray[np.float64], noise: SignalNoise) -> NDArray[np.float64
 
 
 def brought_back(even: NDArray[np.float64], noise: SignalNoise) -> NDArray[np.float64]:
-    """Return the signal of which the mean of `stabilised` is this (Makitalo & Foi 2013, Eq. 10)."""
+    """Return the signal of which the mean of `stabilised` is this (Makitalo & Foi 2013)."""
     d, root = np.maximum(even, 2 * math.sqrt(0.375)), math.sqrt(1.5)
     counts = d**2 / 4 + root / 4 / d - 11 / 8 / d**2 + 5 / 8 * root / d**3 - 1 / 8
     return noise.a * counts - noise.b / noise.a

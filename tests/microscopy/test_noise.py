@@ -123,6 +123,11 @@ def test_what_is_cleaned_does_not_depend_on_blocks_nor_on_tiles(tmp_path, monkey
     noisy, _, _ = counted(30, 2, shape=(5, 90, 110))
     one = planes(np.clip(np.rint(noisy), 0, None).astype(np.uint8))
     lazy = replace(one, data=da.from_array(one.data, chunks=(1, 2, 32, 50)))
+    with (
+        cleaned(one, "auto", tmp_path / "a.ome.tif") as (_, told),
+        cleaned(lazy, "auto", tmp_path / "b.tif") as (_, again),
+    ):
+        assert told == again
     results = []
     for tile in (40, 512):
         monkeypatch.setattr(module, "TILE", tile)
