@@ -43,6 +43,7 @@ WINDOW = 1024  # pixels: planes are cut down to their middle
 PARTS = 24  # of the patches, by their mean
 LEAST_PATCHES = 2000  # of fewer nothing can be told
 TINY = 1e-9  # of the largest variance of a part: the least there is
+FLAT = 1e-3  # of the least variance: noise that grows by less does not grow
 OUTLYING = 0.1  # of the line: from which on what lies off it counts less
 FARTHEST = 3.0  # standard deviations that a voxel is changed by, at most
 STRENGTH = 0.6  # cut-off of non-local means over the noise's standard deviation
@@ -170,7 +171,7 @@ def line_through(signal: NDArray[np.float64], variances: NDArray[np.float64]) ->
     for loss in ("soft_l1", "cauchy"):  # the first finds the line, the second all but forgets what is off it
         ends = least_squares(off, ends, bounds=([TINY / 2, 0], np.inf), loss=loss, f_scale=OUTLYING).x
     least, rise = ends
-    a = float(rise * most / width)
+    a = float(rise * most / width) if rise > FLAT * least else 0.0
     return a, float(least * most - a * signal[0])
 
 

@@ -134,7 +134,9 @@ def told_noise(text: str) -> tuple[float, float] | None:
     except ValueError:
         a = b = math.nan
     if not 0 <= a < math.inf or not math.isfinite(b) or (a == 0 and b < 0):
-        raise SettingsError(f"noise: must be auto, or A,B with A at least 0, got {text!r}; 0,0 is for none")
+        raise SettingsError(
+            f"noise: must be auto, or A,B with A at least 0, and B where A is 0, got {text!r}; 0,0 is for none"
+        )
     return a, b
 
 
