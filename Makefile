@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/bida demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
