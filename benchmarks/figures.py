@@ -1,6 +1,6 @@
 """Make the figures of README, model card and documentation anew, in one run: `make figures DATA=folder of the data`.
 
-    python benchmarks/figures.py DATA [--only NAME ...] [--out build/figures] [--seg4 WHEEL] [--list]
+    python benchmarks/figures.py DATA [--only NAME ...] [--out build/figures] [--seg4 WHEEL] [--eclare COMMAND] [--list]
 
 Every step is a command of this repository whose result is kept as a file of docs/, with the pictures; then the tables
 in the pages are written from the files. docs/evaluation/figures.json says of each step when it was made, with which
@@ -68,16 +68,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these steps, made or not")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "figures")
     parser.add_argument("--seg4", metavar="WHEEL", help="of seg-for-4modalities, the second stripper of heads")
+    parser.add_argument("--eclare", metavar="COMMAND", help="that runs the published ECLARE, for the first mouse at 5x")
     parser.add_argument("--list", action="store_true", help="say what would be made, and make nothing")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
-    steps = {step.name: step for step in steps_of(arguments.data.resolve(), out, arguments.seg4)}
+    steps = {step.name: step for step in steps_of(arguments.data.resolve(), out, arguments.seg4, arguments.eclare)}
     if unknown := [name for name in arguments.only if name not in steps]:
         parser.error(f"--only: must be of {' '.join(steps)}, got {unknown[0]}")
     if arguments.seg4 is None and "second-stripper" in arguments.only:
         parser.error("--seg4: must name the wheel of seg-for-4modalities for second-stripper, got none")
+    if arguments.eclare is None and "eclare" in arguments.only:
+        parser.error("--eclare: must be the command of the published ECLARE for eclare, got none")
     if arguments.seg4 is None:
         del steps["second-stripper"]
+    if arguments.eclare is None:
+        del steps["eclare"]
     chosen = arguments.only or [name for name in steps if not made(name)]
     print("to make:", " ".join(chosen) or "nothing", flush=True)
     if arguments.list:
@@ -105,19 +110,21 @@ def run(words: Sequence[str]) -> None:
     subprocess.run(words, check=True)
 
 
-def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
+def steps_of(data: Path, out: Path, seg4: str | None, eclare: str | None = None) -> list[Step]:
     """Return the steps of a run.
 
     Args:
         data: Folder of the data sets.
         out: Where programs write what they need to go on.
         seg4: Wheel of the second stripper of heads.
+        eclare: Command of the published ECLARE.
     """
     mice = [next((data / "mouse-rtg4510" / name).rglob("*_T2w.nii.gz"), data) for name in MICE]
     heads = [next((data / name).rglob("tpl-*_T2w.nii.gz"), data) for name in HEADS]
     truths = [*mice, *heads, out / "head" / "sub-head000" / "anat" / "sub-head000_T2w.nii.gz"]
     noisy, several = (table_of(name, out) for name in ("noisy.py", "several.py"))
     of_mice = (*BIDA, "evaluate", "--data", data / "mouse-rtg4510", "--out", out / "mice", "--factors", "2.5", "5")
+    of_one = (*BIDA, "evaluate", "--data", data / "mouse-rtg4510", "--out", out / "eclare", "--factors", "5")
     levels = ("--snr", "clean", "10")
 
     def of_heads(name: str) -> tuple[str | Path, ...]:
@@ -132,8 +139,8 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
         Step("heads", calls(*((*of_heads(name), "--snr", "clean", "20", "10", "--methods", *METHODS_OF_HEADS,
              "--metrics", "psnr", "ssim", "bricks", "cdsc") for name in HEADS)),
              tuple((out / name / "results.csv", "evaluation/heads.csv") for name in HEADS)),
-        Step("second-stripper", calls(*((*of_heads(name), "--methods", *OF_SECOND_STRIPPER, "--metrics", "cdsc",
-             "--strippers", f"seg4:{Path(seg4 or 'WHEEL').resolve()}") for name in HEADS)),
+        Step("second-stripper", calls(*((*of_heads(name), *levels, "--methods", *OF_SECOND_STRIPPER, "--metrics",
+             "cdsc", "--strippers", f"seg4:{Path(seg4 or 'WHEEL').resolve()}") for name in HEADS)),
              tuple((out / name / "results.csv", "evaluation/heads_seg4.csv") for name in HEADS)),
         Step("noise", calls(noisy("gain", *truths, "--before", out / "before", "--factors", "5", "2.5", csv="noise")),
              ((out / "noise.csv", "noise.csv"),)),
@@ -163,6 +170,9 @@ def steps_of(data: Path, out: Path, seg4: str | None) -> list[Step]:
              ((out / "size.csv", "size.csv"),)),
         Step("peers", calls(script("peers.py", heads[0], "--snr", "clean", "--csv", out / "peers.csv")),
              ((out / "peers.csv", "peers.csv"),)),
+        Step("eclare", calls((*of_one, "--subjects", MICE[0], "--methods", "eclare", "--metrics", *OF_SLICES,
+             "--eclare", eclare or "run-eclare", "--timeout", "90000")),
+             ((out / "eclare" / "results.csv", "evaluation/eclare.csv"),)),
         Step("pictures", calls(script("gallery.py", DOCS),
              (*BIDA, "demo", "--output", out / "demo")), ((out / "demo" / "demo.png", "demo.png"),)),
     ]  # fmt: skip

@@ -75,6 +75,7 @@ WHERE = {  # the steps of `figures.py`, and where a page that lies in docs/ show
     "familiarity": "[familiarity](prior.md#familiarity)",
     "size": "[memory and size](speed.md#memory-and-size)",
     "peers": "[beside other methods](speed.md#beside-other-methods)",
+    "eclare": "this page",
     "pictures": "[gallery](gallery.md), [README](../README.md)",
 }
 

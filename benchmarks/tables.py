@@ -36,6 +36,7 @@ OF_HEADS = (
     ("cpu_seconds", "", 0, "CPU seconds"),
 )
 OF_SECOND_STRIPPER = (("cdsc", "seg4", 3, "cDSC, seg4"), ("hd95", "seg4", 2, "HD95, mm"))
+BESIDE = ("nearest", "cubic", "selfsr", "bida")  # what a method of others is shown with
 LARGE_MM3 = 2.0  # of structures whose bias is judged: of smaller ones a voxel is a share
 PAGES = ("README.md", "models/MODEL_CARD.md", "docs/results.md", "docs/prior.md", "docs/several.md", "docs/speed.md")
 
@@ -57,14 +58,28 @@ def contents(docs: Path) -> dict[str, str]:
         summarise(read_results(docs / "evaluation" / f"{name}.csv")) for name in ("results", "heads", "volumes")
     )
     second = docs / "evaluation" / "heads_seg4.csv"
+    published = docs / "evaluation" / "eclare.csv"
     return {
         "evaluation": tables(mice),
         "heads": tables(heads, OF_HEADS),
         **({"second": tables(summarise(read_results(second)), OF_SECOND_STRIPPER)} if second.exists() else {}),
+        **(
+            {"eclare": beside(read_results(docs / "evaluation" / "results.csv"), read_results(published))}
+            if published.exists()
+            else {}
+        ),
         "volumes": volumes(structures),
         "short": short(mice, heads),
         **of_benchmarks(docs),
     }
+
+
+def beside(mice: list[dict], others: list[dict]) -> str:
+    """Return a table of rows of other methods, and of `BESIDE` on the same animals and conditions."""
+    own = {(row["subject"], condition_of(row)) for row in others}
+    same = [row for row in mice if row["method"] in BESIDE and (row["subject"], condition_of(row)) in own]
+    rows = same + [row for row in others if row["method"] != TRUTH]
+    return tables(summarise(rows), [column for column in COLUMNS if column[0] not in ("hd95", "cdsc")])
 
 
 def short(mice: dict, heads: dict) -> str:
@@ -109,7 +124,11 @@ def tables(summary: dict, columns: Sequence[tuple[str, str, int, str]] = COLUMNS
             if any(entries):  # not every method was run on every condition
                 lines.append(f"| {label_of(method)} | " + " | ".join(entries) + " |")
         lines.append("")
-    lines += [f"{summary['n']} animals ({', '.join(summary['subjects'])}), mean ± standard deviation.", ""]
+    animals, names = summary["n"], ", ".join(summary["subjects"])
+    lines += [
+        f"{animals} animals ({names}), mean ± standard deviation." if animals > 1 else f"One animal ({names}).",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -128,3 +128,14 @@ def test_a_short_row_is_the_mean_of_the_animals(tables: ModuleType) -> None:
     text = tables.short(summary("brain", cubic=16.5, bida=18.75), summary("tissue", cubic=24.0, bida=23.5))
     rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in text.splitlines()[2:]]
     assert rows == [["16.50", "18.75", "+2.25"], ["24.00", "23.50", "-0.50"]]
+
+
+def test_a_method_of_others_stands_beside_those_of_the_same_animal_and_factor(tables: ModuleType) -> None:
+    def rows(method: str, subject: str, factor: float, value: float) -> dict[str, Any]:
+        return {"subject": subject, "group": "", "factor": factor, "snr": float("inf"), "scans": "one",
+                "method": method, "metric": "psnr", "region": "whole", "value": value, "unit": "dB"}  # fmt: skip
+
+    mice = [rows("cubic", "a", 5.0, 20.0), rows("cubic", "a", 2.5, 21.0), rows("cubic", "b", 5.0, 22.0),
+            rows("linear", "a", 5.0, 23.0)]  # fmt: skip
+    found = tables.beside(mice, [rows("eclare", "a", 5.0, 24.0), rows("hr", "a", 5.0, 25.0)])
+    assert found.splitlines()[2:] == ["| cubic | 20.00 |", "| eclare | 24.00 |", "", "One animal (a)."]

@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from conftest import load_benchmark
 
 from bida.errors import ExternalError, SettingsError
 from bida.experiment.baselines.eclare import eclare, true_affine
@@ -170,3 +172,20 @@ def test_what_cannot_work_is_refused_before_the_program_runs():
     coarse[:, 2] *= 2.5
     with pytest.raises(SettingsError, match=r"largest voxel size .* must be A, got 0\.2 x 0\.5 x 0\.5 mm"):
         eclare(slices, coarse, geometry, hr_shape, hr_affine)
+
+
+HALF = """
+import sys, torch
+
+with torch.amp.autocast("cuda"):
+    print(torch.nn.Conv2d(1, 1, 3)(torch.ones(1, 1, 4, 4)).dtype, *sys.argv[1:])
+"""
+
+
+def test_a_processor_computes_in_bfloat16_where_the_program_asks_for_half_precision(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run-eclare").write_text(HALF)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", ["eclare_bf16.py", "--n-patches", "8"])
+    monkeypatch.setattr(torch.amp, "autocast", torch.amp.autocast)  # and put back afterwards
+    load_benchmark("eclare_bf16").main()
+    assert capsys.readouterr().out.split() == ["torch.bfloat16", "--n-patches", "8"]

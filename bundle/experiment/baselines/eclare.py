@@ -10,8 +10,10 @@ while the affine keeps the face of its first voxel. Where slices x factor is not
 quarter voxel apart. Such an affine is corrected here; any other that the program writes is taken as it is.
 
 What was tried of the real program: version 1.0.1, on a small blob of 11 slices at 2.5x and after 8 training steps,
-which showed its options, the name of its result and the shift of its affine. Its full training, its estimation of the
-slice profile, a GPU and its quality were not tried.
+which showed its options, the name of its result and the shift of its affine; and on a whole mouse at 5x, told the
+thickness, after a thirtieth of its training on a CPU (docs/results.md), which is too little to show its quality. The
+interpolation that its network adds to, brought to the truth's grid by this adapter, has the PSNR of cubic interpolation
+there (23.78 and 23.75 dB). Its full training, its estimation of the slice profile and a GPU were not tried.
 """
 
 from __future__ import annotations
