@@ -1,15 +1,17 @@
 """Whether this machine's CPU computes faster in bfloat16 than in float32, or in int8: measured in milliseconds, kept.
 
 Matrix units give bfloat16 three times the speed and more; processors without them emulate it at a tenth, so that what
-is to be measured has to be tiny. The answer is kept for the CPU, the PyTorch and the number of threads that it was
-found for.
+is to be measured has to be tiny. It is measured on one thread, by the time that thread has the processor: several wait
+for each other where other programs use the cores, and what is found there would be kept. So the arithmetic, and with it
+a result, is the same with any number of threads. The answer is kept for the CPU and the PyTorch that it was found for.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -33,6 +35,8 @@ SIZES = ((64, 8), (256, 32))
 # int8 loses more by its rounding, and gains less: 1.7 times over bfloat16, 1.8 over float32 with AVX2
 INT8_WORTHWHILE = 1.3
 INT8_SIDE = 64
+FINE = 1e-6  # s: that of Windows goes by 16 ms
+CLOCK = time.thread_time if time.get_clock_info("thread_time").resolution <= FINE else time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,22 @@ class Int8Speed:
 def measured() -> Speed:
     """Measure; takes some 20 ms, also where bfloat16 is emulated."""
     speed = Speed(0.0, 0.0)
-    for order, side in SIZES:
-        speed = Speed(_ratio(partial(_product, order)), _ratio(partial(_conv, side)))
-        if max(speed.product, speed.convolution) < HOPELESS:
-            break
+    with _one_thread():
+        for order, side in SIZES:
+            speed = Speed(_ratio(partial(_product, order)), _ratio(partial(_conv, side)))
+            if max(speed.product, speed.convolution) < HOPELESS:
+                break
     return speed
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ratio(make: Callable[[torch.dtype], Callable[[], Any]]) -> float:
@@ -102,9 +117,9 @@ def _ratio(make: Callable[[torch.dtype], Callable[[], Any]]) -> float:
 def _best(run: Callable[[], Any]) -> float:
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = CLOCK()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(CLOCK() - start)
     return min(times)
 
 
@@ -113,7 +128,8 @@ def measured_int8(dtype: torch.dtype) -> Int8Speed:
     than = str(dtype).removeprefix("torch.")
     if not exact():
         return Int8Speed(0.0, than)
-    return Int8Speed(_best(_conv(INT8_SIDE, dtype)) / _best(_integer_conv(INT8_SIDE)), than)
+    with _one_thread():
+        return Int8Speed(_best(_conv(INT8_SIDE, dtype)) / _best(_integer_conv(INT8_SIDE)), than)
 
 
 def _product(order: int, dtype: torch.dtype) -> Callable[[], Any]:
@@ -139,7 +155,7 @@ def _integer_conv(side: int) -> Callable[[], Any]:
 
 
 def bfloat16_speed() -> Kept[Speed]:
-    """Return the kept speed of this machine and number of threads, or measure it and keep it."""
+    """Return the kept speed of this machine, or measure it and keep it."""
     return _bfloat16_speed(cache_file(FILE), machine())
 
 
@@ -167,8 +183,8 @@ def _int8_speed_of(row: Mapping[str, Any]) -> Int8Speed:
 
 
 def machine() -> str:
-    """Return what the speed depends on: the CPU, the PyTorch, the number of threads and the size of the trial."""
-    return f"{cpu_model()}; torch {torch.__version__}; {torch.get_num_threads()} threads; products of {SIZES[-1][0]}"
+    """Return what the speed depends on: the CPU, the PyTorch and the size of the trial, which is of one thread."""
+    return f"{cpu_model()}; torch {torch.__version__}; one thread; products of {SIZES[-1][0]}"
 
 
 def cpu_model() -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -72,15 +73,30 @@ def test_what_is_not_exact_is_not_timed(monkeypatch):
     assert cpu_speed.measured_int8(torch.float32) == Int8Speed(0.0, "float32")
 
 
-def test_other_threads_or_another_torch_are_measured_anew(cache, monkeypatch):
+def test_another_torch_is_measured_anew_and_other_threads_are_not(cache, monkeypatch):
     bfloat16_speed()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 61)
-    assert not bfloat16_speed().kept
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 61)
+        assert bfloat16_speed() is bfloat16_speed()
+    another_process()
+    assert bfloat16_speed().kept and len(cache) == 1
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert not bfloat16_speed().kept
-    assert len(cache) == 3
-    assert len(json.loads(kept_file().read_text())) == 3  # nothing that was known is lost
-    assert "61 threads" in machine() and "torch 0.0" in machine()
+    assert len(cache) == 2
+    assert len(json.loads(kept_file().read_text())) == 2  # nothing that was known is lost
+    assert "one thread" in machine() and "torch 0.0" in machine()
+
+
+@pytest.mark.parametrize("measure", [cpu_speed.measured, partial(cpu_speed.measured_int8, torch.float32)])
+def test_the_speed_is_that_of_one_thread(measure, monkeypatch):
+    threads, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(cpu_speed, "_best", lambda run: seen.append(torch.get_num_threads()) or 1.0)
+    torch.set_num_threads(2)
+    try:
+        measure()
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"product": 1}}', "\x00\xff"])
@@ -126,6 +142,7 @@ def test_other_systems_have_other_folders(monkeypatch, tmp_path, system, folder)
 
 def test_no_time_is_spent_on_hopeless_arithmetic(monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(cpu_speed, "CLOCK", time.perf_counter)  # who sleeps takes no time of a processor
     sizes = []
     slow = {torch.float32: 0.0, torch.bfloat16: 2e-3}
 
