@@ -7,9 +7,8 @@ the standard deviation tau everywhere, the likeliest volume is x0 + d, d the min
 
 (Tikhonov & Arsenin 1977), which closed forms and, on what those leave, conjugate gradients find (Hestenes & Stiefel
 1952). Without noise and tau it is the volume nearest to x0 that has all slices. A_i moves the volume to the pose of
-scan i (`bida.physics.rigid`), then makes its slices (`bida.physics.operators`). For two scans across each other on one
-grid, A_i^T A_i acts on one axis each, and the sum is diagonal in the products of their eigenvectors
-(`crossed_correction`).
+scan i (`bida.physics.rigid`), then makes its slices (`bida.physics.operators`). For scans across each other on one grid,
+A_i^T A_i acts on one axis each: the sum is diagonal in the products of their eigenvectors (`bida.physics.crossed`).
 """
 
 from __future__ import annotations
@@ -399,23 +398,3 @@ def feathered(volume: Tensor) -> Tensor:
         rise = ((away + 1) / (FEATHER + 1)).clamp(max=1)
         share = share * rise.reshape([n if k == axis else 1 for k in range(3)])
     return share
-
-
-def gram_spectrum(A: Float) -> tuple[Float, Float]:
-    """Return eigenvectors [N, N], in columns, and eigenvalues [N] of A^T A for a matrix A [m, N]; none is negative."""
-    values, vectors = np.linalg.eigh(A.T @ A)
-    return vectors, np.maximum(values, 0.0)
-
-
-def crossed_correction(right: Tensor, rows: Tensor, columns: Tensor, values: Tensor, noise: Tensor | float) -> Tensor:
-    """Return d of images [..., N, M] of which one scan's slices are thick along N and another's along M.
-
-    Args:
-        right: sum_i w_i A_i^T (y_i - A_i x0), [..., N, M], w_i = noise^2 / sigma_i^2.
-        rows, columns: eigenvectors for either axis, [..., N, N] and [..., M, M].
-        values: eigenvalues of sum_i w_i A_i^T A_i, [..., N, M].
-        noise: of the scan with the least.
-    """
-    damping = (torch.as_tensor(noise) / LACKING) ** 2
-    inner = rows.mT @ right @ columns
-    return rows @ (inner / (values + damping)) @ columns.mT

@@ -22,9 +22,10 @@ from bida.diffusion.prediction import diffuse, prediction_target
 from bida.diffusion.prior import GUIDE_RANGE, SPREAD, X0_RANGE, condition_class, relative_alpha_bar
 from bida.diffusion.schedule import alpha_bar_of
 from bida.errors import SettingsError
+from bida.physics.crossed import crossed_correction
 from bida.physics.grid import PLANES
 from bida.physics.guide import NOISE_UNIT
-from bida.physics.joint import LEAST_NOISE, crossed_correction
+from bida.physics.joint import LEAST_NOISE
 from bida.training.bank import SliceBank
 from bida.training.geometries import Geometries
 from bida.training.label_maps import LabelBank

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bida.physics.crossed import gram_spectrum
 from bida.physics.guide import guide_matrix, how_made, slice_phase
-from bida.physics.joint import gram_spectrum
 from bida.physics.operators import SliceOperator
 from bida.transforms.augment.thicken import ThickenSliced
 

@@ -8,9 +8,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter1d
 from scipy.spatial.transform import Rotation
 
 from bida.errors import SettingsError
+from bida.physics.crossed import crossed_correction, gram_spectrum
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
-from bida.physics.joint import LACKING, JointOperator, LocatedScan, crossed_correction, gram_spectrum
+from bida.physics.joint import LACKING, JointOperator, LocatedScan
 from bida.physics.operators import SliceOperator
 
 D = 0.15
