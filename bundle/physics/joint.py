@@ -7,7 +7,7 @@ the standard deviation tau everywhere, the likeliest volume is x0 + d, d the min
 
 (Tikhonov & Arsenin 1977), which closed forms and, on what those leave, conjugate gradients find (Hestenes & Stiefel
 1952). Without noise and tau it is the volume nearest to x0 that has all slices. A_i moves the volume to the pose of
-scan i (`bida.physics.rigid`), then makes its slices (`bida.physics.operators`). For scans across each other on one grid,
+scan i (`bida.physics.rigid`), then makes its slices (`bida.physics.operators`). For scans that cross on one grid,
 A_i^T A_i acts on one axis each: the sum is diagonal in the products of their eigenvectors (`bida.physics.crossed`).
 """
 
