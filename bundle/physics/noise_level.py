@@ -28,13 +28,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct
-from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
-from scipy.special import ive
 
 from bida.physics.rician import tissue
+from bida.physics.windows import all_around, any_around, mean_around
 
 PATCH = 5  # voxels along either side of a patch
+# orthonormal cosines [order, voxel] along a side (DCT-II)
+COSINES = np.cos(math.pi / PATCH * np.outer(np.arange(PATCH), np.arange(PATCH) + 0.5)) * math.sqrt(2 / PATCH)
+COSINES[0] = 1 / math.sqrt(PATCH)
 LOW = 3  # sum of the two orders of the cosines below which a frequency tells texture, above which noise
 FLATTEST = 0.2  # share of the patches that the slices' level is taken from
 LEAST_PATCHES = 400  # of fewer the level cannot be told
@@ -146,8 +147,7 @@ def patches_at(stack: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
 
 def flattest_of(patches: NDArray[Any]) -> tuple[NDArray[np.int64], float, float]:
     """Return which of the patches [n, PATCH, PATCH] are flattest, and the power of their noise: usual, and highest."""
-    cosines = dct(np.eye(PATCH), norm="ortho", axis=0)
-    frequencies = cosines @ patches.astype(np.float64) @ cosines.T  # [patch, PATCH, PATCH]
+    frequencies = COSINES @ patches.astype(np.float64) @ COSINES.T  # [patch, PATCH, PATCH]
     order = np.add.outer(np.arange(PATCH), np.arange(PATCH))
     texture = (frequencies[:, (order > 0) & (order <= LOW)] ** 2).sum(axis=1)
     flattest = np.argsort(texture, kind="stable")[: round(FLATTEST * len(patches))]
@@ -170,6 +170,8 @@ def sigma_of_magnitude(mean: float, deviation: float) -> float:
 
 def magnitude_variance(snr: float) -> float:
     """Return the variance of a magnitude, of a signal over sigma, in units of sigma squared."""
+    from scipy.special import ive  # of weak signals alone, and slow to import
+
     quarter = snr**2 / 4  # ive is exp(-quarter) I
     mean = math.sqrt(math.pi / 2) * ((1 + 2 * quarter) * ive(0, quarter) + 2 * quarter * ive(1, quarter))
     return float(2 + snr**2 - mean**2)
@@ -182,11 +184,11 @@ def background_level(stack: NDArray[np.float32], inside: NDArray[np.bool_]) -> f
         stack: [slice, row, column].
         inside: what of it is tissue.
     """
-    near = maximum_filter(inside, (1, 2 * AIR_MARGIN + 1, 2 * AIR_MARGIN + 1))
+    near = any_around(inside, 2 * AIR_MARGIN + 1)
     whole = all_around(~near & (stack > stack.min()), AIR_WINDOW)  # masked voxels have the least value
     if whole.sum() < LEAST_AIR:
         return None
-    local = uniform_filter(stack, (1, AIR_WINDOW, AIR_WINDOW))
+    local = mean_around(stack, AIR_WINDOW)
     means = np.sort(local[whole])
     many = max(int(AIR_SHARE * len(means)), 2)
     first = int(np.argmin(means[many - 1 :] - means[: len(means) - many + 1]))
@@ -195,8 +197,3 @@ def background_level(stack: NDArray[np.float32], inside: NDArray[np.bool_]) -> f
     if len(air) < LEAST_AIR or not abs(air.std() / air.mean() / RAYLEIGH - 1) <= RAYLEIGH_WIDTH:
         return None
     return math.sqrt(float(np.square(air).mean()) / 2)  # E[M^2] = 2 sigma^2
-
-
-def all_around(where: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """Return around which voxels of [slice, row, column] a square of that size, in plane, is true and in the image."""
-    return np.asarray(minimum_filter(where, (1, size, size), mode="constant", cval=0))

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from bida.errors import SettingsError
+from bida.physics.windows import mean_around
 
 Volume = TypeVar("Volume", NDArray[Any], Tensor)
 KINDS = ("rician", "gaussian")
@@ -75,7 +75,7 @@ def tissue(slices: NDArray[Any], axis: int) -> NDArray[np.bool_]:
     Raises:
         SettingsError: The slices have one value everywhere.
     """
-    smooth = uniform_filter(np.asarray(slices, np.float32), [1 if a == axis else 3 for a in range(3)])
+    smooth = np.moveaxis(mean_around(np.moveaxis(np.asarray(slices, np.float32), axis, 0), 3), 0, axis)
     above = smooth[smooth > smooth.mean()]
     if above.size == 0:
         raise SettingsError(f"slices must have contrast, got {smooth.flat[0]:g} everywhere; look at the scan")

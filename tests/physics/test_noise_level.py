@@ -9,9 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import load_benchmark
+from scipy.fft import dct
 from scipy.stats import rice
 
-from bida.physics.noise_level import estimate_noise, magnitude_variance, sigma_of_magnitude
+from bida.physics.noise_level import COSINES, PATCH, estimate_noise, magnitude_variance, sigma_of_magnitude
 from bida.physics.rician import add_noise, sigma_of_snr, tissue
 from bida.physics.simulate import simulate_slices
 
@@ -27,6 +28,10 @@ def phantom(size=72, count=25):
     made = BENCHMARK.phantom(size, count, radii=(0.75, 0.8, 0.75))
     made.setflags(write=False)
     return made
+
+
+def test_the_cosines_are_those_of_scipy():
+    np.testing.assert_allclose(COSINES, dct(np.eye(PATCH), norm="ortho", axis=0), atol=1e-15)
 
 
 def template(folder, name):
