@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import NoReturn
 
 
 class BidaError(ValueError):
@@ -81,6 +82,19 @@ def cause_of(error: BaseException | None) -> Exception | None:
     return None
 
 
+def end_process(code: int) -> NoReturn:
+    """End the process with what is to be done at its end, but without taking its modules apart.
+
+    Raises:
+        OSError: What was printed can't be written.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
+
+
 _SHARED = ("</torch_", "insufficient shared memory", "out of shared memory")  # what torch says of it
 _ENDS = "run is terminating due to exception"  # what ignite logs, twice, of an error that is told once it has ended
 
@@ -100,10 +114,7 @@ def errors_stand_first() -> None:
             sys.__excepthook__(kind, error, trace)
             return
         print(f"bida: error: {cause}", file=sys.stderr)
-        atexit._run_exitfuncs()  # a hook has no other way to choose the exit code than to end the process itself
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(cause.exit_code)
+        end_process(cause.exit_code)  # a hook has no other way to choose the exit code
 
     sys.excepthook = shown
     for handler in logging.getLogger().handlers:

@@ -12,16 +12,17 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError, cause_of
+from bida.errors import BidaError, OutOfMemoryError, ScanError, SettingsError, cause_of, end_process
 from bida.progress import LOG, QUIET, VERBOSE, log_values, loudness
 
 ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -106,7 +107,21 @@ def add_loudness(sub: argparse.ArgumentParser) -> None:
 
 def command(name: str) -> ModuleType:
     """Return the module of a command."""
-    return import_module(f"bida.cli.{name.replace('-', '_')}")
+    with hidden("requests"):  # pydicom, which nibabel imports, takes it to download examples; it is 0.1 s of imports
+        return import_module(f"bida.cli.{name.replace('-', '_')}")
+
+
+@contextmanager
+def hidden(name: str) -> Iterator[None]:
+    """Let a package seem not to be installed, where it is not imported yet."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # as Python has it of modules that can't be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # read when torch is imported: threads that wait sleep. By default they spin, and hold back what they wait for
         # where others use the cores too
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's and SciPy's spin too, and have little to do
         end_as_by_ctrl_c()
         for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows what it can of a name
             if isinstance(stream, TextIOWrapper):
@@ -137,7 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if signal_number:
         end_bars()
         print("bida: stopped", file=sys.stderr)
-        return 128 + signal_number
+        code = 128 + signal_number
+    if argv is None and all(one.daemon or one is threading.main_thread() for one in threading.enumerate()):
+        with suppress(OSError):  # the interpreter says so, and what it returns then
+            end_process(code)  # torch's modules take 0.1 s to take apart
     return code
 
 

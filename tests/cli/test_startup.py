@@ -67,6 +67,48 @@ def test_restoring_a_scan_takes_torch_alone(make_scan, tmp_path) -> None:
     assert found == ["code=0 imported=['torch']"] * 2, errors
 
 
+def test_requests_is_not_imported_with_nibabel_and_can_be_later() -> None:
+    program = (
+        "import sys; from bida.cli import parser; parser.command('info'); "
+        "print('nibabel' in sys.modules, 'requests' in sys.modules); import requests; print(requests.__name__); "
+        "parser.command('superres'); print('requests' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "False", "requests", "True"], run.stderr
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_the_process_ends_with_what_is_to_be_done_at_its_end(code: int) -> None:
+    program = (
+        "import atexit, sys; from bida.cli import parser\n"
+        "class Late:\n  def __del__(self): print('taken apart')\n"
+        "late = Late(); atexit.register(print, 'at its end'); sys.argv = ['bida']\n"
+        f"parser.run = lambda words: print('ran') or {code}\n"
+        "sys.exit(parser.main())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.split("\n"), run.stderr) == (code, ["ran", "at its end", ""], "")
+
+
+def test_the_process_waits_for_its_threads() -> None:
+    program = (
+        "import sys, threading, time; from bida.cli import parser; sys.argv = ['bida']\n"
+        "def late(): time.sleep(0.3); print('done', flush=True)\n"
+        "parser.run = lambda words: threading.Thread(target=late).start() or 1\n"
+        "sys.exit(parser.main())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (1, "done\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_what_can_not_be_printed_is_an_error() -> None:
+    program = "import sys; from bida.cli import parser; sys.argv = ['bida', '--version']; sys.exit(parser.main())"
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode != 0 and "space" in run.stderr
+
+
 @pytest.mark.parametrize("given, found", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
     program = (
