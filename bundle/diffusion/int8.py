@@ -4,10 +4,14 @@ What flows from block to block stays in integers, as does what lies within a blo
 and nothing else. The flow's steps are set for each channel, and go into the weights on both sides (Nagel et al. 2019,
 "Data-free quantization through weight equalization and bias correction", section 4.1); they come from a floating pass
 over a few windows of the slices. First and last convolution, and the sum before the last one, are floating.
+
+The network serves every time, plane and kind of scan, and under the one condition of a pass many of the channels within
+its blocks are zero after their ReLU, or next to it: those are left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -23,6 +27,9 @@ from bida.integers import HIGHEST, ZERO, IntegerConvolution, to_integers
 # Integers reach so far beyond what the windows have: whole slices reach 1.5 times as far in half of the channels, twice
 # as far in the widest one. What is beyond is cut off.
 ROOM = 1.5
+# Channels within a block that make no more than this share of what it adds to the windows are left out, as many as
+# leave whole groups: integer units take so many at once.
+LITTLE, GROUP = 1e-3, 8
 
 
 def integer_network(prior: PlanePrior) -> SliceResNet | None:
@@ -34,32 +41,44 @@ def integer_network(prior: PlanePrior) -> SliceResNet | None:
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far from zero the numbers of a network go.
+    """How far from zero the numbers of a network go, and which of them count.
 
     Attributes:
         flow: between blocks, each channel, [C].
         within: within each block, after its ReLU, [blocks].
+        counting: the channels within each block that count, in order; a multiple of `GROUP` of them, or all.
     """
 
     flow: Tensor
     within: Tensor
+    counting: Sequence[Tensor]
 
     @classmethod
     def of(cls, network: SliceResNet, windows: Sequence[Tensor], emb: Tensor) -> Ranges:
         """Measure them on windows of what the network sees, [B, C, H, W] each, under an embedding [1, E]."""
         found = [cls._of_one(network, window, emb) for window in windows]
-        flow, within = (torch.stack(parts).amax(dim=0).float() for parts in zip(*found))
-        return cls(flow, within)
+        flow, within, energy = (torch.stack(parts).float() for parts in zip(*found))
+        return cls(flow.amax(dim=0), within.amax(dim=0), [counting(one) for one in energy.mean(dim=0)])
 
     @staticmethod
-    def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
-        h, flow, within = network.stem(network.folded(x)), [], []
+    def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `flow`, `within`, and what each channel within a block adds to the flow, mean square: [blocks, C]."""
+        h, flow, within, energy = network.stem(network.folded(x)), [], [], []
         for block in _blocks(network):
             inner = F.relu(F.conv2d(h, *block.modulated(emb, h.dtype), padding=1))
             flow.append(h.abs().amax(dim=(0, 2, 3)))
             within.append(inner.amax())
+            energy.append(inner.float().square().mean(dim=(0, 2, 3)) * block.conv2.weight.square().sum(dim=(0, 2, 3)))
             h = torch.add(h, block.conv2(inner), alpha=block.residual)
-        return torch.stack(flow).amax(dim=0), torch.stack(within)
+        return torch.stack(flow).amax(dim=0), torch.stack(within), torch.stack(energy)
+
+
+def counting(energy: Tensor) -> Tensor:
+    """Return which channels count, given what each adds, [C]: all but the least, which add `LITTLE` of it together."""
+    least = torch.argsort(energy, stable=True)
+    few = int((torch.cumsum(energy[least], dim=0) <= LITTLE * energy.sum()).sum())
+    left = math.ceil(max(1, len(energy) - few) / GROUP) * GROUP
+    return least[-left:].sort().values
 
 
 class IntegerPass:
@@ -90,12 +109,12 @@ class IntegerPass:
         steps = (ROOM / (HIGHEST - ZERO) * ranges.flow).clamp(min=least)  # [C], of the flow
         inner = (ROOM / HIGHEST * ranges.within).clamp(min=least).tolist()  # within the blocks
         self.blocks = []
-        for block, step in zip(_blocks(network), inner):
+        for block, step, some in zip(_blocks(network), inner, ranges.counting):
             weight, bias = block.modulated(emb, torch.float32)
-            first = IntegerConvolution(weight * steps[:, None, None] / step, bias / step, ZERO)
+            first = IntegerConvolution(weight[some] * steps[:, None, None] / step, bias[some] / step, ZERO)
             weight, bias = _parameters(block.conv2)
             scale = block.residual / steps
-            second = IntegerConvolution(weight * (step * scale)[:, None, None, None], bias * scale)
+            second = IntegerConvolution(weight[:, some] * (step * scale)[:, None, None, None], bias * scale)
             self.blocks.append((first, second))
         weight, bias = _parameters(network.stem)
         self.stem = _floating(weight / steps[:, None, None, None], bias / steps, dtype)

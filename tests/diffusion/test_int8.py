@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bida.diffusion.int8 import ROOM, IntegerPass, Ranges, integer_network
+from bida.diffusion.int8 import GROUP, LITTLE, ROOM, IntegerPass, Ranges, counting, integer_network
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
@@ -88,6 +88,36 @@ def test_ranges_are_those_of_the_blocks():
     found = Ranges.of(network, windows, network.embedded(windows[0], TIME, CLASS))
     torch.testing.assert_close(found.flow, flow, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.within, within, rtol=1e-5, atol=1e-5)
+
+
+def test_channels_count_but_for_the_least_that_do_little_together():
+    energy = torch.rand(64, generator=torch.Generator().manual_seed(0)) + 0.5
+    assert torch.equal(counting(energy), torch.arange(64))
+    silent = torch.randperm(64, generator=torch.Generator().manual_seed(1))[: 3 * GROUP + 1]
+    energy[silent] = 0
+    found = counting(energy)
+    assert len(found) == 64 - 3 * GROUP and torch.equal(found, found.sort().values)
+    assert {*range(64)} - {*silent.tolist()} < {*found.tolist()}  # one silent one fills a group
+    energy[silent] = 0.9 * LITTLE * energy.sum() / len(silent)
+    assert torch.equal(counting(energy), found)
+    energy[silent] *= 3
+    assert len(counting(energy)) == 64 - GROUP
+    assert len(counting(torch.zeros(64))) == GROUP
+
+
+@here
+def test_channels_within_a_block_that_are_silent_are_left_out_and_change_nothing():
+    network, x = network_of(), slices()
+    whole = IntegerPass(network, [x], TIME, CLASS)(x)
+    with torch.no_grad():
+        for block in network.body:
+            block.conv2.weight[:, 3 : 3 + GROUP] = 0
+    found = IntegerPass(network, [x], TIME, CLASS)
+    assert [len(first.bias) for first, _ in found.blocks] == [32 - GROUP] * 3
+    with torch.inference_mode():
+        expected = network(x, TIME, CLASS)
+    assert float((found(x) - expected).square().mean().sqrt() / expected.std()) < 0.02
+    assert not torch.allclose(found(x), whole, atol=0.1)
 
 
 @here
