@@ -60,14 +60,28 @@ class Cut:
         """Return the windows of slices [N, C, H, W], [B, C, h, w]."""
         if self.size == tuple(slices.shape[2:]):
             return slices[self.index]
+        if slices.device.type == "cpu":  # copies whole rows, a call for each slice
+            return torch.stack([slices[where] for where in self._windows])
         return slices.movedim(1, -1)[self._places].movedim(-1, 1)
 
     def put(self, windows: Tensor, slices: Tensor) -> None:
         """Write windows [B, C, h, w] into slices [N, C, H, W]."""
         if self.size == tuple(slices.shape[2:]):
             slices[self.index] = windows
+        elif slices.device.type == "cpu":
+            for where, window in zip(self._windows, windows):
+                slices[where] = window
         else:
             slices.movedim(1, -1)[self._places] = windows.movedim(1, -1)
+
+    @cached_property
+    def _windows(self) -> list[tuple[int, slice, slice, slice]]:
+        """Slice, channels, rows and columns of each window."""
+        (height, width), every = self.size, slice(None)
+        return [
+            (index, every, slice(top, top + height), slice(left, left + width))
+            for index, (top, left) in zip(self.index.tolist(), self.corners)
+        ]
 
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +114,9 @@ def background(y: Tensor) -> Tensor:
     return torch.cat(faces).median()
 
 
-def cuts(held: Tensor, active: Tensor, micro_batch: int, stride: int) -> list[Cut]:
+def cuts(
+    held: Tensor, active: Tensor, micro_batch: int, stride: int, within: Sequence[range] | None = None
+) -> list[Cut]:
     """Sort slices by the area of what they hold into micro-batches.
 
     Args:
@@ -108,11 +124,13 @@ def cuts(held: Tensor, active: Tensor, micro_batch: int, stride: int) -> list[Cu
         active: the slices to sort, indices [K], each of which holds something.
         micro_batch: slices in each cut; in the last one as many as are left.
         stride: windows are multiples of it in size.
+        within: rows and columns that windows need not reach beyond, but for whole strides. All when None.
     """
-    boxes = _boxes(held[active]).cpu()  # [K, axis, first and past last]
     limits = torch.tensor(held.shape[1:])
-    wanted = boxes[..., 1] - boxes[..., 0] + 2 * MARGIN
-    sizes = torch.minimum((wanted + stride - 1) // stride * stride, limits)
+    ends = torch.tensor([(part.start, part.stop) for part in within or map(range, held.shape[1:])])
+    boxes = _boxes(held[active]).cpu() + torch.tensor([-MARGIN, MARGIN])  # [K, axis, first and past last]
+    boxes = boxes.clamp(ends[:, :1], ends[:, 1:])
+    sizes = torch.minimum((boxes[..., 1] - boxes[..., 0] + stride - 1) // stride * stride, limits)
     order = torch.argsort(sizes.prod(dim=1), stable=True)
     found = []
     for mine in order.split(micro_batch) if len(order) else ():  # split makes an empty part of nothing
@@ -142,7 +160,8 @@ def brightest(cuts: Sequence[Cut], slices: Tensor, count: int, size: int, stride
         slice_ = int(share * len(cut.index))
         height, width = (min(side, max(stride, size // stride * stride)) for side in cut.size)
         index, (top, left) = cut.index[slice_ : slice_ + 1], cut.corners[slice_]
-        means = F.avg_pool2d(Cut(index, [(top, left)], cut.size).of(slices), (height, width), stride=stride)
+        columns = F.avg_pool2d(Cut(index, [(top, left)], cut.size).of(slices), (height, 1), stride=(stride, 1))
+        means = F.avg_pool2d(columns, (1, width), stride=(1, stride))
         row, column = divmod(int(means.argmax()), means.shape[-1])
         found.append(Cut(index, [(top + row * stride, left + column * stride)], (height, width)))
     return found

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bida.diffusion.int8 import IntegerPass
+from bida.diffusion.int8 import IntegerPass, integer_network
 from bida.diffusion.prior import PlanePrior, SlicePrior
 from bida.mri.content import CONSTANT, Cut, background, brightest, cuts, slices_at_once
 from bida.physics.grid import from_slices, to_slices
@@ -34,7 +34,8 @@ class PlaneDenoiser:
         guide: what a guided prior is shown (`bida.physics.guide.shown`), 8 volumes [R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
-        inside: the slices that are part of the result; micro-batches of others alone skip the prior. All when None.
+        inside: the slices, rows and columns that are part of the result. Micro-batches of other slices alone skip the
+            prior, and it does not see what else lies beyond. All when None.
         spread: keep what the prior says of its error.
         int8: compute in integers (`bida.diffusion.int8`) what a guided prior is asked for.
 
@@ -54,7 +55,7 @@ class PlaneDenoiser:
         guide: Sequence[Tensor] | None = None,
         grain: bool = True,
         along: int = 0,
-        inside: range | None = None,
+        inside: tuple[range, range, range] | None = None,
         spread: bool = False,
         int8: bool = False,
     ) -> None:
@@ -69,8 +70,10 @@ class PlaneDenoiser:
         self.micro_batch = micro_batch or slices_at_once(y.device.type, len(found), *of_plane.shape[1:])
         self.at_once = math.ceil(batch_size / self.micro_batch)
         self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
-        every = cuts(of_plane, found, self.micro_batch, prior.stride)
-        self.cuts = [cut for cut in every if inside is None or any(i in inside for i in cut.index.tolist())]
+        slices, *within = inside or map(range, of_plane.shape)
+        network = integer_network(prior) if int8 and isinstance(prior, PlanePrior) else None
+        every = cuts(of_plane, found, self.micro_batch, (network or prior).stride, within)
+        self.cuts = [cut for cut in every if any(i in slices for i in cut.index.tolist())]
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it.

@@ -139,10 +139,12 @@ class Evidence(ABC):
         """Return a result [R, A, S] as it is handed on, nearer to the slices where that is still to be had."""
         return x
 
-    def inside_slices(self, plane: str) -> range:
-        """Return which slices of a plane are no padding."""
-        before, after = self.padding[NORMAL[plane]]
-        return range(before, self.shape[NORMAL[plane]] - after)
+    def unpadded(self, plane: str) -> tuple[range, range, range]:
+        """Return which slices of a plane are no padding, and which rows and columns of them."""
+        first = NORMAL[plane]
+        inside = [range(before, size - after) for (before, after), size in zip(self.padding, self.shape)]
+        slices, (rows, columns) = inside.pop(first), inside
+        return slices, rows, columns
 
     def cropped(self, volume: Tensor) -> Tensor:
         """Return a volume [R, A, S] on the padded grid without its padding, a view of it."""

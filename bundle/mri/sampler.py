@@ -227,8 +227,8 @@ class BiplanarSampler:
         denoisers = []
         for plane, axis, seen in views:
             along = axis_within(plane, axis)
-            # where each plane has a volume of its own, no slice is seen by another: those of the padding are not needed
-            inside = scan.inside_slices(plane) if fusion == "final" else None
+            # where each plane has a volume of its own, no slice is seen by another: the padding is not needed
+            inside = scan.unpadded(plane) if fusion == "final" else None
             denoisers.append(
                 PlaneDenoiser(network, plane, y, held, *batches, seen, options.grain, along, inside, keep, int8)
             )

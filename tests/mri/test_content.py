@@ -5,7 +5,7 @@ from conftest import inferer_of
 
 from bida.diffusion.prior import SHOWN, PlanePrior
 from bida.diffusion.resnet import SliceResNet
-from bida.mri.content import CONSTANT, MARGIN, PIXELS, SLICES, at_once, brightest, content, cuts, slices_at_once
+from bida.mri.content import CONSTANT, MARGIN, PIXELS, SLICES, Cut, at_once, brightest, content, cuts, slices_at_once
 from bida.physics.geometry import SliceGeometry
 from bida.physics.guide import guide
 from bida.physics.operators import SliceOperator
@@ -81,6 +81,31 @@ def test_windows_have_a_margin_where_there_is_room():
     (top, left), (height, width) = cut.corners[0], cut.size
     assert top <= 20 - MARGIN and top + height >= 31 + MARGIN
     assert left == 0 and width >= 5 + MARGIN
+
+
+def test_windows_end_with_what_is_asked_for_but_for_whole_strides():
+    held = torch.ones(2, 64, 72, dtype=torch.bool)
+    held[1, :40] = False
+    whole, part = (
+        cuts(held, torch.tensor([0]), 8, 2)[0],
+        cuts(held, torch.tensor([0]), 8, 2, [range(1, 62), range(6, 70)])[0],
+    )
+    assert whole.size == (64, 72) and part.size == (62, 64)
+    assert part.corners[0][0] in (0, 1) and part.corners[0][1] == 6
+    (low,) = cuts(held, torch.tensor([1]), 8, 8, [range(0, 62), range(6, 70)])
+    assert low.size == (32, 64) and low.corners[0][0] == 64 - 32  # from 36, a margin above what there is, to 62 and on
+
+
+@pytest.mark.parametrize("size", [(5, 6), (16, 20)])
+def test_windows_are_the_same_copied_row_by_row_as_by_index(size):
+    slices = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 3, 16, 20)).astype(np.float32))
+    cut = Cut(torch.tensor([3, 1]), [(0, 0), (16 - size[0], 20 - size[1])], size)
+    found, (n, rows, columns) = cut.of(slices), cut._places
+    assert torch.equal(found, slices.movedim(1, -1)[n, rows, columns].movedim(-1, 1))
+    other = torch.zeros_like(slices)
+    cut.put(found, other)
+    assert torch.equal(cut.of(other), found) and not other[[0, 2]].any()
+    assert int((other != 0).sum()) == found.numel()
 
 
 def test_slices_at_once_are_of_the_kind_of_device(monkeypatch):
