@@ -165,19 +165,23 @@ def apply_along(matrix: Float, x: Tensor, dim: int, what: str = "values") -> Ten
         raise SettingsError(f"axis {dim} must hold {matrix.shape[1]} {what}, got a tensor of shape {tuple(x.shape)}")
     # Summed in float64 where the device has it: set_float32_matmul_precision turns float32 products into TF32 or
     # bfloat16, 1e-3 to 1e-2 off, which would break A x = y. A is small: the network's time is not touched.
-    exact = exact_dtype(x.device)
-    lines = x.movedim(dim, -1)
+    exact, dim = exact_dtype(x.device), dim % x.ndim
     with torch.autocast(x.device.type, enabled=False):
         weights = torch.tensor(matrix, dtype=exact, device=x.device)
-        if lines.ndim == 1:
-            return (lines.to(exact) @ weights.mT).to(x.dtype)
-        out = x.new_empty([len(matrix) if axis == dim % x.ndim else size for axis, size in enumerate(x.shape)])
+        if x.ndim == 1:
+            return (weights @ x.to(exact)).to(x.dtype)
+        out = x.new_empty([len(matrix) if axis == dim else size for axis, size in enumerate(x.shape)])
+        # the axis goes last where it is, else last but one: neither side is copied for the product
+        place = -1 if dim == x.ndim - 1 else -2
+        lines, made = x.movedim(dim, place), out.movedim(dim, place)
         # in parts, so that few of the numbers are in float64 at a time
-        longest = max(range(lines.ndim - 1), key=lambda axis: lines.shape[axis])
+        others = [axis for axis in range(x.ndim) if axis != x.ndim + place]
+        longest = max(others, key=lambda axis: lines.shape[axis])
         most = max(1, PART * lines.shape[longest] // max(1, lines.numel() + out.numel()))
         for start in range(0, lines.shape[longest], most):
-            mine = lines.narrow(longest, start, min(most, lines.shape[longest] - start))
-            out.movedim(dim, -1).narrow(longest, start, mine.shape[longest]).copy_(mine.to(exact) @ weights.mT)
+            mine = lines.narrow(longest, start, min(most, lines.shape[longest] - start)).to(exact)
+            product = mine @ weights.mT if place == -1 else weights @ mine
+            made.narrow(longest, start, mine.shape[longest]).copy_(product)
         return out
 
 
