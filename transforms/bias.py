@@ -19,7 +19,7 @@ from bida.transforms.base import ScanImage, VolumeStep, noted, replaced, target_
 # N4's time goes with the voxels that it sees, and its field is smooth, 7 x 7 x 7 numbers: a coarser grid than asked for
 # does where it leaves so many voxels of foreground. The field is then another by some 4%; it is divided out and
 # multiplied in again.
-ENOUGH, COARSER, FEWEST = 2500, 2, 8
+ENOUGH, COARSER, FEWEST = 1500, 2, 8
 # Levels of splines, and the change of the field by a step below which one ends. N4's own four and 0.001 make a field
 # that follows the anatomy, too: without it the slices of six real heads are restored better by 0.16 dB in the mean
 # (-0.03 to +0.42), and those of made heads with a coil's field by 0.1-0.2.
