@@ -58,7 +58,8 @@ class Ranges:
         """Measure them on windows of what the network sees, [B, C, H, W] each, under an embedding [1, E]."""
         found = [cls._of_one(network, window, emb) for window in windows]
         flow, within, energy = (torch.stack(parts).float() for parts in zip(*found))
-        return cls(flow.amax(dim=0), within.amax(dim=0), [counting(one) for one in energy.mean(dim=0)])
+        shares = energy / energy.sum(dim=2, keepdim=True).clamp(min=torch.finfo(energy.dtype).tiny)
+        return cls(flow.amax(dim=0), within.amax(dim=0), [counting(one) for one in shares.mean(dim=0)])
 
     @staticmethod
     def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -144,7 +144,7 @@ def cuts(
 
 
 def brightest(cuts: Sequence[Cut], slices: Tensor, count: int, size: int, stride: int) -> list[Cut]:
-    """Return the brightest parts of some windows, of different cuts as far as there are any, spread evenly.
+    """Return the brightest parts of some windows, of slices of the brighter half, spread evenly over it.
 
     Args:
         cuts: micro-batches, one or more.
@@ -153,13 +153,14 @@ def brightest(cuts: Sequence[Cut], slices: Tensor, count: int, size: int, stride
         size: largest size along their sides; whole windows are taken where they are smaller.
         stride: sizes and places within the windows are multiples of it.
     """
+    brightness = slices.flatten(1).mean(dim=1).tolist()
+    of_slices = [(cut, place) for cut in cuts for place in range(len(cut.index))]
+    of_slices.sort(key=lambda one: brightness[int(one[0].index[one[1]])])
     found = []
-    for place in range(count):
-        share = (place + 0.5) / count
-        cut = cuts[int(share * len(cuts))]
-        slice_ = int(share * len(cut.index))
+    for number in range(count):
+        cut, place = of_slices[int((1 - (number + 0.5) / (2 * count)) * len(of_slices))]
         height, width = (min(side, max(stride, size // stride * stride)) for side in cut.size)
-        index, (top, left) = cut.index[slice_ : slice_ + 1], cut.corners[slice_]
+        index, (top, left) = cut.index[place : place + 1], cut.corners[place]
         columns = F.avg_pool2d(Cut(index, [(top, left)], cut.size).of(slices), (height, 1), stride=(stride, 1))
         means = F.avg_pool2d(columns, (1, width), stride=(1, stride))
         row, column = divmod(int(means.argmax()), means.shape[-1])

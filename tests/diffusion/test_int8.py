@@ -120,6 +120,16 @@ def test_channels_within_a_block_that_are_silent_are_left_out_and_change_nothing
     assert not torch.allclose(found(x), whole, atol=0.1)
 
 
+def test_what_counts_in_a_dim_window_counts(monkeypatch):
+    """Of two windows the one shows what the other does not, at a ten thousandth of its strength."""
+    energy = torch.zeros(2, 1, 64)
+    energy[0, 0, :32], energy[1, 0, 32:] = 1, 1e-4
+    rest = torch.ones(64), torch.ones(1)
+    monkeypatch.setattr(Ranges, "_of_one", lambda network, window, emb: (*rest, energy[window]))
+    assert [len(one) for one in Ranges.of(None, [0], None).counting] == [32]
+    assert [len(one) for one in Ranges.of(None, [0, 1], None).counting] == [64]
+
+
 @here
 def test_channels_that_are_zero_stay_zero():
     network, x = network_of(), slices()

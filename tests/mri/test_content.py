@@ -149,3 +149,13 @@ def test_the_brightest_parts_are_found_wherever_they_lie():
     assert [part.size for part in found] == [(32, 32)] * 2
     for part in found:
         assert float(part.of(slices).mean()) > 0.1  # the window lies on multiples of 8
+
+
+def test_the_brightest_parts_are_of_bright_slices_where_noise_in_the_air_makes_all_slices_alike():
+    """A head of few slices between many of air, all windows being whole slices: none of the air is taken."""
+    rng = np.random.default_rng(0)
+    slices = torch.from_numpy(rng.normal(-0.9, 0.02, (40, 1, 24, 32)).astype(np.float32))
+    slices[12:28, :, 4:20, 8:28] += 1.2
+    found = brightest(cuts(slices[:, 0] > -2, torch.arange(40), 8, 8), slices, 2, 16, 8)
+    assert all(12 <= int(part.index) < 28 for part in found) and int(found[0].index) != int(found[1].index)
+    assert all(float(part.of(slices).mean()) > -0.3 for part in found)
