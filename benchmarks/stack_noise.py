@@ -77,7 +77,7 @@ def compared(
         level = {"a": one.a * photons, "sigma": float(np.sqrt(one.variance(np.array(0.5)) / (0.5 / photons + READ**2)))}
         level |= {"changed": done.changed[0], "largest": done.largest[0]}
         for method, stack in (("kept", made), ("nlm", at_one_level(made)), ("cleaned", clean)):
-            inferer = inferer_of(settings, FACTOR, fitting_factor(stack, prior, settings, FACTOR))
+            inferer = inferer_of(settings, prior, FACTOR, fitting_factor(stack, prior, settings, FACTOR))
             result = restore_stack(stack, prior, inferer).data
             missing = np.arange(result.shape[1]) % FACTOR != 0
             yield method, "acquired", psnr(stack.data, kept.data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bida.cli.options import add_settings
-from bida.microscopy.settings import MaskedSettings
+from bida.microscopy.settings import TEXTURED, MaskedSettings
 from bida.options import options_of
 
 STACK = (
@@ -33,7 +33,7 @@ def unused_by(method: str, settings: MaskedSettings, trains: bool = False) -> tu
     """
     one_step = method == "guided" and settings.steps in (None, 1)  # which has no noise
     if method == "guided" and not one_step:
-        return ("as_factor",)
+        return () if settings.fusion in (None, TEXTURED) else ("as_factor",)
     return (*UNUSED.get(method, ()), *(("eta",) if trains else ("eta", "seed")) * one_step)
 
 

@@ -132,7 +132,7 @@ def restore_and_write(
     def fitted(stack: Stack) -> tuple[Seen, float, MaskedSliceInferer]:
         seen = Seen.of(stack, clip_percentile)
         made_at = fitting_factor(stack, prior, settings, factor, seen)
-        inferer = inferer_of(settings, factor, made_at)
+        inferer = inferer_of(settings, prior, factor, made_at)
         check_memory(stack, inferer, output)
         return seen, made_at, inferer
 
@@ -165,7 +165,7 @@ def restore_and_write(
         training |= {"from_sha256": prior.weights_sha256 or None, "weights": str(kept)}
         prior.weights_sha256 = sha256(kept)
     clock.lap("write")
-    told_of = asdict(settings) | {"factor": factor, "as_factor": made_at}
+    told_of = asdict(settings) | {"factor": factor, "as_factor": made_at, "fusion": inferer.fusion}
     used = {name: value for name, value in told_of.items() if name not in unused}
     told = verdict(check) if checks else None
     record = {

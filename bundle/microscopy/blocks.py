@@ -30,14 +30,14 @@ from bida.microscopy.inferer import MaskedSliceInferer, blurred
 from bida.microscopy.load import Seen
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import check_fits, finer, interpolate_stack, leaning, restore_stack
-from bida.microscopy.settings import FUSIONS, JOINED
+from bida.microscopy.settings import FUSIONS, WHOLE
 from bida.microscopy.stacks.ome_zarr import CHUNK
 from bida.microscopy.stacks.paths import ZARR_SUFFIXES
 from bida.microscopy.stacks.stack import Stack, Volume, part_of
 
 SLAB = 1 << 25  # voxels of the finer grid in a slab, about: 128 MB; a restoration has eight slices in work at once
 WIDEST = 256  # slices in a slab, at most: the sides of blocks on disk
-JOINED_BYTES = 40  # of a voxel of the result, of a fusion that needs all of it at once, about
+WHOLE_BYTES = 40  # of a voxel of the result, of a fusion that needs all of it at once, about
 COLUMN = CHUNK[3]  # pixels along y and x that are finished at once
 
 
@@ -90,13 +90,15 @@ def check_memory(stack: Stack, inferer: MaskedSliceInferer, output: Path) -> Non
     """
     voxels = int(np.prod(finer_shape(stack, inferer.factor)))
     made = int(np.prod(finer_shape(stack, inferer.as_factor)))
-    joined = inferer.fusion in JOINED
+    joined = inferer.fusion in WHOLE
     if not joined and output.name.endswith(ZARR_SUFFIXES):
         return
-    needed = made * JOINED_BYTES if joined else voxels * (4 + stack.data.dtype.itemsize)
+    needed = made * WHOLE_BYTES if joined else voxels * (4 + stack.data.dtype.itemsize)
     free = available_bytes()
     if free is not None and needed > free:
-        what, cure = (f"--fusion {inferer.fusion}", "take final") if joined else (output.name, "write OME-Zarr (.zarr)")
+        what, cure = (
+            (f"--fusion {inferer.fusion}", "give --fusion final") if joined else (output.name, "write OME-Zarr (.zarr)")
+        )
         raise OutOfMemoryError(
             f"memory: {what} takes about {needed / 1e9:.1f} GB for a result of {voxels} voxels, got {free / 1e9:.1f} "
             f"GB free; {cure}"
@@ -124,7 +126,7 @@ def restore_blocks(
     Args:
         stack: The acquired planes, in memory or read block by block.
         prior: The network.
-        inferer: How it is sampled. A fusion in which both planes share a state (`JOINED`) needs all of it at once.
+        inferer: How it is sampled. Some fusions (`WHOLE`) need all of the stack at once.
         seen: How the network sees the stack.
         out: Where the result is written, [C, n, Y, X] of the stack's type (`finer_shape`).
         scratch: Folder that is made for what is between, 4 bytes a voxel of the result; None: in memory.
@@ -137,7 +139,7 @@ def restore_blocks(
     """
     check_fits(stack, prior)
     planes = FUSIONS[inferer.fusion]
-    if inferer.fusion in JOINED:
+    if inferer.fusion in WHOLE:
         whole = replace(stack, data=part_of(stack.path, stack.data))
         out[:, :, :, :] = restore_stack(whole, prior, inferer, seen.clip_percentile, weights, seen.line).data
         return

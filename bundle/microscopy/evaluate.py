@@ -19,7 +19,14 @@ from bida.io.files import atomic, make_folder, write_json
 from bida.microscopy.crops import Crops
 from bida.microscopy.load import PERCENTILES, IntensityLine, load_stack
 from bida.microscopy.prior import MaskedPrior
-from bida.microscopy.restore import fitting_factor, inferer_of, interpolate_stack, load_masked, restore_stack
+from bida.microscopy.restore import (
+    fitting_factor,
+    fusion_of,
+    inferer_of,
+    interpolate_stack,
+    load_masked,
+    restore_stack,
+)
 from bida.microscopy.settings import TRUTH, MaskedExperiment, MaskedSettings
 from bida.microscopy.slice_scores import VOLUME, Judge, SliceFidJudge, SlicePanel
 from bida.microscopy.stacks.stack import Stack
@@ -110,7 +117,14 @@ def inception_of(experiment: MaskedExperiment) -> InceptionFeatures | None:
 def experiment_record(experiment: MaskedExperiment, truth: Stack, priors: Mapping[str, MaskedPrior]) -> dict[str, Any]:
     """Return the record of an experiment: what was compared, by which weights and how, as JSON can hold it."""
     record: dict[str, Any] = asdict(experiment) | {
-        "networks": {name: {"method": one.method, "sha256": one.weights_sha256} for name, one in priors.items()},
+        "networks": {
+            name: {
+                "method": one.method,
+                "sha256": one.weights_sha256,
+                "fusion": fusion_of(experiment.settings, one),
+            }
+            for name, one in priors.items()
+        },
         "shape_czyx": list(truth.data.shape),
         "spacing_um_zyx": list(truth.spacing_um),
         "intensity_percentiles": list(PERCENTILES),
@@ -170,7 +184,7 @@ def run_method(
     name = method.partition("=")[0]
     if priors is None or name not in priors:
         return name, interpolate_stack(kept, factor, name)
-    inferer = inferer_of(settings, factor, fitting_factor(kept, priors[name], settings, factor))
+    inferer = inferer_of(settings, priors[name], factor, fitting_factor(kept, priors[name], settings, factor))
     inferer.progress = progress
     return name, restore_stack(kept, priors[name], inferer)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
+import numpy as np
 import torch
 from monai.inferers import Inferer
 from torch import Tensor
@@ -26,7 +28,8 @@ from bida.microscopy.grid import (
     voxels_from_planes,
 )
 from bida.microscopy.prior import UNIT, MaskedPrior, guided_input, with_mask
-from bida.microscopy.settings import FUSIONS, JOINED, check_sampling
+from bida.microscopy.settings import FUSIONS, JOINED, TEXTURED, check_sampling
+from bida.microscopy.texture import textured
 from bida.microscopy.tiles import Tiling, tiled
 from bida.physics.grid import NORMAL, ROUNDING
 from bida.physics.operators import MatrixOperator
@@ -126,8 +129,10 @@ class MaskedSliceInferer(Inferer):
         steps: Sampling steps, of ``diffusion`` and ``guided`` weights alone; None: 16, and 1 of ``guided`` weights,
             which is the mean of what the planes can come from, as more are a draw of it.
         fusion: ``final``: a volume from the xz and one from the yz slices, of independent noise, averaged (the paper);
-            ``step``: one volume, both planes' estimates averaged at each step; ``alternate``: one volume, the planes
-            take turns; ``single-xz``, ``single-yz``: one plane alone.
+            ``textured``: the mean, and as much of what that average adds to it as makes planes look like acquired ones
+            (`bida.microscopy.texture`), of ``guided`` weights in several steps alone; ``step``: one volume, the
+            estimates of both planes averaged at each step; ``alternate``: one volume, the planes take turns;
+            ``single-xz``, ``single-yz``: one plane alone.
         eta: 0 is deterministic given the initial noise, 1 has the noise of DDPM.
         seed: Of the noise.
         tile: Side of the tiles that the network sees, pixels, a multiple of its stride.
@@ -137,7 +142,7 @@ class MaskedSliceInferer(Inferer):
         micro_batch: Tiles that the network sees at once.
         progress: Called with (calls done, calls in all) after each pass over a volume.
         as_factor: Restore at this factor, at least F, and bring the volume to F by linear interpolation; None: F. Of
-            ``guided`` weights in one step alone, see `bida.microscopy.likeness`.
+            the mean by ``guided`` weights alone, see `bida.microscopy.likeness`.
 
     Raises:
         SettingsError: An argument is out of its range.
@@ -189,7 +194,8 @@ class MaskedSliceInferer(Inferer):
                 f"inputs: must be [1, {network.image_channels}, Z, Y, X] for this network, got {tuple(inputs.shape)}"
             )
         y = inputs[0]
-        restored = self._restored(y, network, _Part(self.fusion, range_of(y), 0, self.progress))
+        made = self._textured if self.fusion == TEXTURED else self._restored
+        restored = made(y, network, _Part(self.fusion, range_of(y), 0, self.progress))
         return (blurred(restored) if self.blur else restored)[None]
 
     @torch.no_grad()
@@ -216,6 +222,38 @@ class MaskedSliceInferer(Inferer):
             one = y.narrow(axis, start, min(self.micro_batch, y.shape[axis] - start)).contiguous()
             parts.append(self._restored(one, network, part))
         return torch.cat(parts, dim=axis)
+
+    def _textured(self, y: Tensor, network: MaskedPrior, part: _Part) -> Tensor:
+        """Return a stack [C, n, Y, X], its mean with the texture of a draw."""
+        steps = steps_of(self.steps, network.method)
+        if network.method != "guided" or steps == 1:
+            raise SettingsError(
+                f"fusion: must be textured for guided weights in several steps alone, got {network.method} in {steps}"
+            )
+        grid, at_factor = StackGrid(y.shape[1], self.factor), self.as_factor == self.factor
+        done, passes = count(1), 2 * len(y) * (steps + (1 if at_factor else 2))
+
+        def told(*_: int) -> None:
+            if part.progress is not None:
+                part.progress(next(done), passes)
+
+        one = replace(part, fusion="final", progress=told)
+        mean, own, drawn = (self._part_of(1, self.as_factor), self._part_of(1), self._part_of(steps))
+        m = mean._restored(y, network, one)
+        d = drawn._restored(y, network, one) - (m if at_factor else own._restored(y, network, one))
+        away = torch.from_numpy(np.abs(np.subtract.outer(np.arange(grid.voxels), grid.positions)).min(axis=1))
+        low, high = part.limits
+        result = torch.stack([textured(*channel, away) for channel in zip(m, d, y)]).clamp(low, high)
+        between = acquired(y, grid).between
+        if between is None:
+            return result
+        beyond = result[:, -1:].expand(-1, grid.reach - grid.voxels, -1, -1)
+        return between.operator.project(torch.cat([result, beyond], dim=Z), y)[:, : grid.voxels]
+
+    def _part_of(self, steps: int, as_factor: float | None = None) -> MaskedSliceInferer:
+        """Return the inferer of a mean in one step, or of the average of draws."""
+        ways = (self.tile, self.overlap, False, self.batch_size, self.micro_batch)
+        return MaskedSliceInferer(self.factor, steps, "final", self.eta, self.seed, *ways, as_factor=as_factor)
 
     def _restored(self, y: Tensor, network: MaskedPrior, part: _Part) -> Tensor:
         grid, finer = (StackGrid(y.shape[1], factor) for factor in (self.factor, self.as_factor))

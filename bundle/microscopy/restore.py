@@ -17,7 +17,7 @@ from bida.microscopy.inferer import MaskedSliceInferer, steps_of
 from bida.microscopy.likeness import alike_distance, finer_factor
 from bida.microscopy.load import PERCENTILES, IntensityLine, Seen, clipped
 from bida.microscopy.prior import MaskedPrior
-from bida.microscopy.settings import INTERPOLATIONS, MaskedSettings
+from bida.microscopy.settings import INTERPOLATIONS, TEXTURED, MaskedSettings
 from bida.microscopy.stacks.stack import Stack, as_type
 from bida.physics.grid import AxisGrid
 from bida.physics.interpolation import interpolation_matrix
@@ -146,12 +146,14 @@ def restoration_record(
     }
 
 
-def inferer_of(settings: MaskedSettings, factor: float, as_factor: float | None = None) -> MaskedSliceInferer:
-    """Return the inferer of settings; `as_factor` of `fitting_factor`, None: the factor."""
+def inferer_of(
+    settings: MaskedSettings, prior: MaskedPrior, factor: float, as_factor: float | None = None
+) -> MaskedSliceInferer:
+    """Return the inferer of settings for a network; `as_factor` of `fitting_factor`, None: the factor."""
     return MaskedSliceInferer(
         factor,
         settings.steps,
-        settings.fusion,
+        fusion_of(settings, prior),
         settings.eta,
         settings.seed,
         settings.tile,
@@ -160,6 +162,12 @@ def inferer_of(settings: MaskedSettings, factor: float, as_factor: float | None 
         settings.batch_size,
         as_factor=as_factor,
     )
+
+
+def fusion_of(settings: MaskedSettings, prior: MaskedPrior) -> str:
+    """Return how XZ and YZ slices are joined: as settings say, else as suits what is made."""
+    drawn = prior.method == "guided" and steps_of(settings.steps, prior.method) > 1
+    return settings.fusion or (TEXTURED if drawn else "final")
 
 
 def fitting_factor(
@@ -175,12 +183,14 @@ def fitting_factor(
         seen: How the network sees the stack; None: by its own planes.
 
     Returns:
-        The factor, or, of a network's mean in one step, that of the settings or of `bida.microscopy.likeness`.
+        The factor, or, of a network's mean in one step and of textured draws, which build on it, that of the settings
+        or of `bida.microscopy.likeness`.
 
     Raises:
         SettingsError: That of the settings is below the factor.
     """
-    if prior.method != "guided" or steps_of(settings.steps, prior.method) > 1:
+    drawn = steps_of(settings.steps, prior.method) > 1
+    if prior.method != "guided" or (drawn and fusion_of(settings, prior) != TEXTURED):
         return factor
     if settings.as_factor is None:
         return finer_factor(factor, alike_distance(stack, factor, seen))

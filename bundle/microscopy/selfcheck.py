@@ -157,6 +157,6 @@ def checked(
     alone = replace(settings, fusion="single-xz", blur=False, steps=None)  # other planes are no neighbours
 
     def restore(kept: Stack, whole: float) -> Stack:
-        return restore_stack(kept, prior, inferer_of(alone, whole), line=line)
+        return restore_stack(kept, prior, inferer_of(alone, prior, whole), line=line)
 
     return check_stack_prior(replace(stack, data=seen.capped(stack.data)), factor, restore)

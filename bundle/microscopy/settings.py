@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from bida.microscopy.stacks.stack import Stack
 
 JOINED = ("step", "alternate")  # one volume for both planes
+TEXTURED = "textured"  # what the average of draws adds to the mean, as strong as makes planes look like acquired ones
+WHOLE = (*JOINED, TEXTURED)  # that need all of the volume at once
 FUSIONS = {
-    "final": ("xz", "yz"),
-    **dict.fromkeys(JOINED, ("xz", "yz")),
+    **dict.fromkeys(("final", TEXTURED, *JOINED), ("xz", "yz")),
     "single-xz": ("xz",),
     "single-yz": ("yz",),
 }
@@ -47,13 +48,15 @@ class MaskedSettings:
     )
     as_factor: float | None = option(
         None,
-        "restore as of planes so many voxels apart, at least the factor, and bring that to the factor; guided in one "
-        "step alone; default: measured on the stack, one more than the factor or above, up to 8",
+        "restore the mean as of planes so many voxels apart, at least the factor, and bring that to the factor; "
+        "guided, of draws textured ones alone; default: measured on the stack, one more than the factor or above, "
+        "up to 8",
         "F",
     )
-    fusion: str = option(
-        "final",
-        "how xz and yz slices are joined, or one of them alone; msunet: not alternate; e2e: neither step nor alternate",
+    fusion: str | None = option(
+        None,
+        "how xz and yz slices are joined, or one of them alone; textured: draws of guided weights alone, and their "
+        "default, else final; msunet: not alternate; e2e: neither step nor alternate",
         choices=tuple(FUSIONS),
     )
     eta: float = option(0.0, "noise of the steps, from 0, deterministic, to 1, of diffusion alone", "E")
@@ -140,7 +143,7 @@ def told_noise(text: str) -> tuple[float, float] | None:
     return a, b
 
 
-def check_sampling(fusion: str, eta: float, seed: int, **counts: int) -> None:
+def check_sampling(fusion: str | None, eta: float, seed: int, **counts: int) -> None:
     """Check how slices are sampled; `counts` are what there must be at least 1 of.
 
     Raises:
@@ -151,7 +154,7 @@ def check_sampling(fusion: str, eta: float, seed: int, **counts: int) -> None:
             raise SettingsError(f"{name}: must be at least 1, got {value}")
     if seed < 0:
         raise SettingsError(f"seed: must be at least 0, got {seed}")
-    if fusion not in FUSIONS:
+    if fusion is not None and fusion not in FUSIONS:
         raise SettingsError(f"fusion: must be one of {', '.join(FUSIONS)}, got {fusion!r}")
     if not 0 <= eta <= 1:
         raise SettingsError(f"eta: must be from 0 to 1, got {eta}")

@@ -49,6 +49,7 @@ CASES = [
     ("msunet", "single-xz", {"factor": 1.5}),
     ("e2e", "final", {"factor": 4.0}),
     ("guided", "step", {"steps": 2}),
+    ("guided", "textured", {"steps": 2, "factor": 2.5, "as_factor": 4.0}),
 ]
 
 
@@ -139,8 +140,10 @@ def test_what_must_be_in_memory_is_refused_where_it_is_not_free(tmp_path, monkey
     blocks.check_memory(one, inferer(), tmp_path / "a.ome.zarr")
     with pytest.raises(OutOfMemoryError, match=r"memory: a\.ome\.tif takes about .* write OME-Zarr"):
         blocks.check_memory(one, inferer(), tmp_path / "a.ome.tif")
-    with pytest.raises(OutOfMemoryError, match=r"memory: --fusion step takes about .* take final"):
+    with pytest.raises(OutOfMemoryError, match=r"memory: --fusion step takes about .* give --fusion final"):
         blocks.check_memory(one, inferer(fusion="step"), tmp_path / "a.ome.zarr")
+    with pytest.raises(OutOfMemoryError, match=r"memory: --fusion textured takes about .* give --fusion final"):
+        blocks.check_memory(one, inferer(fusion="textured", steps=2), tmp_path / "a.ome.zarr")
 
 
 @pytest.mark.slow

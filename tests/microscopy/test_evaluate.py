@@ -20,7 +20,7 @@ from bida.microscopy.evaluate import MaskedExperiment, evaluate_masked, left_out
 from bida.microscopy.grid import StackGrid
 from bida.microscopy.inferer import MaskedSliceInferer
 from bida.microscopy.prior import MaskedPrior
-from bida.microscopy.restore import MaskedSettings, interpolate_stack, restore_stack
+from bida.microscopy.restore import MaskedSettings, fitting_factor, inferer_of, interpolate_stack, restore_stack
 from bida.microscopy.stacks.stack import Stack, read_stack
 
 
@@ -168,7 +168,7 @@ def test_evaluation_writes_a_table_and_pictures(monkeypatch, tmp_path):
     counts = [total for done, total in told if done == total]
     assert counts == [4, 4, 4, 6]
     record = json.loads((tmp_path / "out" / "masked.json").read_text())
-    assert record["networks"]["e2e"] == {"method": "e2e", "sha256": sha256(weights["e2e"])}
+    assert record["networks"]["e2e"] == {"method": "e2e", "sha256": sha256(weights["e2e"]), "fusion": "final"}
     assert (record["truth"], record["factors"], record["settings"]["steps"]) == ("made.tif", [4, 8], 2)
     assert (record["dtype"], record["dtype_choice"], record["shape_czyx"]) == ("float32", "as asked", [1, 17, 12, 13])
     with (tmp_path / "out" / "masked.csv").open() as file:
@@ -342,3 +342,24 @@ def test_options_that_a_method_has_no_use_for_are_refused_and_not_recorded(monke
     assert main([*command, "--tile", "48", "--overlap", "8", "--dtype", "float32"]) == 0
     settings = json.loads((tmp_path / "fine.json").read_text())["settings"]
     assert settings["factor"] == 4 and not settings.keys() & {"steps", "eta", "seed"}
+
+
+@pytest.mark.parametrize(
+    "method, given, found",
+    [
+        ("guided", {}, "final"),
+        ("guided", {"steps": 16}, "textured"),
+        ("guided", {"steps": 16, "fusion": "final"}, "final"),
+        ("guided", {"steps": 16, "fusion": "single-xz"}, "single-xz"),
+        ("diffusion", {}, "final"),
+        ("diffusion", {"steps": 16}, "final"),
+        ("msunet", {}, "final"),
+    ],
+)
+def test_draws_by_guided_weights_are_textured_and_build_on_the_mean(method, given, found):
+    settings = MaskedSettings(**given)
+    network = MaskedPrior(method, 1, (16,), 2) if method == "guided" else prior(method)
+    assert inferer_of(settings, network, 2).fusion == found
+    stack = Stack(np.random.default_rng(0).normal(size=(1, 4, 32, 32)), (2.0, 1.0, 1.0), ("a",), "made")
+    mean = method == "guided" and (found == "textured" or not given)
+    assert (fitting_factor(stack, network, settings, 2) >= 3) == mean

@@ -91,6 +91,35 @@ def test_planes_between_voxels_are_their_interpolation(method, m, factor, fusion
     np.testing.assert_allclose(met, y[0, :, inside].numpy(), atol=2e-6)
 
 
+@pytest.mark.parametrize("factor, finer", [(3, 3), (3, 4), (2.5, 2.5), (2.5, 4)])
+def test_a_textured_draw_builds_on_the_mean(factor, finer):
+    y, network, told = planes(m=5), NETWORKS["guided"], []
+    how = {"steps": 3, "as_factor": finer, "progress": lambda done, total: told.append((done, total))}
+    found, grid = restore(network, y, factor, fusion="textured", **how), StackGrid(5, factor)
+    assert told == [(i + 1, len(told)) for i in range(len(told))]
+    assert len(told) == 2 * C * (3 + (1 if finer == factor else 2))
+    torch.testing.assert_close(
+        found[:, :, torch.from_numpy(grid.rows)], y[:, :, torch.from_numpy(grid.on_grid)], atol=2e-6, rtol=0
+    )
+    inside = grid.positions <= grid.voxels - 1
+    met = np.einsum("ij,cjyx->ciyx", grid.matrix()[inside, : grid.voxels], found[0].double().numpy())
+    np.testing.assert_allclose(met, y[0, :, inside].numpy(), atol=5e-6)
+    mean = restore(network, y, factor, steps=1, as_factor=finer)
+    missing = np.setdiff1d(np.arange(grid.voxels), grid.rows)
+    assert float((found - mean)[:, :, missing].std()) > 0.05
+    if len(grid.on_grid) == 5:  # what planes between voxels ask for goes beyond
+        assert found.max() <= y.max() and found.min() >= y.min()
+    again = [restore(network, y, factor, fusion="textured", steps=3, as_factor=finer, batch_size=n) for n in (1, 7)]
+    assert torch.equal(again[0], again[1]) and torch.equal(again[0], found)
+    assert not torch.equal(restore(network, y, factor, fusion="textured", steps=3, as_factor=finer, seed=1), found)
+
+
+@pytest.mark.parametrize("network, steps", [("guided", 1), ("guided", None), ("v", 3), ("msunet", None)])
+def test_texture_is_that_of_draws_by_guided_weights(network, steps):
+    with pytest.raises(SettingsError, match="fusion: must be textured for guided weights in several steps alone"):
+        restore(NETWORKS[network], planes(), fusion="textured", steps=steps)
+
+
 def test_the_network_is_shown_the_planes_at_every_call():
     network, seen = prior(), []
     network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
@@ -232,7 +261,7 @@ def test_a_known_plane_is_not_noised_by_the_condition():
         (prior("msunet"), {"fusion": "alternate"}, "fusion: must not be alternate with msunet weights"),
         (prior("e2e"), {"factor": 2.0, "fusion": "alternate"}, "fusion: must be final, single-xz or single-yz"),
         (prior(), {"factor": 0.5}, "factor: must be a number >= 1"),
-        (prior(), {"fusion": "mean"}, "fusion: must be one of final, step"),
+        (prior(), {"fusion": "mean"}, "fusion: must be one of final, textured, step"),
         (prior(), {"steps": 0}, "steps: must be at least 1"),
         (prior(), {"tile": 18}, "tile: must be a multiple of the network's stride 4"),
         (MaskedPrior(image_channels=1), {}, r"inputs: must be \[1, 1, Z, Y, X\]"),

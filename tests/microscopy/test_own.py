@@ -204,12 +204,23 @@ def test_one_command_trains_checks_restores_and_keeps_what_it_learned(small, tmp
     assert main([*words, str(again), "--model", str(kept)]) == 0
     assert np.array_equal(read_stack(again).data, read_stack(out).data)
     assert json.loads((tmp_path / "b.ome.json").read_text())["training"] is None
+    # a draw has the mean's planes as far apart, and another texture
+    assert record["settings"]["fusion"] == "final"
+    drawn = tmp_path / "c.ome.tif"
+    assert main([*words, str(drawn), "--model", str(kept), "--steps", "3", "--self-check", "off"]) == 0
+    settings = json.loads((tmp_path / "c.ome.json").read_text())["settings"]
+    assert (settings["fusion"], settings["as_factor"]) == ("textured", 5)
+    assert np.array_equal(read_stack(drawn).data[:, ::4], stack(channels=2).data)
+    assert not np.array_equal(read_stack(drawn).data, read_stack(out).data)
     for options, message in (
         (["--model", str(kept), "--eta", "0.5", "--overwrite"], "which has no use for it in one step, got 0.5"),
         (["--model", str(kept), "--minutes", "1", "--overwrite"], "must be a file of its own, not --model"),
         (["--model", "none"], "give --overwrite"),
         (["--as-factor", "3", "--overwrite"], "as_factor: must be at least the factor of 4, got 3"),
-        (["--as-factor", "5", "--steps", "3", "--overwrite"], "which has no use for it in 3 steps, got 5"),
+        (
+            ["--as-factor", "5", "--steps", "3", "--fusion", "final", "--overwrite"],
+            "which has no use for it in 3 steps, got 5",
+        ),
     ):
         assert main([*words, str(out), *options]) == 2
         assert message in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_only_what_is_given_leaves_the_defaults():
         ({"seed": -1}, "seed: must be at least 0"),
         ({"batch_size": 0}, "batch_size: must be at least 1"),
         ({"eta": 1.5}, "eta: must be from 0 to 1"),
-        ({"fusion": "mean"}, "fusion: must be one of final, step"),
+        ({"fusion": "mean"}, "fusion: must be one of final, textured, step"),
         ({"overlap": -4}, "overlap: must be at least 0"),
         ({"tile": 0, "overlap": 0}, "tile: must be at least twice"),
     ],

@@ -96,7 +96,7 @@ class Job:
         self.step(0, "comparing with interpolation")
         made_at = fitting_factor(self.stack, prior, self.settings, self.factor)
         check = checked(self.stack, prior, self.settings, made_at)
-        inferer = inferer_of(self.settings, self.factor, made_at)
+        inferer = inferer_of(self.settings, prior, self.factor, made_at)
         inferer.progress = self.restored
         self.step(0, "restoring")
         stack = restore_stack(self.stack, prior, inferer, weights=check.weights if check else None)

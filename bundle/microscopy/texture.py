@@ -1,0 +1,76 @@
+"""Texture between the planes of a stack, as strong as that of the acquired ones.
+
+The mean of what lies between two planes is smooth, for what can't be known is averaged away. A draw fills it in, but
+too weakly: the average of the XZ and the YZ draw halves what is independent in them, and a network that learned from XY
+takes planes for as much alike as pixels are, which have less noise of their own. How much texture there has to be is
+known: a plane between two acquired ones looks, in plane, like an acquired one. So what a draw adds is filtered, plane
+by plane, until power spectra are those of the acquired planes:
+
+    x = m + G d,    |G(f)|^2 = (P_acquired(f) - P_m(f))+ / P_d(f)
+
+m is the mean, d a draw less the mean that it belongs to, P the radial mean of the power spectrum of windowed planes as
+far from the next acquired one, G at most `MOST`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+RING = 1 / 48  # cycles a pixel: width of a ring of frequencies
+MOST = 4.0
+AROUND = 32  # pixels of their mirror image around planes that are filtered
+
+
+def textured(mean: Tensor, deviation: Tensor, planes: Tensor, distance: Tensor) -> Tensor:
+    """Return a mean with the deviation of a draw added, as strong as makes planes look like acquired ones.
+
+    Args:
+        mean: m, [Z, Y, X].
+        deviation: d, [Z, Y, X], zero in acquired planes.
+        planes: the acquired ones, [M, Y, X].
+        distance: of each of the Z planes to the next acquired one, voxels, [Z].
+
+    Returns:
+        Tensor [Z, Y, X].
+    """
+    found, groups = mean.clone(), torch.ceil(2 * distance)  # half voxels
+    wanted = spectrum(planes)
+    for group in groups.unique().tolist():
+        of = torch.nonzero(groups == group).squeeze(1)
+        drawn = spectrum(deviation[of])
+        if group == 0 or not drawn.any():
+            continue
+        lacking = (wanted - spectrum(mean[of])).clamp(min=0)
+        gain = (lacking / drawn.clamp(min=torch.finfo(drawn.dtype).tiny)).sqrt().clamp(max=MOST)
+        for index in of.tolist():
+            found[index] += filtered(deviation[index], gain.to(deviation.dtype))
+    return found
+
+
+def spectrum(planes: Tensor) -> Tensor:
+    """Return the radial mean of the power spectrum of planes [N, Y, X] under a Hann window, [rings] of float64."""
+    rings = _rings(planes.shape[1], planes.shape[2], planes.device)
+    window = torch.outer(*(torch.hann_window(side, periodic=False, device=planes.device) for side in planes.shape[1:]))
+    total = torch.zeros(int(rings.max()) + 1, dtype=torch.float64)
+    for plane in planes:
+        power = torch.fft.rfft2((plane - plane.mean()) * window).abs().square()
+        total += torch.bincount(rings.flatten(), power.flatten().double(), len(total)).cpu()
+    return total / (len(planes) * torch.bincount(rings.flatten(), minlength=len(total)).clamp(min=1).cpu())
+
+
+def filtered(plane: Tensor, gain: Tensor) -> Tensor:
+    """Return a plane [Y, X] filtered by a gain at each ring of frequencies, [rings]."""
+    sides = [min(AROUND, side - 1) for side in plane.shape]
+    padded = F.pad(plane[None, None], (sides[1], sides[1], sides[0], sides[0]), mode="reflect")[0, 0]
+    rows, columns = padded.shape
+    rings = _rings(rows, columns, padded.device).clamp(max=len(gain) - 1)
+    again = torch.fft.irfft2(torch.fft.rfft2(padded) * gain.to(padded.device)[rings], s=(rows, columns))
+    return again[sides[0] : sides[0] + plane.shape[0], sides[1] : sides[1] + plane.shape[1]]
+
+
+def _rings(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Return which ring each frequency of `torch.fft.rfft2` is in, [rows, columns // 2 + 1]."""
+    across, along = torch.fft.fftfreq(rows, device=device), torch.fft.rfftfreq(columns, device=device)
+    return (torch.hypot(*torch.meshgrid(across, along, indexing="ij")) / RING).long()
