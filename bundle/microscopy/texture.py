@@ -51,13 +51,13 @@ def textured(mean: Tensor, deviation: Tensor, planes: Tensor, distance: Tensor) 
 
 def spectrum(planes: Tensor) -> Tensor:
     """Return the radial mean of the power spectrum of planes [N, Y, X] under a Hann window, [rings] of float64."""
-    rings = _rings(planes.shape[1], planes.shape[2], planes.device)
+    rings = _rings(planes.shape[1], planes.shape[2]).flatten()
     window = torch.outer(*(torch.hann_window(side, periodic=False, device=planes.device) for side in planes.shape[1:]))
     total = torch.zeros(int(rings.max()) + 1, dtype=torch.float64)
     for plane in planes:
         power = torch.fft.rfft2((plane - plane.mean()) * window).abs().square()
-        total += torch.bincount(rings.flatten(), power.flatten().double(), len(total)).cpu()
-    return total / (len(planes) * torch.bincount(rings.flatten(), minlength=len(total)).clamp(min=1).cpu())
+        total += torch.bincount(rings, power.flatten().cpu().double(), len(total))  # not every device has float64
+    return total / (len(planes) * torch.bincount(rings, minlength=len(total)).clamp(min=1))
 
 
 def filtered(plane: Tensor, gain: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ def filtered(plane: Tensor, gain: Tensor) -> Tensor:
     sides = [min(AROUND, side - 1) for side in plane.shape]
     padded = F.pad(plane[None, None], (sides[1], sides[1], sides[0], sides[0]), mode="reflect")[0, 0]
     rows, columns = padded.shape
-    rings = _rings(rows, columns, padded.device).clamp(max=len(gain) - 1)
-    again = torch.fft.irfft2(torch.fft.rfft2(padded) * gain.to(padded.device)[rings], s=(rows, columns))
+    there = gain[_rings(rows, columns).clamp(max=len(gain) - 1)].to(padded.device)
+    again = torch.fft.irfft2(torch.fft.rfft2(padded) * there, s=(rows, columns))
     return again[sides[0] : sides[0] + plane.shape[0], sides[1] : sides[1] + plane.shape[1]]
 
 
-def _rings(rows: int, columns: int, device: torch.device) -> Tensor:
+def _rings(rows: int, columns: int) -> Tensor:
     """Return which ring each frequency of `torch.fft.rfft2` is in, [rows, columns // 2 + 1]."""
-    across, along = torch.fft.fftfreq(rows, device=device), torch.fft.rfftfreq(columns, device=device)
+    across, along = torch.fft.fftfreq(rows), torch.fft.rfftfreq(columns)
     return (torch.hypot(*torch.meshgrid(across, along, indexing="ij")) / RING).long()
