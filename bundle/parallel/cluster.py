@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -80,6 +81,7 @@ def _give_up() -> None:
         one.shutdown_on_close = False
     logging.getLogger("asyncio").setLevel(QUIET)  # told of by nobody: tasks that wait for what will not come
     worker.end_programs()
+    atexit.register(worker.end_programs, "multiprocessing")  # that Dask's thread starts meanwhile
 
 
 @contextmanager

@@ -74,11 +74,16 @@ def end_work() -> None:
         time.sleep(0.02)
 
 
-def end_programs() -> None:
-    """Kill what this process started: a program whose start was cut off is watched by nobody."""
+def end_programs(of: str = "") -> None:
+    """Kill what this process started: a program whose start was cut off is watched by nobody.
+
+    Args:
+        of: a part of the command lines of those that are meant; by default all are.
+    """
     import psutil
 
     for one in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if not any("resource_tracker" in word for word in one.cmdline()):  # which cleans up, and ends by itself
+            words = " ".join(one.cmdline())
+            if "resource_tracker" not in words and of in words:  # which cleans up, and ends by itself
                 one.kill()
