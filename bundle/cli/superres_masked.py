@@ -167,7 +167,7 @@ def restore_and_write(
     clock.lap("write")
     told_of = asdict(settings) | {"factor": factor, "as_factor": made_at, "fusion": inferer.fusion}
     used = {name: value for name, value in told_of.items() if name not in unused}
-    told = verdict(check) if checks else None
+    told = verdict(check, settings.steps not in (None, 1)) if checks else None
     record = {
         "source": str(arguments.input),
         "weights": str(model or GENERAL),

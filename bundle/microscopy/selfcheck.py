@@ -118,8 +118,13 @@ def as_float(stack: Stack) -> Stack:
     return replace(stack, data=stack.data.astype(np.float32))
 
 
-def verdict(check: StackCheck | None) -> str:
-    """Return what the self-check found in one sentence."""
+def verdict(check: StackCheck | None, drawn: bool = False) -> str:
+    """Return what the self-check found in one sentence.
+
+    Args:
+        check: Of the mean; None where it could not be made.
+        drawn: A draw was made, which has another error.
+    """
     if check is None:
         return "on this stack: not compared with interpolation, for its planes are too few or too small"
     how = f"by {len(check.planes)} plane(s) held back, rows left out at {check.factor}x"
@@ -129,7 +134,8 @@ def verdict(check: StackCheck | None) -> str:
     several = f", the least of {len(better)} channels" if len(better) > 1 else ""
     said = f"on this stack: {min(better.values()):.1f} dB better than linear interpolation{several}, {how}"
     rest = [name for name in check.channels if name not in better]
-    return f"{said}; no better in {', '.join(rest)}, which leans on interpolation" if rest else said
+    said += f"; no better in {', '.join(rest)}, which leans on interpolation" if rest else ""
+    return f"{said}. That is the mean; a draw is as rough as the planes, and further from the truth" if drawn else said
 
 
 def checked(

@@ -146,6 +146,10 @@ def test_a_channel_that_is_not_helped_leans_on_interpolation():
     found = check_stack_prior(truth, 4.4, restore)
     assert found.weights == [1.0, 0.0] and found.channels["b"].gain_db < -20 and found.channels["b"].better_db == 0
     assert verdict(found).endswith("; no better in b, which leans on interpolation")
+    assert (
+        verdict(found, True)
+        == f"{verdict(found)}. That is the mean; a draw is as rough as the planes, and further from the truth"
+    )
     nothing = check_stack_prior(truth, 4.0, mixture(0.0)[1])
     assert nothing.weights == [0.0, 0.0] and "no better than linear interpolation (by 4 plane(s)" in verdict(nothing)
     assert check_stack_prior(stack(planes=2), 4.0, restore) is None and "too few" in verdict(None)
