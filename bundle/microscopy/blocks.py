@@ -26,7 +26,7 @@ from bida.device import available_bytes
 from bida.errors import OutOfMemoryError, ScanError
 from bida.io.claim import temporary_name
 from bida.microscopy.grid import StackGrid
-from bida.microscopy.inferer import MaskedSliceInferer, blurred
+from bida.microscopy.inferer import MaskedSliceInferer
 from bida.microscopy.load import Seen
 from bida.microscopy.prior import MaskedPrior
 from bida.microscopy.restore import check_fits, finer, interpolate_stack, leaning, restore_stack
@@ -34,6 +34,7 @@ from bida.microscopy.settings import FUSIONS, WHOLE
 from bida.microscopy.stacks.ome_zarr import CHUNK
 from bida.microscopy.stacks.paths import ZARR_SUFFIXES
 from bida.microscopy.stacks.stack import Stack, Volume, part_of
+from bida.microscopy.volumes import blurred
 
 SLAB = 1 << 25  # voxels of the finer grid in a slab, about: 128 MB; a restoration has eight slices in work at once
 WIDEST = 256  # slices in a slab, at most: the sides of blocks on disk

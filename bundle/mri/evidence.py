@@ -21,6 +21,8 @@ from bida.physics.grid import NORMAL
 Padding = Sequence[tuple[int, int]]
 Restore = Callable[["Evidence", str], Restored]
 
+AROUND = 8  # voxels of the padding that the network still sees: slices go on in their mirror image
+
 
 @dataclass(frozen=True)
 class Leftover:
@@ -140,11 +142,14 @@ class Evidence(ABC):
         return x
 
     def unpadded(self, plane: str) -> tuple[range, range, range]:
-        """Return which slices of a plane are no padding, and which rows and columns of them."""
-        first = NORMAL[plane]
-        inside = [range(before, size - after) for (before, after), size in zip(self.padding, self.shape)]
-        slices, (rows, columns) = inside.pop(first), inside
-        return slices, rows, columns
+        """Return which slices of a plane are no padding, and which rows and columns lie at most `AROUND` within it."""
+        slices, *sides = (NORMAL[plane], *(axis for axis in range(3) if axis != NORMAL[plane]))
+        first = range(self.padding[slices][0], self.shape[slices] - self.padding[slices][1])
+        rows, columns = (
+            range(max(0, before - AROUND), min(size, size - after + AROUND))
+            for (before, after), size in ((self.padding[axis], self.shape[axis]) for axis in sides)
+        )
+        return first, rows, columns
 
     def cropped(self, volume: Tensor) -> Tensor:
         """Return a volume [R, A, S] on the padded grid without its padding, a view of it."""

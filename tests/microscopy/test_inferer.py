@@ -9,8 +9,9 @@ import torch
 from bida.diffusion.noise import INITIAL, volume_noise
 from bida.errors import SettingsError
 from bida.microscopy.grid import StackGrid
-from bida.microscopy.inferer import BLUR_SIGMA, MaskedSliceInferer, acquired, blurred, doubled, stack_noise
+from bida.microscopy.inferer import MaskedSliceInferer, acquired, stack_noise
 from bida.microscopy.prior import MaskedPrior
+from bida.microscopy.volumes import BLUR_SIGMA, blurred, doubled
 
 C, M, Y, X = 2, 4, 9, 11
 

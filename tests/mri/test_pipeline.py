@@ -249,7 +249,7 @@ def test_like_gives_exactly_that_grid(make_scan, codes):
 @pytest.mark.parametrize("samples", [0, 1])
 @pytest.mark.parametrize("n4", [False, True])
 def test_a_noisy_scan_is_met_as_far_as_its_noise_lets_it(make_scan, samples, n4):
-    """What the result leaves of the slices of a flat scan is their noise: as large, and nearly white at this size."""
+    """What the result leaves of the slices of a flat scan is their noise: as large, and white."""
 
     def flat(shape, affine):
         return (
@@ -262,7 +262,7 @@ def test_a_noisy_scan_is_met_as_far_as_its_noise_lets_it(make_scan, samples, n4)
     level = result.record["noise"]
     assert level["sigma"] == 20 and level["source"] == "given"
     assert 0.3 < level["residual"]["over_noise"] < 1.2
-    assert abs(level["residual"]["correlation"]) < 0.25  # a third of these voxels lie at the border
+    assert abs(level["residual"]["correlation"]) < 0.2
     exact = superres(path, **{**FAST, "n4": n4}, samples=samples, steps=steps, noise=0)
     assert exact.record["data_consistency"]["scan_residual"] < 1e-5
     assert exact.record["noise"] == {"sigma": 0.0, "snr": None, "source": "given"}
