@@ -35,11 +35,22 @@ class IntegerConvolution:
     def __init__(self, weight: Tensor, bias: Tensor, zero: int = 0) -> None:
         """Round the weights and lay them out as oneDNN wants them."""
         weight = weight.detach().float()
-        self.step = (weight.abs().amax(dim=(1, 2, 3)) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
-        self.rounded = (weight / self.step[:, None, None, None]).round().to(torch.int8)
-        self.bias, self.zero = bias.detach().float(), zero
-        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
-        self._packed = torch.ops.onednn.qconv_prepack(self.rounded, self.step, 1.0, zero, ONE, ONE, ONE, 1, None)
+        step = (weight.abs().amax(dim=(1, 2, 3)) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
+        self._lay_out((weight / step[:, None, None, None]).round().to(torch.int8), step, bias.detach().float(), zero)
+
+    def _lay_out(self, rounded: Tensor, step: Tensor, bias: Tensor, zero: int) -> None:
+        self.rounded, self.step, self.bias, self.zero = rounded, step, bias, zero
+        self._zeros = torch.zeros(len(rounded), dtype=torch.int32)
+        self._packed = torch.ops.onednn.qconv_prepack(rounded, step, 1.0, zero, ONE, ONE, ONE, 1, None)
+
+    def keep(self, outputs: Tensor | None = None, inputs: Tensor | None = None) -> None:
+        """Leave out all channels but these, indices [K]; all when None. The rounded weights of what stays stay."""
+        rounded, step, bias = self.rounded, self.step, self.bias
+        if outputs is not None:
+            rounded, step, bias = rounded[outputs], step[outputs], bias[outputs]
+        if inputs is not None:
+            rounded = rounded[:, inputs]
+        self._lay_out(rounded, step, bias, self.zero)
 
     def relu(self, x: Tensor) -> Tensor:
         """Return max(0, w x + b), rounded and cut off at `HIGHEST`, [B, O, H, W] of uint8 from uint8."""

@@ -6,7 +6,8 @@ and nothing else. The flow's steps are set for each channel, and go into the wei
 over a few windows of the slices. First and last convolution, and the sum before the last one, are floating.
 
 The network serves every time, plane and kind of scan, and under the one condition of a pass many of the channels within
-its blocks are zero after their ReLU, or next to it: those are left out.
+its blocks are zero after their ReLU, or next to it. Which, is seen while the first slices are computed; the others are
+computed without.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from bida.integers import HIGHEST, ZERO, IntegerConvolution, to_integers
 # Integers reach so far beyond what the windows have: whole slices reach 1.5 times as far in half of the channels, twice
 # as far in the widest one. What is beyond is cut off.
 ROOM = 1.5
-# Channels within a block that make no more than this share of what it adds to the windows are left out, as many as
-# leave whole groups: integer units take so many at once.
+# Channels within a block that make no more than this share of what it adds are left out, as many as leave whole groups:
+# integer units take so many at once.
 LITTLE, GROUP = 1e-3, 8
+SEEN = 2  # every second row and column is looked at
 
 
 def integer_network(prior: PlanePrior) -> SliceResNet | None:
@@ -41,37 +43,32 @@ def integer_network(prior: PlanePrior) -> SliceResNet | None:
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far from zero the numbers of a network go, and which of them count.
+    """How far from zero the numbers of a network go.
 
     Attributes:
         flow: between blocks, each channel, [C].
         within: within each block, after its ReLU, [blocks].
-        counting: the channels within each block that count, in order; a multiple of `GROUP` of them, or all.
     """
 
     flow: Tensor
     within: Tensor
-    counting: Sequence[Tensor]
 
     @classmethod
     def of(cls, network: SliceResNet, windows: Sequence[Tensor], emb: Tensor) -> Ranges:
         """Measure them on windows of what the network sees, [B, C, H, W] each, under an embedding [1, E]."""
         found = [cls._of_one(network, window, emb) for window in windows]
-        flow, within, energy = (torch.stack(parts).float() for parts in zip(*found))
-        shares = energy / energy.sum(dim=2, keepdim=True).clamp(min=torch.finfo(energy.dtype).tiny)
-        return cls(flow.amax(dim=0), within.amax(dim=0), [counting(one) for one in shares.mean(dim=0)])
+        flow, within = (torch.stack(parts).float().amax(dim=0) for parts in zip(*found))
+        return cls(flow, within)
 
     @staticmethod
-    def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `flow`, `within`, and what each channel within a block adds to the flow, mean square: [blocks, C]."""
-        h, flow, within, energy = network.stem(network.folded(x)), [], [], []
+    def _of_one(network: SliceResNet, x: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
+        h, flow, within = network.stem(network.folded(x)), [], []
         for block in _blocks(network):
             inner = F.relu(F.conv2d(h, *block.modulated(emb, h.dtype), padding=1))
             flow.append(h.abs().amax(dim=(0, 2, 3)))
             within.append(inner.amax())
-            energy.append(inner.float().square().mean(dim=(0, 2, 3)) * block.conv2.weight.square().sum(dim=(0, 2, 3)))
             h = torch.add(h, block.conv2(inner), alpha=block.residual)
-        return torch.stack(flow).amax(dim=0), torch.stack(within), torch.stack(energy)
+        return torch.stack(flow).amax(dim=0), torch.stack(within)
 
 
 def counting(energy: Tensor) -> Tensor:
@@ -90,6 +87,7 @@ class IntegerPass:
         windows: Of what it will see, [B, C, H, W] each, for the ranges of its numbers.
         timesteps, class_labels: The time and the class of all slices, [1].
         dtype: Arithmetic of what is floating, ``torch.float32`` or ``torch.bfloat16``.
+        watched: Calls after which the channels that did little in them are left out; 0 for never.
     """
 
     @torch.inference_mode()
@@ -100,9 +98,11 @@ class IntegerPass:
         timesteps: Tensor,
         class_labels: Tensor,
         dtype: torch.dtype = torch.float32,
+        watched: int = 0,
     ) -> None:
         """Find the ranges, and round the weights."""
-        self.network, self.dtype = network, dtype
+        self.network, self.dtype, self.watched = network, dtype, watched
+        self._shares: list[Tensor] = []  # of each channel in what a block adds to the flow of slices: [B, blocks, C]
         emb = network.embedded(windows[0], timesteps, class_labels)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             ranges = Ranges.of(network, windows, emb)
@@ -110,12 +110,12 @@ class IntegerPass:
         steps = (ROOM / (HIGHEST - ZERO) * ranges.flow).clamp(min=least)  # [C], of the flow
         inner = (ROOM / HIGHEST * ranges.within).clamp(min=least).tolist()  # within the blocks
         self.blocks = []
-        for block, step, some in zip(_blocks(network), inner, ranges.counting):
+        for block, step in zip(_blocks(network), inner):
             weight, bias = block.modulated(emb, torch.float32)
-            first = IntegerConvolution(weight[some] * steps[:, None, None] / step, bias[some] / step, ZERO)
+            first = IntegerConvolution(weight * steps[:, None, None] / step, bias / step, ZERO)
             weight, bias = _parameters(block.conv2)
             scale = block.residual / steps
-            second = IntegerConvolution(weight[:, some] * (step * scale)[:, None, None, None], bias * scale)
+            second = IntegerConvolution(weight * (step * scale)[:, None, None, None], bias * scale)
             self.blocks.append((first, second))
         weight, bias = _parameters(network.stem)
         self.stem = _floating(weight / steps[:, None, None, None], bias / steps, dtype)
@@ -127,15 +127,28 @@ class IntegerPass:
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network does for slices and guides [B, C, H, W], float32."""
         stem = F.conv2d(self.network.folded(x).to(self.dtype), *self.stem, padding=1)
-        flow = to_integers(stem)
-        for first, second in self.blocks[:-1]:
-            flow = second.onto(first.relu(flow), flow)
-        first, second = self.blocks[-1]
-        inner = first.relu(flow)
-        # the sum of the stem and the flow goes further than the flow's integers
-        total = second.onto(inner, flow.to(self.dtype).sub_(ZERO).add_(stem))
-        out = F.conv2d(total, *self.out, padding=1).float()
+        flow, shares, watching = to_integers(stem), [], len(self._shares) < self.watched
+        for place, (first, second) in enumerate(self.blocks):
+            inner = first.relu(flow)
+            if watching:
+                shares.append(_shares(inner, _blocks(self.network)[place].conv2.weight))
+            if place == len(self.blocks) - 1:
+                # the sum of the stem and the flow goes further than the flow's integers
+                flow = flow.to(self.dtype).sub_(ZERO).add_(stem)
+            flow = second.onto(inner, flow)
+        if watching:
+            self._shares.append(torch.stack(shares, dim=1))
+            if len(self._shares) == self.watched:
+                self._leave_out()
+        out = F.conv2d(flow, *self.out, padding=1).float()
         return torch.cat([self.network.unfold(part) for part in out.split(self.network.out.out_channels, dim=1)], dim=1)
+
+    def _leave_out(self) -> None:
+        """Go on with the channels that count."""
+        for (first, second), share in zip(self.blocks, torch.cat(self._shares).amax(dim=0)):
+            some = counting(share)
+            first.keep(outputs=some)
+            second.keep(inputs=some)
 
     @classmethod
     def of(
@@ -146,6 +159,7 @@ class IntegerPass:
         plane: str,
         grain: bool = True,
         along: int = 0,
+        watched: int = 0,
     ) -> IntegerPass:
         """Return the pass of a prior's `integer_network`; see `PlanePrior.estimate`, whose ``network`` it can be.
 
@@ -153,15 +167,22 @@ class IntegerPass:
             prior: The prior.
             windows: Of slices [B, 1, H, W] and of their guides [B, 8, H, W].
             t, plane, grain, along: Of all slices.
+            watched: As of the class.
         """
         network = integer_network(prior)
         assert network is not None  # `PlanePrior.int8` says so
         seen = [prior.seen(x, t, guide, along) for x, guide in windows]
-        return cls(network, seen, *prior.condition(t, plane, True, grain), prior.compute_dtype)
+        return cls(network, seen, *prior.condition(t, plane, True, grain), prior.compute_dtype, watched)
 
 
 def _blocks(network: SliceResNet) -> list[ModulatedBlock]:
     return cast(list[ModulatedBlock], list(network.body))
+
+
+def _shares(inner: Tensor, weight: Tensor) -> Tensor:
+    """Return how much of what a block adds each channel within it makes, mean square, [B, C] with a sum of 1."""
+    energy = inner[..., ::SEEN, ::SEEN].float().square().mean(dim=(2, 3)) * weight.square().sum(dim=(0, 2, 3))
+    return energy / energy.sum(dim=1, keepdim=True).clamp(min=torch.finfo(energy.dtype).tiny)
 
 
 def _parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from bida.diffusion.prior import PlanePrior, SlicePrior
 from bida.mri.content import CONSTANT, Cut, background, brightest, cuts, slices_at_once
 from bida.physics.grid import from_slices, to_slices
 
-RANGED, RANGED_SIZE = 2, 64  # windows, and voxels along their sides, that ranges of integers come from
+RANGED, RANGED_SIZE = 2, 48  # windows, and voxels along their sides, that ranges of integers come from
+WATCHED = 8  # slices, spread evenly, in which it is seen which channels of a network in integers do little
 
 
 class PlaneDenoiser:
@@ -34,8 +35,8 @@ class PlaneDenoiser:
         guide: what a guided prior is shown (`bida.physics.guide.shown`), 8 volumes [R, A, S]; None to sample without.
         grain: whether a guided prior draws the grain of scans.
         along: the axis within the plane's slices along which the scan's slices are thick, 0 or 1.
-        inside: the slices, rows and columns that are part of the result. Micro-batches of other slices alone skip the
-            prior, and it does not see what else lies beyond. All when None.
+        inside: the slices, rows and columns that are part of the result. Other slices skip the prior, and it does not
+            see what else lies beyond. All when None.
         spread: keep what the prior says of its error.
         int8: compute in integers (`bida.diffusion.int8`) what a guided prior is asked for.
 
@@ -67,13 +68,20 @@ class PlaneDenoiser:
         low, high = torch.aminmax(to_slices(y, plane).flatten(1), dim=1)
         active = high - low >= CONSTANT
         found, of_plane = torch.nonzero(active).squeeze(1), to_slices(held, plane)[:, 0]
+        slices, *within = inside or map(range, of_plane.shape)
+        found = found[(found >= slices.start) & (found < slices.stop)]
         self.micro_batch = micro_batch or slices_at_once(y.device.type, len(found), *of_plane.shape[1:])
         self.at_once = math.ceil(batch_size / self.micro_batch)
         self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
-        slices, *within = inside or map(range, of_plane.shape)
         network = integer_network(prior) if int8 and isinstance(prior, PlanePrior) else None
-        every = cuts(of_plane, found, self.micro_batch, (network or prior).stride, within)
-        self.cuts = [cut for cut in every if any(i in slices for i in cut.index.tolist())]
+        first = torch.zeros(len(found), dtype=torch.bool, device=found.device)
+        if network is not None and len(found):
+            first[torch.linspace(0, len(found) - 1, min(WATCHED, len(found))).long()] = True
+        parts = [
+            cuts(of_plane, some, self.micro_batch, (network or prior).stride, within)
+            for some in (found[first], found[~first])
+        ]
+        self.cuts, self.watched = [cut for part in parts for cut in part], len(parts[0])
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it.
@@ -113,7 +121,8 @@ class PlaneDenoiser:
         guides = cast(list[Tensor], self.guides)
         parts = brightest(self.cuts, guides[0], RANGED, RANGED_SIZE, self.prior.stride)
         windows = [(part.of(slices), torch.cat([part.of(guide) for guide in guides], dim=1)) for part in parts]
-        return IntegerPass.of(cast(PlanePrior, self.prior), windows, t, self.plane, self.grain, self.along)
+        how = (t, self.plane, self.grain, self.along, self.watched)
+        return IntegerPass.of(cast(PlanePrior, self.prior), windows, *how)
 
     def _condition(self, cut: Cut) -> dict[str, Any]:
         """Return what a guided prior is told of a micro-batch."""

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from bida.diffusion.int8 import GROUP, LITTLE, ROOM, IntegerPass, Ranges, counting, integer_network
+from bida.diffusion import int8
+from bida.diffusion.int8 import GROUP, LITTLE, ROOM, SEEN, IntegerPass, Ranges, counting, integer_network
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
@@ -112,22 +114,46 @@ def test_channels_within_a_block_that_are_silent_are_left_out_and_change_nothing
     with torch.no_grad():
         for block in network.body:
             block.conv2.weight[:, 3 : 3 + GROUP] = 0
-    found = IntegerPass(network, [x], TIME, CLASS)
+    found = IntegerPass(network, [x], TIME, CLASS, watched=1)
+    assert [len(first.bias) for first, _ in found.blocks] == [32] * 3
+    before = found(x)
     assert [len(first.bias) for first, _ in found.blocks] == [32 - GROUP] * 3
+    assert torch.equal(found(x), before)
     with torch.inference_mode():
         expected = network(x, TIME, CLASS)
     assert float((found(x) - expected).square().mean().sqrt() / expected.std()) < 0.02
     assert not torch.allclose(found(x), whole, atol=0.1)
 
 
-def test_what_counts_in_a_dim_window_counts(monkeypatch):
-    """Of two windows the one shows what the other does not, at a ten thousandth of its strength."""
-    energy = torch.zeros(2, 1, 64)
-    energy[0, 0, :32], energy[1, 0, 32:] = 1, 1e-4
-    rest = torch.ones(64), torch.ones(1)
-    monkeypatch.setattr(Ranges, "_of_one", lambda network, window, emb: (*rest, energy[window]))
-    assert [len(one) for one in Ranges.of(None, [0], None).counting] == [32]
-    assert [len(one) for one in Ranges.of(None, [0, 1], None).counting] == [64]
+@here
+def test_what_one_slice_of_those_that_are_watched_shows_counts(monkeypatch):
+    """Of two batches the second has what others lack, in one slice; what comes after it is not looked at."""
+    network, x = network_of(), slices()
+    shares = torch.zeros(3, 32)
+    shares[:, :16] = 1 / 16
+    other = shares.roll(16, dims=1)
+    monkeypatch.setattr(int8, "_shares", lambda inner, weight: torch.cat([shares[:2], other[:1]]) if late else shares)
+    kept = []
+    for watched in (0, 1, 2):
+        found, late = IntegerPass(network, [x], TIME, CLASS, watched=watched), False
+        found(x)
+        late = True
+        found(x)
+        found(x)
+        kept.append([len(first.bias) for first, _ in found.blocks])
+    assert kept == [[32] * 3, [16] * 3, [32] * 3]
+
+
+@torch.no_grad()
+def test_shares_are_of_what_each_channel_adds():
+    inner = torch.randint(0, 256, (2, 4, 10, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    inner[1] //= 100  # a dim slice counts like a bright one
+    inner[:, 3] = 0
+    weight = torch.randn(5, 4, 1, 1, generator=torch.Generator().manual_seed(1))
+    added = [F.conv2d(inner[:, [c], ::SEEN, ::SEEN].float(), weight[:, [c]]) for c in range(4)]
+    energy = torch.stack([part.square().sum(dim=(1, 2, 3)) for part in added], dim=1)
+    torch.testing.assert_close(int8._shares(inner, weight), energy / energy.sum(dim=1, keepdim=True))
+    assert not int8._shares(torch.zeros_like(inner), weight).any()
 
 
 @here
