@@ -242,8 +242,8 @@ class MaskedSliceInferer(Inferer):
         m = mean._restored(y, network, one)
         d = drawn._restored(y, network, one) - (m if at_factor else own._restored(y, network, one))
         away = torch.from_numpy(np.abs(np.subtract.outer(np.arange(grid.voxels), grid.positions)).min(axis=1))
-        low, high = part.limits
-        result = torch.stack([textured(*channel, away) for channel in zip(m, d, y)]).clamp(low, high)
+        (low, high), chance = part.limits, torch.Generator().manual_seed(self.seed)
+        result = torch.stack([textured(*channel, away, chance) for channel in zip(m, d, y)]).clamp(low, high)
         between = acquired(y, grid).between
         if between is None:
             return result

@@ -6,13 +6,16 @@ takes planes for as much alike as pixels are, which have less noise of their own
 known: a plane between two acquired ones looks, in plane, like an acquired one. So what a draw adds is filtered, plane
 by plane, until power spectra are those of the acquired planes:
 
-    x = m + G d,    |G(f)|^2 = (P_acquired(f) - P_m(f))+ / P_d(f)
+    x = m + (1 - s)^1/2 G d + s^1/2 n,    |G(f)|^2 = (P_acquired(f) - P_m(f))+ / P_d(f)
 
 m is the mean, d a draw less the mean that it belongs to, P the radial mean of the power spectrum of windowed planes as
-far from the next acquired one, G at most `MOST`.
+far from the next acquired one, G at most `MOST`. n is noise that a plane has for itself, with the spectrum of G d and
+as strong as that is about a place: s is `OWN`. Without it neighbouring planes are more alike than acquired ones are.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,10 +23,19 @@ from torch import Tensor
 
 RING = 1 / 48  # cycles a pixel: width of a ring of frequencies
 MOST = 4.0
+OWN = 0.3  # of the power of what is added, noise of each plane's own
+ABOUT = 3  # pixels along the sides of a place
 AROUND = 32  # pixels of their mirror image around planes that are filtered
 
 
-def textured(mean: Tensor, deviation: Tensor, planes: Tensor, distance: Tensor) -> Tensor:
+def textured(
+    mean: Tensor,
+    deviation: Tensor,
+    planes: Tensor,
+    distance: Tensor,
+    chance: torch.Generator | None = None,
+    own: float = OWN,
+) -> Tensor:
     """Return a mean with the deviation of a draw added, as strong as makes planes look like acquired ones.
 
     Args:
@@ -31,10 +43,13 @@ def textured(mean: Tensor, deviation: Tensor, planes: Tensor, distance: Tensor) 
         deviation: d, [Z, Y, X], zero in acquired planes.
         planes: the acquired ones, [M, Y, X].
         distance: of each of the Z planes to the next acquired one, voxels, [Z].
+        chance: what the planes' noise is drawn by, on the CPU; None: of seed 0.
+        own: s, the share of that noise.
 
     Returns:
         Tensor [Z, Y, X].
     """
+    chance = torch.Generator().manual_seed(0) if chance is None else chance
     found, groups = mean.clone(), torch.ceil(2 * distance)  # half voxels
     wanted = spectrum(planes)
     for group in groups.unique().tolist():
@@ -44,9 +59,25 @@ def textured(mean: Tensor, deviation: Tensor, planes: Tensor, distance: Tensor) 
             continue
         lacking = (wanted - spectrum(mean[of])).clamp(min=0)
         gain = (lacking / drawn.clamp(min=torch.finfo(drawn.dtype).tiny)).sqrt().clamp(max=MOST)
-        for index in of.tolist():
-            found[index] += filtered(deviation[index], gain.to(deviation.dtype))
+        added = torch.stack([filtered(plane, gain.to(plane.dtype)) for plane in deviation[of]])
+        noise = _noise_like(added, gain.square() * drawn, chance)
+        found[of] += math.sqrt(1 - own) * added + math.sqrt(own) * noise
     return found
+
+
+def _noise_like(added: Tensor, power: Tensor, chance: torch.Generator) -> Tensor:
+    """Return noise [N, Y, X] of a power spectrum [rings], as strong about a place as what is added to planes there."""
+    noise = torch.randn(added.shape, generator=chance).to(added)
+    for plane, one in zip(added, noise):
+        one *= _about(plane.square()).clamp(min=0).sqrt()
+    gain = (power / spectrum(noise).clamp(min=torch.finfo(power.dtype).tiny)).sqrt().to(noise.dtype)
+    return torch.stack([filtered(plane, gain) for plane in noise])
+
+
+def _about(plane: Tensor) -> Tensor:
+    """Return the mean of `ABOUT` x `ABOUT` pixels about each of a plane [Y, X], fewer at its ends."""
+    pooled = F.avg_pool2d(plane[None, None], ABOUT, stride=1, padding=ABOUT // 2, count_include_pad=False)
+    return pooled[0, 0]
 
 
 def spectrum(planes: Tensor) -> Tensor:

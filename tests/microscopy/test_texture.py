@@ -1,11 +1,13 @@
 """What is added between planes makes their spectra those of the acquired planes, and nothing else."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from bida.microscopy.inferer import MaskedSliceInferer
-from bida.microscopy.texture import MOST, RING, filtered, spectrum, textured
+from bida.microscopy.texture import MOST, OWN, RING, filtered, spectrum, textured
 
 SIDES = (96, 80)
 
@@ -59,10 +61,31 @@ def test_missing_planes_get_the_spectrum_of_the_acquired_ones():
     wanted, before, after = spectrum(planes), spectrum(mean[distance > 0]), spectrum(found[distance > 0])
     assert float((before[2:23] / wanted[2:23] - 1).abs().mean()) > 0.5
     assert float((after[2:23] / wanted[2:23] - 1).abs().mean()) < 0.1
-    added = found - mean
+    added = textured(mean, deviation, planes, distance, own=0) - mean
     for index in torch.nonzero(distance > 0).flatten().tolist():  # the deviation's own, not another pattern
         one = torch.stack([added[index].flatten(), deviation[index].flatten()])
         assert float(torch.corrcoef(one)[0, 1]) > 0.9
+
+
+def test_a_share_of_what_is_added_is_noise_of_each_plane_as_strong_as_the_texture_about_it():
+    planes, mean, deviation, distance = made()
+    missing = distance > 0
+    deviation[missing] = deviation[missing][:1]  # as a network has it that takes planes for alike
+    deviation[..., :40] *= 0.1
+    drawn, found = (textured(mean, deviation, planes, distance, own=own) - mean for own in (0, OWN))
+    noise = found - math.sqrt(1 - OWN) * drawn
+    power = float(found[missing].square().mean() / drawn[missing].square().mean())
+    assert power == pytest.approx(1, abs=0.05)
+    assert float(noise[missing].square().mean() / found[missing].square().mean()) == pytest.approx(OWN, rel=0.1)
+    for index in range(1, 3):  # it is not that of the next plane, nor of the draw
+        pairs = torch.stack([part.flatten() for part in (noise[index], noise[index + 1], drawn[index])])
+        assert float(torch.corrcoef(pairs)[0, 1:].abs().max()) < 0.05
+    strong, faint = (part.square().mean(dim=(1, 2)) for part in (noise[missing][..., 48:], noise[missing][..., :32]))
+    ratio = drawn[missing][..., 48:].square().mean() / drawn[missing][..., :32].square().mean()
+    assert float((strong / faint).log().mean()) == pytest.approx(math.log(ratio), abs=0.3)
+    one, other = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    assert torch.equal(textured(mean, deviation, planes, distance, one) - mean, found)
+    assert not torch.equal(textured(mean, deviation, planes, distance, other) - mean, found)
 
 
 def test_nothing_is_added_where_nothing_is_lacking_or_drawn():
