@@ -9,8 +9,8 @@ by plane, until power spectra are those of the acquired planes:
     x = m + (1 - s)^1/2 G d + s^1/2 n,    |G(f)|^2 = (P_acquired(f) - P_m(f))+ / P_d(f)
 
 m is the mean, d a draw less the mean that it belongs to, P the radial mean of the power spectrum of windowed planes as
-far from the next acquired one, G at most `MOST`. n is noise that a plane has for itself, with the spectrum of G d and
-as strong as that is about a place: s is `OWN`. Without it neighbouring planes are more alike than acquired ones are.
+far from the next acquired one, G at most `MOST`. n is noise that a plane has for itself, with the spectrum of G d and,
+place by place, as strong; s is `OWN`. Without it neighbouring planes are more alike than those of a microscope are.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from torch import Tensor
 
 RING = 1 / 48  # cycles a pixel: width of a ring of frequencies
 MOST = 4.0
-OWN = 0.3  # of the power of what is added, noise of each plane's own
-ABOUT = 3  # pixels along the sides of a place
+# Noise of each plane's own, of the power of what is added, and the pixels along the sides of the squares over which its
+# strength is averaged: docs/microscopy.md, "The texture of a draw", has what others give.
+OWN, ABOUT = 0.3, 3
 AROUND = 32  # pixels of their mirror image around planes that are filtered
 
 
@@ -33,7 +34,7 @@ def textured(
     deviation: Tensor,
     planes: Tensor,
     distance: Tensor,
-    chance: torch.Generator | None = None,
+    chance: torch.Generator,
     own: float = OWN,
 ) -> Tensor:
     """Return a mean with the deviation of a draw added, as strong as makes planes look like acquired ones.
@@ -43,13 +44,12 @@ def textured(
         deviation: d, [Z, Y, X], zero in acquired planes.
         planes: the acquired ones, [M, Y, X].
         distance: of each of the Z planes to the next acquired one, voxels, [Z].
-        chance: what the planes' noise is drawn by, on the CPU; None: of seed 0.
+        chance: what the planes' noise is drawn by, on the CPU.
         own: s, the share of that noise.
 
     Returns:
         Tensor [Z, Y, X].
     """
-    chance = torch.Generator().manual_seed(0) if chance is None else chance
     found, groups = mean.clone(), torch.ceil(2 * distance)  # half voxels
     wanted = spectrum(planes)
     for group in groups.unique().tolist():
@@ -66,24 +66,19 @@ def textured(
 
 
 def _noise_like(added: Tensor, power: Tensor, chance: torch.Generator) -> Tensor:
-    """Return noise [N, Y, X] of a power spectrum [rings], as strong about a place as what is added to planes there."""
-    noise = torch.randn(added.shape, generator=chance).to(added)
-    for plane, one in zip(added, noise):
-        one *= _about(plane.square()).clamp(min=0).sqrt()
-    gain = (power / spectrum(noise).clamp(min=torch.finfo(power.dtype).tiny)).sqrt().to(noise.dtype)
+    """Return noise [N, Y, X] of a power spectrum [rings], place by place as strong as what is added to planes."""
+    strength = F.avg_pool2d(added.square()[:, None], ABOUT, 1, ABOUT // 2, count_include_pad=False)[:, 0]
+    noise = torch.randn(added.shape, generator=chance).to(added) * strength.sqrt()
+    noise -= noise.mean(dim=(1, 2), keepdim=True)
+    level = (strength * _window(added).square()).sum() / len(added)  # of its spectrum, which is flat
+    gain = (power / level.clamp(min=torch.finfo(level.dtype).tiny).double().cpu()).sqrt().to(noise.dtype)
     return torch.stack([filtered(plane, gain) for plane in noise])
-
-
-def _about(plane: Tensor) -> Tensor:
-    """Return the mean of `ABOUT` x `ABOUT` pixels about each of a plane [Y, X], fewer at its ends."""
-    pooled = F.avg_pool2d(plane[None, None], ABOUT, stride=1, padding=ABOUT // 2, count_include_pad=False)
-    return pooled[0, 0]
 
 
 def spectrum(planes: Tensor) -> Tensor:
     """Return the radial mean of the power spectrum of planes [N, Y, X] under a Hann window, [rings] of float64."""
     rings = _rings(planes.shape[1], planes.shape[2]).flatten()
-    window = torch.outer(*(torch.hann_window(side, periodic=False, device=planes.device) for side in planes.shape[1:]))
+    window = _window(planes)
     total = torch.zeros(int(rings.max()) + 1, dtype=torch.float64)
     for plane in planes:
         power = torch.fft.rfft2((plane - plane.mean()) * window).abs().square()
@@ -99,6 +94,11 @@ def filtered(plane: Tensor, gain: Tensor) -> Tensor:
     there = gain[_rings(rows, columns).clamp(max=len(gain) - 1)].to(padded.device)
     again = torch.fft.irfft2(torch.fft.rfft2(padded) * there, s=(rows, columns))
     return again[sides[0] : sides[0] + plane.shape[0], sides[1] : sides[1] + plane.shape[1]]
+
+
+def _window(planes: Tensor) -> Tensor:
+    """Return the Hann window of planes [N, Y, X], [Y, X]."""
+    return torch.outer(*(torch.hann_window(side, periodic=False, device=planes.device) for side in planes.shape[1:]))
 
 
 def _rings(rows: int, columns: int) -> Tensor:
