@@ -7,6 +7,7 @@ symmetric, with a step for each channel of the output.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -43,14 +44,17 @@ class IntegerConvolution:
         self._zeros = torch.zeros(len(rounded), dtype=torch.int32)
         self._packed = torch.ops.onednn.qconv_prepack(rounded, step, 1.0, zero, ONE, ONE, ONE, 1, None)
 
-    def keep(self, outputs: Tensor | None = None, inputs: Tensor | None = None) -> None:
-        """Leave out all channels but these, indices [K]; all when None. The rounded weights of what stays stay."""
-        rounded, step, bias = self.rounded, self.step, self.bias
-        if outputs is not None:
-            rounded, step, bias = rounded[outputs], step[outputs], bias[outputs]
-        if inputs is not None:
-            rounded = rounded[:, inputs]
-        self._lay_out(rounded, step, bias, self.zero)
+    def of_outputs(self, some: Tensor) -> IntegerConvolution:
+        """Return the convolution of some channels of the output alone, indices [K]."""
+        found = copy(self)
+        found._lay_out(self.rounded[some], self.step[some], self.bias[some], self.zero)
+        return found
+
+    def of_inputs(self, some: Tensor) -> IntegerConvolution:
+        """Return the convolution of some channels of the input alone, indices [K], with the weights as rounded here."""
+        found = copy(self)
+        found._lay_out(self.rounded[:, some], self.step, self.bias, self.zero)
+        return found
 
     def relu(self, x: Tensor) -> Tensor:
         """Return max(0, w x + b), rounded and cut off at `HIGHEST`, [B, O, H, W] of uint8 from uint8."""

@@ -59,17 +59,15 @@ def test_weights_are_rounded_with_a_step_for_each_channel():
 @here
 def test_channels_that_are_kept_give_what_they_gave():
     """Of the output as they were; of the input what the sum is without the others."""
-    (convolution, x, _), (other, _, _) = made(0), made(0)
+    convolution, x, _ = made(0)
     outputs, inputs = torch.tensor([1, 7, 8, 40]), torch.arange(4, 28)
     before = convolution.relu(x)
-    convolution.keep(outputs=outputs)
-    assert torch.equal(convolution.relu(x), before[:, outputs])
+    assert torch.equal(convolution.of_outputs(outputs).relu(x), before[:, outputs])
     silent = x.clone(memory_format=torch.preserve_format)
     silent[:, :4], silent[:, 28:] = 0, 0
-    expected = other.relu(silent)
-    other.keep(inputs=inputs)
-    assert torch.equal(other.relu(channels_last(x[:, inputs])), expected)
-    assert not torch.equal(expected, before)
+    expected = convolution.relu(silent)
+    assert torch.equal(convolution.of_inputs(inputs).relu(channels_last(x[:, inputs])), expected)
+    assert not torch.equal(expected, before) and torch.equal(convolution.relu(x), before)
 
 
 def test_numbers_are_rounded_and_cut_off():

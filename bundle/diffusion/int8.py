@@ -6,8 +6,8 @@ and nothing else. The flow's steps are set for each channel, and go into the wei
 over a few windows of the slices. First and last convolution, and the sum before the last one, are floating.
 
 The network serves every time, plane and kind of scan, and under the one condition of a pass many of the channels within
-its blocks are zero after their ReLU, or next to it. Which, is seen while the first slices are computed; the others are
-computed without.
+its blocks are zero after their ReLU, or next to it. The first slices are computed with all channels, and show which do
+something; the others are computed with those alone.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from bida.integers import HIGHEST, ZERO, IntegerConvolution, to_integers
 # Integers reach so far beyond what the windows have: whole slices reach 1.5 times as far in half of the channels, twice
 # as far in the widest one. What is beyond is cut off.
 ROOM = 1.5
-# Channels within a block that make no more than this share of what it adds are left out, as many as leave whole groups:
-# integer units take so many at once.
+# Channels within a block that make no more than this share of what it adds to any slice are left out, as many as leave
+# whole groups: integer units take so many at once.
 LITTLE, GROUP = 1e-3, 8
-SEEN = 2  # every second row and column is looked at
+EVERY = 2  # of rows and columns within a block one is looked at, a quarter of the work
 
 
 def integer_network(prior: PlanePrior) -> SliceResNet | None:
@@ -72,22 +72,30 @@ class Ranges:
 
 
 def counting(energy: Tensor) -> Tensor:
-    """Return which channels count, given what each adds, [C]: all but the least, which add `LITTLE` of it together."""
-    least = torch.argsort(energy, stable=True)
-    few = int((torch.cumsum(energy[least], dim=0) <= LITTLE * energy.sum()).sum())
-    left = math.ceil(max(1, len(energy) - few) / GROUP) * GROUP
+    """Return which channels count, in order, given what each adds to slices, [N, C].
+
+    All but those that add least to the slice that they do most for, so many that together they add `LITTLE` to no
+    slice.
+    """
+    shares = energy / energy.sum(dim=1, keepdim=True).clamp(min=torch.finfo(energy.dtype).tiny)
+    least = torch.argsort(shares.amax(dim=0), stable=True)
+    few = int((torch.cumsum(shares[:, least], dim=1).amax(dim=0) <= LITTLE).sum())
+    left = math.ceil(max(1, len(least) - few) / GROUP) * GROUP
     return least[-left:].sort().values
 
 
 class IntegerPass:
     """A `SliceResNet` under one condition, its blocks in integers.
 
+    Calls are not alike: the first few, if so many are asked for, are computed with all channels, those after them with
+    the channels that did something in the first.
+
     Args:
         network: The network.
         windows: Of what it will see, [B, C, H, W] each, for the ranges of its numbers.
         timesteps, class_labels: The time and the class of all slices, [1].
         dtype: Arithmetic of what is floating, ``torch.float32`` or ``torch.bfloat16``.
-        watched: Calls after which the channels that did little in them are left out; 0 for never.
+        watched: How many calls have all channels and are looked at; 0: all have them, and none is.
     """
 
     @torch.inference_mode()
@@ -102,7 +110,7 @@ class IntegerPass:
     ) -> None:
         """Find the ranges, and round the weights."""
         self.network, self.dtype, self.watched = network, dtype, watched
-        self._shares: list[Tensor] = []  # of each channel in what a block adds to the flow of slices: [B, blocks, C]
+        self._seen: list[Tensor] = []  # what channels added in the calls that are looked at, [B, blocks, C] each
         emb = network.embedded(windows[0], timesteps, class_labels)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             ranges = Ranges.of(network, windows, emb)
@@ -127,28 +135,26 @@ class IntegerPass:
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network does for slices and guides [B, C, H, W], float32."""
         stem = F.conv2d(self.network.folded(x).to(self.dtype), *self.stem, padding=1)
-        flow, shares, watching = to_integers(stem), [], len(self._shares) < self.watched
-        for place, (first, second) in enumerate(self.blocks):
+        flow, energy, watching = to_integers(stem), [], len(self._seen) < self.watched
+        for place, ((first, second), block) in enumerate(zip(self.blocks, _blocks(self.network))):
             inner = first.relu(flow)
             if watching:
-                shares.append(_shares(inner, _blocks(self.network)[place].conv2.weight))
+                energy.append(_added(inner, block.conv2.weight))
             if place == len(self.blocks) - 1:
                 # the sum of the stem and the flow goes further than the flow's integers
                 flow = flow.to(self.dtype).sub_(ZERO).add_(stem)
             flow = second.onto(inner, flow)
         if watching:
-            self._shares.append(torch.stack(shares, dim=1))
-            if len(self._shares) == self.watched:
-                self._leave_out()
+            self._seen.append(torch.stack(energy, dim=1))
+            if len(self._seen) == self.watched:
+                self.blocks = self._without_idle()
         out = F.conv2d(flow, *self.out, padding=1).float()
         return torch.cat([self.network.unfold(part) for part in out.split(self.network.out.out_channels, dim=1)], dim=1)
 
-    def _leave_out(self) -> None:
-        """Go on with the channels that count."""
-        for (first, second), share in zip(self.blocks, torch.cat(self._shares).amax(dim=0)):
-            some = counting(share)
-            first.keep(outputs=some)
-            second.keep(inputs=some)
+    def _without_idle(self) -> list[tuple[IntegerConvolution, IntegerConvolution]]:
+        """Return the blocks with the channels that count in what was looked at."""
+        some = [counting(energy) for energy in torch.cat(self._seen).unbind(dim=1)]
+        return [(one.of_outputs(mine), two.of_inputs(mine)) for (one, two), mine in zip(self.blocks, some)]
 
     @classmethod
     def of(
@@ -179,10 +185,15 @@ def _blocks(network: SliceResNet) -> list[ModulatedBlock]:
     return cast(list[ModulatedBlock], list(network.body))
 
 
-def _shares(inner: Tensor, weight: Tensor) -> Tensor:
-    """Return how much of what a block adds each channel within it makes, mean square, [B, C] with a sum of 1."""
-    energy = inner[..., ::SEEN, ::SEEN].float().square().mean(dim=(2, 3)) * weight.square().sum(dim=(0, 2, 3))
-    return energy / energy.sum(dim=1, keepdim=True).clamp(min=torch.finfo(energy.dtype).tiny)
+def _added(inner: Tensor, weight: Tensor) -> Tensor:
+    """Return what each channel within a block adds to slices, mean square in some unit, [B, C].
+
+    Args:
+        inner: The channels, [B, C, H, W] of uint8.
+        weight: Of the convolution that they go through, [O, C, 3, 3].
+    """
+    some = inner[..., ::EVERY, ::EVERY].float()
+    return some.square().mean(dim=(2, 3)) * weight.square().sum(dim=(0, 2, 3))
 
 
 def _parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -38,9 +38,12 @@ class PlaneDenoiser:
         inside: the slices, rows and columns that are part of the result. Other slices skip the prior, and it does not
             see what else lies beyond. All when None.
         spread: keep what the prior says of its error.
-        int8: compute in integers (`bida.diffusion.int8`) what a guided prior is asked for.
+        int8: compute in integers (`bida.diffusion.int8`) what a guided prior is asked for: `WATCHED` slices, the first,
+            the last and others evenly between, with all channels, and the rest with those that did something in them.
 
     Attributes:
+        cuts: the micro-batches, in order.
+        watched: how many of them, the first, have the slices that are looked at.
         spread: standard deviation of the error of the last x0 [R, A, S], 0 where the prior was skipped; None where it
             is not kept.
     """
@@ -74,14 +77,15 @@ class PlaneDenoiser:
         self.at_once = math.ceil(batch_size / self.micro_batch)
         self.background = torch.where(active, background(y), (low + high) / 2)[:, None, None, None]
         network = integer_network(prior) if int8 and isinstance(prior, PlanePrior) else None
-        first = torch.zeros(len(found), dtype=torch.bool, device=found.device)
-        if network is not None and len(found):
-            first[torch.linspace(0, len(found) - 1, min(WATCHED, len(found))).long()] = True
-        parts = [
+        early = torch.zeros(len(found), dtype=torch.bool, device=found.device)
+        if network is not None and len(found) > WATCHED:  # else none are left to gain by it
+            early[torch.linspace(0, len(found) - 1, WATCHED).long()] = True
+        # those that are looked at come first, in micro-batches of their own
+        watched, others = (
             cuts(of_plane, some, self.micro_batch, (network or prior).stride, within)
-            for some in (found[first], found[~first])
-        ]
-        self.cuts, self.watched = [cut for part in parts for cut in part], len(parts[0])
+            for some in (found[early], found[~early])
+        )
+        self.cuts, self.watched = watched + others, len(watched)
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return (x0, e) of a volume x [R, A, S] at time t; x0 is clipped to the range where the prior made it.

@@ -112,7 +112,7 @@ class BiplanarSampler:
             theirs, which is on the scan's own intensities where the measurement tells how they were normalised, else
             in its units; "auto" is then none.
         micro_batch: slices that the network sees at once, which the batch size is rounded up to whole ones of; in
-            bfloat16 the result depends on it. By default it is that of the device's kind
+            bfloat16 and int8 the result depends on it. By default it is that of the device's kind
             (`bida.mri.content.slices_at_once`).
         progress: called with (calls done, calls in all) after each pass of a plane's or both planes' prior.
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from bida.diffusion import int8
-from bida.diffusion.int8 import GROUP, LITTLE, ROOM, SEEN, IntegerPass, Ranges, counting, integer_network
+from bida.diffusion.int8 import EVERY, GROUP, LITTLE, ROOM, IntegerPass, Ranges, counting, integer_network
 from bida.diffusion.prior import CLASSES, PlanePrior
 from bida.diffusion.resnet import NetworkPair, SliceResNet
 from bida.diffusion.unet import SliceUNet
@@ -94,17 +94,17 @@ def test_ranges_are_those_of_the_blocks():
 
 def test_channels_count_but_for_the_least_that_do_little_together():
     energy = torch.rand(64, generator=torch.Generator().manual_seed(0)) + 0.5
-    assert torch.equal(counting(energy), torch.arange(64))
+    assert torch.equal(counting(energy[None]), torch.arange(64))
     silent = torch.randperm(64, generator=torch.Generator().manual_seed(1))[: 3 * GROUP + 1]
     energy[silent] = 0
-    found = counting(energy)
+    found = counting(energy[None])
     assert len(found) == 64 - 3 * GROUP and torch.equal(found, found.sort().values)
     assert {*range(64)} - {*silent.tolist()} < {*found.tolist()}  # one silent one fills a group
     energy[silent] = 0.9 * LITTLE * energy.sum() / len(silent)
-    assert torch.equal(counting(energy), found)
+    assert torch.equal(counting(energy[None]), found)
     energy[silent] *= 3
-    assert len(counting(energy)) == 64 - GROUP
-    assert len(counting(torch.zeros(64))) == GROUP
+    assert len(counting(energy[None])) == 64 - GROUP
+    assert len(counting(torch.zeros(1, 64))) == GROUP
 
 
 @here
@@ -125,35 +125,45 @@ def test_channels_within_a_block_that_are_silent_are_left_out_and_change_nothing
     assert not torch.allclose(found(x), whole, atol=0.1)
 
 
+def test_what_one_slice_alone_needs_counts():
+    """Slices each of which needs channels of its own, however many others there are and however dim it is."""
+    energy = torch.full((8, 64), 1e-6)
+    for k in range(8):
+        energy[k, 4 * k : 4 * k + 4] = 10.0**-k
+        energy[k] *= 10.0**-k
+    energy[:, 32:] = 0
+    found = counting(energy)
+    assert found.tolist() == list(range(32))
+    energy[5, 40] = 2 * LITTLE * energy[5].sum()
+    assert 40 in counting(energy) and len(counting(energy)) == 32 + GROUP
+    energy[5, 40] = 0.5 * LITTLE * energy[5].sum()
+    assert torch.equal(counting(energy), found)
+    energy[5, 41:44] = energy[5, 40]  # together too much, in this slice
+    assert len(counting(energy)) == 32 + GROUP
+
+
 @here
-def test_what_one_slice_of_those_that_are_watched_shows_counts(monkeypatch):
-    """Of two batches the second has what others lack, in one slice; what comes after it is not looked at."""
+def test_what_is_looked_at_are_the_first_calls(monkeypatch):
     network, x = network_of(), slices()
-    shares = torch.zeros(3, 32)
-    shares[:, :16] = 1 / 16
-    other = shares.roll(16, dims=1)
-    monkeypatch.setattr(int8, "_shares", lambda inner, weight: torch.cat([shares[:2], other[:1]]) if late else shares)
+    energy, other = torch.zeros(3, 32), torch.zeros(3, 32)
+    energy[:, :16], other[:2, :16], other[2, 16:] = 1, 1, 1
     kept = []
     for watched in (0, 1, 2):
-        found, late = IntegerPass(network, [x], TIME, CLASS, watched=watched), False
-        found(x)
-        late = True
-        found(x)
-        found(x)
+        found = IntegerPass(network, [x], TIME, CLASS, watched=watched)
+        for seen in (energy, other, other):
+            monkeypatch.setattr(int8, "_added", lambda inner, weight, seen=seen: seen)
+            found(x)
         kept.append([len(first.bias) for first, _ in found.blocks])
     assert kept == [[32] * 3, [16] * 3, [32] * 3]
 
 
 @torch.no_grad()
-def test_shares_are_of_what_each_channel_adds():
+def test_what_each_channel_adds_is_told():
     inner = torch.randint(0, 256, (2, 4, 10, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    inner[1] //= 100  # a dim slice counts like a bright one
-    inner[:, 3] = 0
     weight = torch.randn(5, 4, 1, 1, generator=torch.Generator().manual_seed(1))
-    added = [F.conv2d(inner[:, [c], ::SEEN, ::SEEN].float(), weight[:, [c]]) for c in range(4)]
-    energy = torch.stack([part.square().sum(dim=(1, 2, 3)) for part in added], dim=1)
-    torch.testing.assert_close(int8._shares(inner, weight), energy / energy.sum(dim=1, keepdim=True))
-    assert not int8._shares(torch.zeros_like(inner), weight).any()
+    added = [F.conv2d(inner[:, [c], ::EVERY, ::EVERY].float(), weight[:, [c]]) for c in range(4)]
+    energy = torch.stack([part.square().sum(dim=1).mean(dim=(1, 2)) for part in added], dim=1)
+    torch.testing.assert_close(int8._added(inner, weight), energy)
 
 
 @here
