@@ -129,10 +129,10 @@ class MaskedSliceInferer(Inferer):
         steps: Sampling steps, of ``diffusion`` and ``guided`` weights alone; None: 16, and 1 of ``guided`` weights,
             which is the mean of what the planes can come from, as more are a draw of it.
         fusion: ``final``: a volume from the xz and one from the yz slices, of independent noise, averaged (the paper);
-            ``textured``: the mean, and as much of what that average adds to it as makes planes look like acquired ones
-            (`bida.microscopy.texture`), of ``guided`` weights in several steps alone; ``step``: one volume, the
-            estimates of both planes averaged at each step; ``alternate``: one volume, the planes take turns;
-            ``single-xz``, ``single-yz``: one plane alone.
+            ``textured``: the mean, and as much of what that average adds to it, and of noise, as makes planes look like
+            acquired ones (`bida.microscopy.texture`), of ``guided`` weights in several steps alone; ``step``: one
+            volume, the estimates of both planes averaged at each step; ``alternate``: one volume, the planes take
+            turns; ``single-xz``, ``single-yz``: one plane alone.
         eta: 0 is deterministic given the initial noise, 1 has the noise of DDPM.
         seed: Of the noise.
         tile: Side of the tiles that the network sees, pixels, a multiple of its stride.

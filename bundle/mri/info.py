@@ -161,7 +161,7 @@ def time_estimate(
 def micro_batch_seconds(
     prior: PlanePrior, plane: str, shape: tuple[int, int, int], guided: bool, int8: bool = False
 ) -> float:
-    """Return the seconds that the prior takes for a micro-batch of slices [B, H, W].
+    """Return the seconds that the prior takes for a micro-batch of slices [B, H, W], in integers with all channels.
 
     Args:
         prior: The prior.
