@@ -30,7 +30,7 @@ from bida.integers import HIGHEST, ZERO, IntegerConvolution, to_integers
 ROOM = 1.5
 # Channels within a block that make no more than this share of what it adds to any slice are left out, as many as leave
 # whole groups: integer units take so many at once.
-LITTLE, GROUP = 1e-3, 8
+LITTLE, GROUP = 2e-3, 8
 EVERY = 2  # of rows and columns within a block one is looked at, a quarter of the work
 
 
